@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Messages to the operator: one line each on stderr, with time, level, and room.
+ *
+ *     msg_warn("obj", "PUT %s failed: %s; trying again", name, err_name(r));
+ *
+ * A line is written with one write(2), so that lines of several threads do not mix. A request's id is
+ * part of the text where there is one ("req=17"). Lines below the level cost one compare.
+ */
+#pragma once
+#include "base/attr.h"
+
+enum msg_level {
+    MSG_ERROR,
+    MSG_WARN,
+    MSG_INFO,
+    MSG_DEBUG,
+};
+
+extern enum msg_level msg_level_max; /* default MSG_INFO; set at start and on SIGHUP */
+
+void msg_write(enum msg_level level, const char *room, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* Parses "error", "warn", "info", "debug": 0 or -EINVAL. */
+MUST int msg_level_parse(const char *text, enum msg_level *ret_level);
+
+#define MSG_AT(level, ...)                                                                         \
+    do {                                                                                           \
+        if ((level) <= msg_level_max) {                                                            \
+            msg_write((level), __VA_ARGS__);                                                       \
+        }                                                                                          \
+    } while (0)
+#define msg_error(...) MSG_AT(MSG_ERROR, __VA_ARGS__)
+#define msg_warn(...) MSG_AT(MSG_WARN, __VA_ARGS__)
+#define msg_info(...) MSG_AT(MSG_INFO, __VA_ARGS__)
+#define msg_debug(...) MSG_AT(MSG_DEBUG, __VA_ARGS__)
