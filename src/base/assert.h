@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Asserts stay on in production. They are for programmer errors only: never for what a peer, a disk,
- * a store or a config may send.
+ * Asserts stay on in production. They are for programmer errors only: never for what a peer, a
+ * disk, a store or a config may send.
  */
 #pragma once
 #include "base/attr.h"

@@ -3,8 +3,8 @@
  * Markers that every room uses.
  *
  * MUST marks a function whose result must be looked at. WAITS marks a function that may suspend the
- * calling fiber: across it the world may change, so no pointer into a map, list or cache is held over
- * the call, and no rt_mutex is. The marker is for the reader, and tools/tidy reads it too.
+ * calling fiber: across it the world may change, so no pointer into a map, list or cache is held
+ * over the call, and no rt_mutex is. The marker is for the reader, and tools/tidy reads it too.
  *
  *     MUST int net_recv(struct net_stream *s, void *dst, size_t cap) WAITS;
  *

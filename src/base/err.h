@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Error codes. Functions return `int r`: r >= 0 is good, r < 0 is -errno or one of the private codes
- * below, each of which belongs to one errno class and is thrown in one place of the program.
+ * Error codes. Functions return `int r`: r >= 0 is good, r < 0 is -errno or one of the private
+ * codes below, each of which belongs to one errno class and is thrown in one place of the program.
  *
  *     int r = obj_get(store, name, &buf);
  *     if (r < 0) {

@@ -23,3 +23,9 @@ static inline uint64_t hash_pair(uint64_t a, uint64_t b)
 }
 
 uint64_t hash_bytes(const void *p, size_t len);
+
+/* A random number of this process, for structures that must not be predictable from outside. */
+uint64_t hash_seed(void);
+
+/* For the simulator: the same seed gives the same tables. Before the first table is filled. */
+void hash_seed_set(uint64_t seed);

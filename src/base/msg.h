@@ -4,8 +4,8 @@
  *
  *     msg_warn("obj", "PUT %s failed: %s; trying again", name, err_name(r));
  *
- * A line is written with one write(2), so that lines of several threads do not mix. A request's id is
- * part of the text where there is one ("req=17"). Lines below the level cost one compare.
+ * A line is written with one write(2), so that lines of several threads do not mix. A request's id
+ * is part of the text where there is one ("req=17"). Lines below the level cost one compare.
  */
 #pragma once
 #include "base/attr.h"
@@ -17,7 +17,10 @@ enum msg_level {
     MSG_DEBUG,
 };
 
-extern enum msg_level msg_level_max; /* default MSG_INFO; set at start and on SIGHUP */
+extern enum msg_level msg_level_max; /* default MSG_INFO; read and set through the calls below */
+
+/* At start and on SIGHUP; any thread. */
+void msg_level_set(enum msg_level level);
 
 void msg_write(enum msg_level level, const char *room, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
@@ -26,7 +29,7 @@ MUST int msg_level_parse(const char *text, enum msg_level *ret_level);
 
 #define MSG_AT(level, ...)                                                                         \
     do {                                                                                           \
-        if ((level) <= msg_level_max) {                                                            \
+        if ((level) <= __atomic_load_n(&msg_level_max, __ATOMIC_RELAXED)) {                        \
             msg_write((level), __VA_ARGS__);                                                       \
         }                                                                                          \
     } while (0)

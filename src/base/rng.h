@@ -12,6 +12,12 @@
 
 void rng_secure(void *dst, size_t len);
 
+/*
+ * From now on rng_secure() gives the stream of this seed: for the simulator, where one seed must
+ * give one schedule and one volume. Called before there are other threads; there is no way back.
+ */
+void rng_secure_simulate(uint64_t seed);
+
 struct rng {
     uint64_t s[4];
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Units of time. The clock of the program is rt_now_ns() (virtual under the simulator); these are for
- * wall-clock stamps in objects and log lines.
+ * Units of time. The clock of the program is rt_now_ns() (virtual under the simulator); these are
+ * for wall-clock stamps in objects and log lines.
  */
 #pragma once
 #include <stdint.h>
