@@ -29,7 +29,7 @@ struct bytes_reader {
 static inline struct bytes_reader bytes_reader_of(const void *p, size_t len)
 {
     const uint8_t *b = p;
-    return (struct bytes_reader){.at = b, .end = b + len, .bad = false};
+    return (struct bytes_reader){.at = b, .end = len ? b + len : b, .bad = false};
 }
 
 static inline size_t bytes_left(const struct bytes_reader *r)

@@ -13,7 +13,11 @@ int vec_grow(void **at, size_t *cap, size_t want, size_t elem_size)
     /* The slot is a pointer to some element type: copied, so that no aliasing rule is broken. */
     void *old;
     memcpy(&old, at, sizeof old);
-    void *grown = reallocarray(old, new_cap, elem_size);
+    size_t size;
+    if (__builtin_mul_overflow(new_cap, elem_size, &size)) {
+        return -ENOMEM;
+    }
+    void *grown = realloc(old, size);
     if (!grown) {
         return -ENOMEM;
     }
