@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For Python tests: a server of one's own, and waiting. See docs/TESTING.md.
+
+    import zt
+    with zt.Server() as s:
+        s.cli("nbd", "create", "--name", "d", "--size", "64M")
+        s.start()
+        ... s.nbd_port, s.iscsi_port ...
+        s.stop()            # or s.kill(), then s.start() again
+"""
+import os
+import signal
+import socket
+import subprocess
+import time
+
+ZEROFS = os.environ["ZEROFS"]
+TMPDIR = os.environ["TMPDIR"]
+SOAK = "SOAK" in os.environ
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(what, limit_s=20, every_s=0.02):
+    """Calls until it gives something true, which is the result; AssertionError when it does not."""
+    ends_at = time.monotonic() + limit_s
+    while True:
+        got = what()
+        if got:
+            return got
+        assert time.monotonic() < ends_at, f"waited {limit_s} s in vain for {what}"
+        time.sleep(every_s)
+
+
+class Server:
+    """One configuration, store and cache folder; the server may be started and ended many times."""
+
+    def __init__(self, name="s", url=None, extra="", wrap=()):
+        self.dir = os.path.join(TMPDIR, name)
+        os.makedirs(os.path.join(self.dir, "store"))
+        os.makedirs(os.path.join(self.dir, "cache"))
+        self.nbd_port, self.iscsi_port = free_port(), free_port()
+        self.nbd_socket = os.path.join(self.dir, "nbd.sock")
+        self.config = os.path.join(self.dir, "zerofs.toml")
+        self.log = os.path.join(self.dir, "log")
+        self.wrap = list(wrap)
+        self.process = None
+        url = url or f"file://{self.dir}/store"
+        with open(self.config, "w", encoding="utf-8") as f:
+            f.write(f"""\
+[storage]
+url = "{url}"
+[cache]
+dir = "{self.dir}/cache"
+memory_size_gb = 0.25
+disk_size_gb = 1.0
+[servers.nbd]
+addresses = ["127.0.0.1:{self.nbd_port}"]
+unix_socket = "{self.nbd_socket}"
+[servers.iscsi]
+addresses = ["127.0.0.1:{self.iscsi_port}"]
+[admin]
+unix_socket = "{self.dir}/admin.sock"
+{extra}
+""")
+
+    def cli(self, *args, check=True):
+        """zerofs ARGS -c CONFIG: a CompletedProcess with stdout and stderr."""
+        done = subprocess.run([ZEROFS, *args, "-c", self.config], text=True, capture_output=True,
+                              stdin=subprocess.DEVNULL, timeout=60, check=False)
+        if check:
+            assert done.returncode == 0, (args, done.returncode, done.stdout, done.stderr)
+        return done
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            begin = log.tell()
+            self.process = subprocess.Popen([*self.wrap, ZEROFS, "run", "-c", self.config],
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+        def ready():
+            assert self.process.poll() is None, "the server ended: " + self.log_text()
+            return "ready" in self.log_text()[begin:]
+
+        wait_for(ready)
+        return self
+
+    def log_text(self):
+        with open(self.log, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def stop(self, limit_s=15):
+        """A clean end, whose exit code must be 0."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(limit_s)
+        assert code == 0, f"exit code {code}: {self.log_text()[-4000:]}"
+        self.process = None
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        if self.process:
+            self.kill()
+        if kind:
+            print(self.log_text()[-4000:] if os.path.exists(self.log) else "(no log)")
