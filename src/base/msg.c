@@ -81,7 +81,7 @@ void msg_write(enum msg_level level, const char *room, const char *fmt, ...)
     }
     len += text_len;
     if (n > 0 && (size_t)n > text_len) {
-        memcpy(line + len - 3, "...", 3);
+        memset(line + len - 3, '.', 3);
     }
     line[len++] = '\n';
     write_line(line, len);

@@ -29,7 +29,7 @@ MUST int msg_level_parse(const char *text, enum msg_level *ret_level);
 
 #define MSG_AT(level, ...)                                                                         \
     do {                                                                                           \
-        if ((level) <= __atomic_load_n(&msg_level_max, __ATOMIC_RELAXED)) {                        \
+        if ((int)(level) <= (int)__atomic_load_n(&msg_level_max, __ATOMIC_RELAXED)) {              \
             msg_write((level), __VA_ARGS__);                                                       \
         }                                                                                          \
     } while (0)

@@ -26,7 +26,7 @@ expect_error() {
 }
 
 free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+    python3 -c 'import zt; print(zt.free_port())'
 }
 
 # write_config [LINES]: a whole configuration below $TMPDIR on free ports, and LINES after it.
