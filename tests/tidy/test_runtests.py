@@ -1,0 +1,57 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""tools/runtests counts as passed only what passed, and leaves nothing behind."""
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+HEAD = "#!/bin/sh\n"
+NAP = "sle" "ep 1000"
+
+SCRIPTS = {
+    "good": ("pass", 'test "$(pwd)" = "$TMPDIR" && test -z "$(ls)" && touch x && test -d "$TOP"'),
+    "alone": ("pass", "# serial\nexit 0"),
+    "bad": ("FAIL", "echo the reason; exit 3"),
+    "skip": ("skipped", "echo not here; exit 77"),
+    "slow": ("time-out", f"# limit: 1\n{NAP}"),
+    "leaves": ("FAIL", f"setsid {NAP} & exit 0"),
+}
+
+
+def main():
+    root = tempfile.mkdtemp(prefix="runtests-test-")
+    try:
+        os.makedirs(os.path.join(root, "tools"))
+        os.makedirs(os.path.join(root, "tmp"))
+        shutil.copy(os.path.join(TOP, "tools/runtests"), os.path.join(root, "tools"))
+        folder = os.path.join(root, "tests/interop/x")
+        os.makedirs(folder)
+        for name, (_, body) in SCRIPTS.items():
+            path = os.path.join(folder, name + ".sh")
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(HEAD + body + "\n")
+            os.chmod(path, 0o755)
+        env = dict(os.environ, TMPDIR=os.path.join(root, "tmp"))
+        command = [os.path.join(root, "tools/runtests"), "--build", os.path.join(root, "build"),
+                   "--scripts-only"]
+        done = subprocess.run(command, env=env, text=True, capture_output=True, check=False)
+        said = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines()
+                if line.split()[1:2] and line.split()[1].startswith("interop/")}
+        for name, (verdict, _) in SCRIPTS.items():
+            assert said.get(f"interop/x/{name}.sh") == verdict, (name, verdict, done.stdout)
+        assert done.stdout.endswith("\n2 passed, 4 failed\n"), done.stdout
+        assert "| the reason" in done.stdout
+        assert done.returncode == 1
+        assert not os.listdir(os.path.join(root, "tmp")), "folders of tests are left"
+        one = subprocess.run(command + ["good"], env=env, text=True, capture_output=True, check=True)
+        assert one.stdout.endswith("\n1 passed, 0 failed\n"), one.stdout
+    finally:
+        shutil.rmtree(root)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
