@@ -46,7 +46,8 @@ def main():
         assert "| the reason" in done.stdout
         assert done.returncode == 1
         assert not os.listdir(os.path.join(root, "tmp")), "folders of tests are left"
-        one = subprocess.run(command + ["good"], env=env, text=True, capture_output=True, check=True)
+        one = subprocess.run(command + ["good"], env=env, text=True, capture_output=True,
+                             check=True)
         assert one.stdout.endswith("\n1 passed, 0 failed\n"), one.stdout
     finally:
         shutil.rmtree(root)
