@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One row per key: where it goes and how it is read. Reading goes through all entries of the
+ * document and reports every mistake, so that an operator mends the file in one go.
+ */
+#include "ctl/config.h"
+#include "base/err.h"
+#include "ctl/config_priv.h"
+#include "ctl/toml.h"
+#include "obj/obj.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define CONFIG_BYTES_MAX (1u << 20)
+
+struct reader {
+    struct config *c;
+    const char *path;
+    FILE *errors;
+    unsigned mistakes;
+    const struct toml_entry *entry; /* the one being read */
+};
+
+static void mistake(struct reader *rd, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static void mistake(struct reader *rd, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    fprintf(rd->errors, "%s:%u: ", rd->path, rd->entry ? rd->entry->line : 1);
+    vfprintf(rd->errors, fmt, args);
+    fputc('\n', rd->errors);
+    va_end(args);
+    rd->mistakes++;
+}
+
+/* The expanded text of a string entry, to be freed, or NULL after a mistake. */
+static char *text_of(struct reader *rd)
+{
+    const struct toml_entry *e = rd->entry;
+    if (e->type != TOML_STRING) {
+        mistake(rd, "%s must be a string in quotes", e->key);
+        return NULL;
+    }
+    char why[256];
+    char *text = config_expand(e->string, why, sizeof why);
+    if (!text) {
+        mistake(rd, "%s: %s", e->key, why);
+    }
+    return text;
+}
+
+static void set_text(struct reader *rd, char **slot)
+{
+    char *text = text_of(rd);
+    if (!text) {
+        return;
+    }
+    if (*text == 0) {
+        mistake(rd, "%s must not be empty; leave the key out for its default", rd->entry->key);
+        free(text);
+        return;
+    }
+    free(*slot);
+    *slot = text;
+}
+
+static void add_address(struct reader *rd, struct config_list *list)
+{
+    if (rd->entry->type == TOML_EMPTY_ARRAY) {
+        return;
+    }
+    auto_free char *text = text_of(rd);
+    char why[128];
+    if (text && !config_address_ok(text, why, sizeof why)) {
+        mistake(rd, "%s: %s", rd->entry->key, why);
+        return;
+    }
+    if (!text) {
+        return;
+    }
+    char **grown = realloc(list->at, (list->count + 1) * sizeof *grown);
+    if (!grown) {
+        mistake(rd, "out of memory");
+        return;
+    }
+    list->at = grown;
+    list->at[list->count++] = take(text);
+}
+
+static void set_bool(struct reader *rd, bool *slot)
+{
+    if (rd->entry->type != TOML_BOOLEAN) {
+        mistake(rd, "%s must be true or false", rd->entry->key);
+        return;
+    }
+    *slot = rd->entry->boolean;
+}
+
+/* A size in units of 10^9 bytes, between low and high gigabytes. */
+static void set_gb(struct reader *rd, uint64_t *slot, double low, double high)
+{
+    const struct toml_entry *e = rd->entry;
+    if (e->type != TOML_INTEGER && e->type != TOML_FLOAT) {
+        mistake(rd, "%s must be a number of gigabytes, such as 1.0", e->key);
+        return;
+    }
+    if (!(e->number >= low && e->number <= high)) {
+        mistake(rd, "%s must be between %g and %g, not %g", e->key, low, high, e->number);
+        return;
+    }
+    *slot = (uint64_t)(e->number * (double)CONFIG_GB);
+}
+
+static void set_url(struct reader *rd)
+{
+    set_text(rd, &rd->c->storage.url);
+    char why[256];
+    if (rd->c->storage.url && obj_url_check(rd->c->storage.url, why, sizeof why) < 0) {
+        mistake(rd, "storage.url: %s", why);
+    }
+}
+
+static void set_owner(struct reader *rd)
+{
+    set_text(rd, &rd->c->storage.owner);
+    if (rd->c->storage.owner && strlen(rd->c->storage.owner) > 200) {
+        mistake(rd, "storage.owner is longer than 200 bytes");
+    }
+}
+
+static void set_dir(struct reader *rd)
+{
+    set_text(rd, &rd->c->cache.dir);
+}
+
+static void set_memory(struct reader *rd)
+{
+    set_gb(rd, &rd->c->cache.memory_bytes, 0.05, 100000);
+}
+
+static void set_disk(struct reader *rd)
+{
+    set_gb(rd, &rd->c->cache.disk_bytes, 0, 1e6);
+}
+
+static void set_compression(struct reader *rd)
+{
+    auto_free char *text = text_of(rd);
+    if (!text) {
+        return;
+    }
+    if (strcmp(text, "lz4") == 0) {
+        rd->c->filesystem.compression = LOG_CODEC_LZ4;
+    } else if (strcmp(text, "none") == 0) {
+        rd->c->filesystem.compression = LOG_CODEC_NONE;
+    } else {
+        mistake(rd, "filesystem.compression must be \"lz4\" or \"none\", not \"%.40s\"", text);
+    }
+}
+
+static void set_max_size(struct reader *rd)
+{
+    set_gb(rd, &rd->c->filesystem.max_size_bytes, 0, 1e9);
+}
+
+static void set_encryption(struct reader *rd)
+{
+    auto_free char *text = text_of(rd);
+    if (text && strcmp(text, "none") != 0) {
+        mistake(rd, "encryption.mode must be \"none\" in this version, not \"%.40s\"", text);
+    }
+}
+
+static void set_nbd_addresses(struct reader *rd)
+{
+    add_address(rd, &rd->c->nbd.addresses);
+}
+
+static void set_nbd_socket(struct reader *rd)
+{
+    set_text(rd, &rd->c->nbd.unix_socket);
+}
+
+static void set_nbd_tls(struct reader *rd)
+{
+    static const char *const modes[] = {"off", "allow", "require"};
+    auto_free char *text = text_of(rd);
+    for (unsigned i = 0; text && i < ARRAY_LEN(modes); i++) {
+        if (strcmp(text, modes[i]) == 0) {
+            rd->c->nbd.tls = (enum nbd_tls_mode)i;
+            return;
+        }
+    }
+    if (text) {
+        mistake(rd, "servers.nbd.tls must be \"off\", \"allow\" or \"require\", not \"%.40s\"",
+                text);
+    }
+}
+
+static void set_nbd_cert(struct reader *rd)
+{
+    set_text(rd, &rd->c->nbd.cert);
+}
+
+static void set_nbd_key(struct reader *rd)
+{
+    set_text(rd, &rd->c->nbd.key);
+}
+
+static void set_nbd_ca(struct reader *rd)
+{
+    set_text(rd, &rd->c->nbd.ca);
+}
+
+static void set_nbd_extended(struct reader *rd)
+{
+    set_bool(rd, &rd->c->nbd.extended_headers);
+}
+
+static void set_iscsi_addresses(struct reader *rd)
+{
+    add_address(rd, &rd->c->iscsi.addresses);
+}
+
+static void set_iscsi_advertise(struct reader *rd)
+{
+    add_address(rd, &rd->c->iscsi.advertise);
+}
+
+static void set_admin_socket(struct reader *rd)
+{
+    set_text(rd, &rd->c->admin.unix_socket);
+}
+
+static void set_cores(struct reader *rd)
+{
+    const struct toml_entry *e = rd->entry;
+    if (e->type != TOML_INTEGER || e->integer < 1 || e->integer > RT_CORES_MAX) {
+        mistake(rd, "runtime.cores must be a whole number from 1 to %d", RT_CORES_MAX);
+        return;
+    }
+    rd->c->runtime.cores = (unsigned)e->integer;
+}
+
+static void set_log_level(struct reader *rd)
+{
+    auto_free char *text = text_of(rd);
+    if (text && msg_level_parse(text, &rd->c->runtime.log_level) < 0) {
+        mistake(rd, "runtime.log_level must be \"error\", \"warn\", \"info\" or \"debug\"");
+    }
+}
+
+static const struct key {
+    const char *name;
+    void (*set)(struct reader *rd);
+    bool is_array;
+} keys[] = {
+    {"storage.url", set_url, false},
+    {"storage.owner", set_owner, false},
+    {"cache.dir", set_dir, false},
+    {"cache.memory_size_gb", set_memory, false},
+    {"cache.disk_size_gb", set_disk, false},
+    {"filesystem.compression", set_compression, false},
+    {"filesystem.max_size_gb", set_max_size, false},
+    {"encryption.mode", set_encryption, false},
+    {"servers.nbd.addresses", set_nbd_addresses, true},
+    {"servers.nbd.unix_socket", set_nbd_socket, false},
+    {"servers.nbd.tls", set_nbd_tls, false},
+    {"servers.nbd.tls_cert", set_nbd_cert, false},
+    {"servers.nbd.tls_key", set_nbd_key, false},
+    {"servers.nbd.tls_ca", set_nbd_ca, false},
+    {"servers.nbd.extended_headers", set_nbd_extended, false},
+    {"servers.iscsi.addresses", set_iscsi_addresses, true},
+    {"servers.iscsi.advertise", set_iscsi_advertise, true},
+    {"admin.unix_socket", set_admin_socket, false},
+    {"runtime.cores", set_cores, false},
+    {"runtime.log_level", set_log_level, false},
+};
+
+/* True when name is a table that some key lies in. */
+static bool is_known_table(const char *name)
+{
+    size_t len = strlen(name);
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        if (strncmp(keys[i].name, name, len) == 0 && keys[i].name[len] == '.') {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void read_entry(struct reader *rd)
+{
+    const struct toml_entry *e = rd->entry;
+    if (e->type == TOML_TABLE) {
+        rd->c->nbd.enabled |= strcmp(e->key, "servers.nbd") == 0;
+        rd->c->iscsi.enabled |= strcmp(e->key, "servers.iscsi") == 0;
+        if (!is_known_table(e->key)) {
+            mistake(rd, "unknown section [%s]", e->key);
+        }
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        if (strcmp(e->key, keys[i].name) != 0) {
+            continue;
+        }
+        bool given_array = e->in_array || e->type == TOML_EMPTY_ARRAY;
+        if (given_array != keys[i].is_array) {
+            mistake(rd, keys[i].is_array ? "%s must be a list: [\"...\"]" : "%s must not be a list",
+                    e->key);
+            return;
+        }
+        keys[i].set(rd);
+        return;
+    }
+    const char *near = config_nearest(e->key, &keys[0].name, ARRAY_LEN(keys), sizeof keys[0]);
+    if (near) {
+        mistake(rd, "unknown key %s; did you mean %s?", e->key, near);
+    } else {
+        mistake(rd, "unknown key %s", e->key);
+    }
+}
+
+static void set_default_text(struct reader *rd, char **slot, const char *text)
+{
+    if (!*slot && !(*slot = strdup(text))) {
+        mistake(rd, "out of memory");
+    }
+}
+
+static void default_address(struct reader *rd, struct config_list *list, const char *address)
+{
+    if (list->count > 0) {
+        return;
+    }
+    list->at = malloc(sizeof *list->at);
+    if (!list->at || !(list->at[0] = strdup(address))) {
+        mistake(rd, "out of memory");
+        return;
+    }
+    list->count = 1;
+}
+
+/* What the whole must fulfil, and the defaults. */
+static void complete(struct reader *rd)
+{
+    struct config *c = rd->c;
+    rd->entry = NULL;
+    if (!c->storage.url && rd->mistakes == 0) {
+        mistake(rd,
+                "[storage] url is missing; where is the volume? e.g. \"file:///var/lib/zerofs\"");
+    }
+    if (!c->cache.dir && rd->mistakes == 0) {
+        mistake(rd, "[cache] dir is missing: a local folder for the lock and the admin socket");
+    }
+    char host[256] = "localhost";
+    (void)gethostname(host, sizeof host - 1);
+    set_default_text(rd, &c->storage.owner, host);
+    if (c->nbd.enabled && !c->nbd.unix_socket) {
+        default_address(rd, &c->nbd.addresses, "127.0.0.1:10809");
+    }
+    if (c->iscsi.enabled) {
+        default_address(rd, &c->iscsi.addresses, "127.0.0.1:3260");
+    }
+    if (c->iscsi.addresses.count > 16) {
+        mistake(rd, "servers.iscsi.addresses has more than 16 entries");
+    }
+    if (c->nbd.tls != NBD_TLS_OFF && (!c->nbd.cert || !c->nbd.key)) {
+        mistake(rd, "servers.nbd.tls needs tls_cert and tls_key (PEM files)");
+    }
+    if (!c->admin.unix_socket && c->cache.dir) {
+        c->admin.unix_socket = config_join(c->cache.dir, "zerofs.sock");
+    }
+    if (c->admin.unix_socket && strlen(c->admin.unix_socket) > 100) {
+        mistake(rd, "the admin socket's path is longer than 100 bytes: set [admin] unix_socket");
+    }
+}
+
+static int read_text(const char *path, FILE *errors, char **ret_text, size_t *ret_len)
+{
+    FILE *f = fopen(path, "re");
+    if (!f) {
+        int r = -errno;
+        fprintf(errors, "%s: cannot be read: %s\n", path, err_text(r));
+        return r;
+    }
+    char *text = malloc(CONFIG_BYTES_MAX + 1);
+    size_t len = text ? fread(text, 1, CONFIG_BYTES_MAX + 1, f) : 0;
+    int r = !text ? -ENOMEM : ferror(f) ? -EIO : len > CONFIG_BYTES_MAX ? -EFBIG : 0;
+    (void)fclose(f);
+    if (r < 0) {
+        free(text);
+        fprintf(errors, "%s: cannot be read: %s\n", path, err_text(r));
+        return r;
+    }
+    *ret_text = text;
+    *ret_len = len;
+    return 0;
+}
+
+int config_load(const char *path, FILE *errors, struct config **ret_config)
+{
+    auto_free char *text = NULL;
+    size_t len = 0;
+    int r = read_text(path, errors, &text, &len);
+    if (r < 0) {
+        return r;
+    }
+    struct toml_doc doc = {0};
+    char why[256];
+    r = toml_parse(text, len, &doc, why, sizeof why);
+    if (r < 0) {
+        fprintf(errors, "%s: %s\n", path, why);
+        return r == -EINVAL ? config_error() : r;
+    }
+    struct config *c = calloc(1, sizeof *c);
+    if (!c || !(c->path = strdup(path))) {
+        config_free(c);
+        toml_free(&doc);
+        return -ENOMEM;
+    }
+    c->cache.memory_bytes = CONFIG_GB / 4;
+    c->filesystem.compression = LOG_CODEC_LZ4;
+    c->runtime.log_level = MSG_INFO;
+    struct reader rd = {.c = c, .path = path, .errors = errors};
+    for (size_t i = 0; i < doc.count; i++) {
+        rd.entry = &doc.entries[i];
+        read_entry(&rd);
+    }
+    complete(&rd);
+    toml_free(&doc);
+    if (rd.mistakes > 0) {
+        config_free(c);
+        return config_error();
+    }
+    *ret_config = c;
+    return 0;
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parts that reading a config is made of. */
+#pragma once
+#include "base/attr.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The text with $VAR, ${VAR} and $$ replaced, to be freed; NULL with the reason. */
+char *config_expand(const char *text, char *ret_why, size_t why_cap);
+/* Whether it has the form host:port, [v6]:port. */
+bool config_address_ok(const char *address, char *ret_why, size_t why_cap);
+/* The name most like `key` among count names, stride bytes apart; NULL when none is near. */
+const char *config_nearest(const char *key, const char *const *names, size_t count, size_t stride);
+/* "folder/name", to be freed. */
+char *config_join(const char *folder, const char *name);
+/* ERR_CONFIG, thrown here only. */
+int config_error(void);

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the families of operations share. Each op gives a response: ops_success() or ops_failure().
+ */
+#pragma once
+#include "ctl/ops.h"
+
+struct ops_entry {
+    const char *name;
+    json_t *(*run)(struct ops *o, const json_t *request)WAITS;
+};
+
+extern const struct ops_entry ops_nbd_table[];
+extern const struct ops_entry ops_iscsi_table[];
+json_t *ops_status(struct ops *o, const json_t *request) WAITS;
+
+/* Takes over the result. */
+json_t *ops_success(json_t *result);
+/* "WHAT failed: reason", of the kind that r has. */
+json_t *ops_error(int r, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* Fields of a request: the text or NULL; false when absent or of another type. */
+const char *ops_text(const json_t *request, const char *key);
+bool ops_number(const json_t *request, const char *key, uint64_t *ret_value);
+bool ops_flag(const json_t *request, const char *key, bool absent);
+/* The size of the request, checked: NULL, or a failure. */
+json_t *ops_size(const json_t *request, uint64_t *ret_bytes);
+
+/* One device as JSON, with the names of who is attached. */
+json_t *ops_device_json(struct ops *o, const struct dev_info *info);
+/* Resizes: the response has the old and the new size. Takes the reference of d. */
+json_t *ops_resize(struct ops *o, struct dev *d, const json_t *request) WAITS;
+/* Deletes; refuses while clients are attached unless the request says disconnect. Takes the
+ * reference of d. */
+json_t *ops_delete(struct ops *o, struct dev *d, const json_t *request) WAITS;
+/* Changes settings. Takes the reference of d. */
+json_t *ops_set(struct ops *o, struct dev *d, const json_t *request) WAITS;

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The program: a table of commands. Those with an op are admin requests (ctl/ops.h); the others are
+ * functions. */
+#include "base/err.h"
+#include "ctl/size.h"
+#include "ctl/version.h"
+#include "main/commands.h"
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CONFIG_OPTION                                                                              \
+    {                                                                                              \
+        .name = "config", .letter = 'c', .value = "FILE",                                          \
+        .help = "default: ./zerofs.toml, then /etc/zerofs/zerofs.toml"                             \
+    }
+#define ADMIN_OPTIONS                                                                              \
+    CONFIG_OPTION, {.name = "json", .help = "print JSON (docs/CLI.md)"},                           \
+    {                                                                                              \
+        .name = "takeover", .help = "open the volume even if its last owner did not close it"      \
+    }
+#define CACHE_OPTION                                                                               \
+    {                                                                                              \
+        .name = "write-cache", .value = "on|off",                                                  \
+        .help = "off: each write is durable when answered"                                         \
+    }
+#define DELETE_OPTIONS                                                                             \
+    {.name = "force", .help = "do not ask"},                                                       \
+    {                                                                                              \
+        .name = "disconnect", .help = "also while clients are attached"                            \
+    }
+
+static const struct arg_spec init_specs[] = {
+    {.name = "path",
+     .value = "PATH",
+     .help = "default zerofs.toml; - is standard output",
+     .positional = true},
+    {.name = "force", .help = "overwrite"},
+    {0},
+};
+static const struct arg_spec run_specs[] = {CONFIG_OPTION, {0}};
+static const struct arg_spec none_specs[] = {{0}};
+static const struct arg_spec plain_specs[] = {ADMIN_OPTIONS, {0}};
+
+#define NAME_ARG                                                                                   \
+    {                                                                                              \
+        .name = "name", .value = "NAME", .help = "the device", .positional = true                  \
+    }
+#define SIZE_ARG                                                                                   \
+    {                                                                                              \
+        .name = "size", .value = "SIZE", .help = "10G, 512M, 1.5T, or bytes", .positional = true   \
+    }
+#define IQN_ARG                                                                                    \
+    {                                                                                              \
+        .name = "iqn", .value = "IQN", .help = "the target's name", .positional = true             \
+    }
+#define LUN_ARG                                                                                    \
+    {                                                                                              \
+        .name = "lun", .value = "LUN", .help = "0 to 16383", .positional = true                    \
+    }
+
+static const struct arg_spec create_specs[] = {
+    NAME_ARG, SIZE_ARG, CACHE_OPTION, ADMIN_OPTIONS, {0}};
+static const struct arg_spec name_specs[] = {NAME_ARG, ADMIN_OPTIONS, {0}};
+static const struct arg_spec resize_specs[] = {
+    NAME_ARG, SIZE_ARG, {.name = "force", .help = "also make it smaller"}, ADMIN_OPTIONS, {0}};
+static const struct arg_spec delete_specs[] = {NAME_ARG, DELETE_OPTIONS, ADMIN_OPTIONS, {0}};
+static const struct arg_spec set_specs[] = {NAME_ARG, CACHE_OPTION, ADMIN_OPTIONS, {0}};
+static const struct arg_spec target_specs[] = {IQN_ARG, ADMIN_OPTIONS, {0}};
+static const struct arg_spec target_lun_specs[] = {IQN_ARG,      LUN_ARG,       SIZE_ARG,
+                                                   CACHE_OPTION, ADMIN_OPTIONS, {0}};
+static const struct arg_spec lun_resize_specs[] = {
+    IQN_ARG,       LUN_ARG, SIZE_ARG, {.name = "force", .help = "also make it smaller"},
+    ADMIN_OPTIONS, {0}};
+static const struct arg_spec lun_delete_specs[] = {
+    IQN_ARG, LUN_ARG, DELETE_OPTIONS, ADMIN_OPTIONS, {0}};
+static const struct arg_spec lun_set_specs[] = {IQN_ARG, LUN_ARG, CACHE_OPTION, ADMIN_OPTIONS, {0}};
+static const struct arg_spec target_delete_specs[] = {IQN_ARG, DELETE_OPTIONS, ADMIN_OPTIONS, {0}};
+
+static const struct command {
+    const char *words; /* "nbd create" */
+    const char *summary;
+    const struct arg_spec *specs;
+    int (*run)(const struct args *a); /* NULL: an admin request */
+    const char *op;
+    bool asks; /* for confirmation */
+} commands[] = {
+    {"init", "Writes a starter configuration.", init_specs, command_init, NULL, false},
+    {"run", "Serves.", run_specs, command_run, NULL, false},
+    {"nbd create", "Creates an NBD device.", create_specs, NULL, "nbd.create", false},
+    {"nbd list", "Lists the NBD devices.", plain_specs, NULL, "nbd.list", false},
+    {"nbd info", "Shows one NBD device.", name_specs, NULL, "nbd.info", false},
+    {"nbd resize", "Changes the size of an NBD device.", resize_specs, NULL, "nbd.resize", false},
+    {"nbd set", "Changes settings of an NBD device.", set_specs, NULL, "nbd.set", false},
+    {"nbd delete", "Deletes an NBD device.", delete_specs, NULL, "nbd.delete", true},
+    {"iscsi create-target", "Creates an iSCSI target, with a first LUN if a size is given.",
+     target_lun_specs, NULL, "iscsi.create-target", false},
+    {"iscsi list", "Lists the iSCSI targets and their LUNs.", plain_specs, NULL, "iscsi.list",
+     false},
+    {"iscsi info", "Shows one iSCSI target.", target_specs, NULL, "iscsi.info", false},
+    {"iscsi add-lun", "Adds a LUN to a target.", target_lun_specs, NULL, "iscsi.add-lun", false},
+    {"iscsi resize-lun", "Changes the size of a LUN.", lun_resize_specs, NULL, "iscsi.resize-lun",
+     false},
+    {"iscsi set-lun", "Changes settings of a LUN.", lun_set_specs, NULL, "iscsi.set-lun", false},
+    {"iscsi remove-lun", "Removes a LUN and deletes its data.", lun_delete_specs, NULL,
+     "iscsi.remove-lun", true},
+    {"iscsi delete-target", "Deletes a target with its LUNs.", target_delete_specs, NULL,
+     "iscsi.delete-target", true},
+    {"flush", "Makes everything written so far durable.", plain_specs, NULL, "flush", false},
+    {"status", "Shows the state of the server and the volume.", plain_specs, NULL, "status", false},
+    {"version", "Shows the version.", none_specs, command_version, NULL, false},
+};
+
+static void usage(FILE *out)
+{
+    fprintf(out, "zerofs %s: block devices over iSCSI and NBD on an object store\n\n",
+            ZEROFS_VERSION);
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        fprintf(out, "  zerofs %-20s %s\n", commands[i].words, commands[i].summary);
+    }
+    fprintf(out, "\n`zerofs COMMAND --help` tells more.\n");
+}
+
+/* The number of words that argv begins with and that name the command; 0 when they do not. */
+static int matches(const struct command *c, int argc, char **argv)
+{
+    const char *space = strchr(c->words, ' ');
+    size_t first = space ? (size_t)(space - c->words) : strlen(c->words);
+    if (argc < 1 || strlen(argv[0]) != first || memcmp(argv[0], c->words, first) != 0) {
+        return 0;
+    }
+    if (!space) {
+        return 1;
+    }
+    return argc >= 2 && strcmp(argv[1], space + 1) == 0 ? 2 : 0;
+}
+
+static bool add_number(json_t *request, const struct args *a, const char *key)
+{
+    const char *text = args_get(a, key);
+    char *end;
+    if (!text) {
+        return true;
+    }
+    errno = 0;
+    unsigned long value = strtoul(text, &end, 10);
+    if (errno || *end || !*text || text[0] == '-' || value > 1000000) {
+        fprintf(stderr, "zerofs: --%s: '%.40s' is not a number from 0 to 16383\n", key, text);
+        return false;
+    }
+    json_object_set_new(request, key, json_integer((json_int_t)value));
+    return true;
+}
+
+static bool add_size(json_t *request, const struct args *a)
+{
+    const char *text = args_get(a, "size");
+    uint64_t bytes;
+    char why[160];
+    if (!text) {
+        return true;
+    }
+    if (size_parse(text, &bytes, why, sizeof why) < 0) {
+        fprintf(stderr, "zerofs: invalid size: %s\n", why);
+        return false;
+    }
+    json_object_set_new(request, "size", json_integer((json_int_t)bytes));
+    return true;
+}
+
+static bool add_write_cache(json_t *request, const struct args *a)
+{
+    const char *text = args_get(a, "write-cache");
+    if (!text) {
+        return true;
+    }
+    bool on = strcmp(text, "on") == 0;
+    if (!on && strcmp(text, "off") != 0) {
+        fprintf(stderr, "zerofs: --write-cache is on or off, not '%.40s'\n", text);
+        return false;
+    }
+    json_object_set_new(request, "write_cache", json_boolean(on));
+    return true;
+}
+
+/* The request that the arguments state; NULL after a message. */
+static json_t *build_request(const struct command *c, const struct args *a)
+{
+    static const char *const texts[] = {"name", "iqn"};
+    static const char *const flags[] = {"force", "disconnect"};
+    json_t *request = json_pack("{s:s}", "op", c->op);
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        const char *text = args_get(a, texts[i]);
+        if (text && json_object_set_new(request, texts[i], json_string(text)) < 0) {
+            fprintf(stderr, "zerofs: --%s is not UTF-8 text\n", texts[i]);
+            json_decref(request);
+            return NULL;
+        }
+    }
+    for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
+        if (args_has(a, flags[i])) {
+            json_object_set_new(request, flags[i], json_true());
+        }
+    }
+    if (!add_size(request, a) || !add_number(request, a, "lun") || !add_write_cache(request, a)) {
+        json_decref(request);
+        return NULL;
+    }
+    return request;
+}
+
+/* Asks on a terminal; elsewhere only --force will do. */
+static bool confirmed(const struct command *c, const struct args *a)
+{
+    char answer[16] = "";
+    const char *what = args_get(a, "name") ? args_get(a, "name") : args_get(a, "iqn");
+    if (args_has(a, "force")) {
+        return true;
+    }
+    if (!isatty(STDIN_FILENO)) {
+        fprintf(stderr, "zerofs: `zerofs %s` cannot be undone: say --force\n", c->words);
+        return false;
+    }
+    fprintf(stderr, "%s: '%s' and its data cannot be brought back. Go on? [y/N] ", c->words,
+            what ? what : "");
+    bool yes = fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+    if (!yes) {
+        fprintf(stderr, "Deletion cancelled\n");
+    }
+    return yes;
+}
+
+static int show(const struct command *c, const struct args *a, const json_t *response)
+{
+    enum ops_exit code = ops_exit_of(response);
+    if (args_has(a, "json")) {
+        const json_t *document = code == OPS_OK ? json_object_get(response, "result") : response;
+        json_dumpf(document, stdout, JSON_INDENT(2));
+        putchar('\n');
+    } else if (code == OPS_OK) {
+        print_result(c->op, json_object_get(response, "result"));
+    } else {
+        const char *message =
+            json_string_value(json_object_get(json_object_get(response, "error"), "message"));
+        fprintf(stderr, "zerofs: %s\n", message ? message : "failed");
+    }
+    return fflush(stdout) == 0 ? (int)code : OPS_FAILED;
+}
+
+static int run_admin(const struct command *c, const struct args *a)
+{
+    json_t *request = build_request(c, a);
+    if (!request) {
+        return OPS_USAGE;
+    }
+    int code = OPS_REFUSED;
+    if (!c->asks || confirmed(c, a)) {
+        struct config *config = command_config(a, &code);
+        json_t *response = config ? oneshot_run(config, request, args_has(a, "takeover")) : NULL;
+        if (config) {
+            code = response ? show(c, a, response) : OPS_FAILED;
+        }
+        json_decref(response);
+        config_free(config);
+    }
+    json_decref(request);
+    return code;
+}
+
+struct config *command_config(const struct args *a, int *ret_exit)
+{
+    struct config *c = NULL;
+    const char *path = config_find(args_get(a, "config"));
+    *ret_exit = OPS_CONFIG;
+    if (!path) {
+        fprintf(stderr,
+                "zerofs: neither ./%s nor %s is there: `zerofs init` writes one, -c FILE names "
+                "another\n",
+                CONFIG_DEFAULT_NAME, CONFIG_SYSTEM_PATH);
+        return NULL;
+    }
+    if (config_load(path, stderr, &c) < 0) {
+        return NULL;
+    }
+    return c;
+}
+
+int command_version(const struct args *a)
+{
+    (void)a;
+    printf("zerofs %s\n", ZEROFS_VERSION);
+    return OPS_OK;
+}
+
+int main(int argc, char **argv)
+{
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (argc < 2) {
+        usage(stderr);
+        return OPS_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        usage(stdout);
+        return OPS_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        return command_version(NULL);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        const struct command *c = &commands[i];
+        int words = matches(c, argc - 1, argv + 1);
+        struct args a;
+        if (words == 0) {
+            continue;
+        }
+        if (args_parse(c->specs, argc - 1 - words, argv + 1 + words, &a) < 0) {
+            return OPS_USAGE;
+        }
+        if (a.help) {
+            args_usage(c->specs, c->words, c->summary);
+            return OPS_OK;
+        }
+        return c->run ? c->run(&a) : run_admin(c, &a);
+    }
+    fprintf(stderr, "zerofs: unknown command '%s'\n\n", argv[1]);
+    usage(stderr);
+    return OPS_USAGE;
+}

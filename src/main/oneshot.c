@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * "Who may open" (docs/ARCHITECTURE.md): a one-shot command asks the live server through the admin
+ * socket; when none listens it takes the lock of the cache folder and opens the volume itself.
+ */
+#include "base/err.h"
+#include "base/msg.h"
+#include "base/time.h"
+#include "ctl/admin.h"
+#include "main/commands.h"
+#include "rt/rt.h"
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define ONESHOT_MEMORY (128ull << 20)
+#define LOCK_WAIT_MS 5000
+#define LOCK_POLL_MS 50
+
+struct oneshot {
+    const struct config *config;
+    const json_t *request;
+    bool takes_over;
+    struct ops ops;
+    json_t *response;
+};
+
+/* mkdir -p, the last folder private. */
+static int make_folder(const char *path)
+{
+    auto_free char *copy = strdup(path);
+    if (!copy) {
+        return -ENOMEM;
+    }
+    for (char *slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        if (mkdir(copy, 0755) < 0 && errno != EEXIST) {
+            return -errno;
+        }
+        *slash = '/';
+    }
+    return mkdir(copy, 0700) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+int command_lock(const struct config *c)
+{
+    int r = make_folder(c->cache.dir);
+    if (r < 0) {
+        return r;
+    }
+    char *path = NULL;
+    if (asprintf(&path, "%s/lock", c->cache.dir) < 0) {
+        return -ENOMEM;
+    }
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    r = fd < 0 ? -errno : 0;
+    free(path);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        r = -errno;
+        (void)close(fd);
+    }
+    return r < 0 ? r : fd;
+}
+
+/* True for the requests that make a volume where there is none. */
+static bool creates(const json_t *request)
+{
+    const char *op = json_string_value(json_object_get(request, "op"));
+    return op && (strcmp(op, "nbd.create") == 0 || strcmp(op, "iscsi.create-target") == 0);
+}
+
+static json_t *open_failure(const struct oneshot *s, int r)
+{
+    const char *url = s->config->storage.url;
+    if (r == ERR_OPEN_ELSEWHERE) {
+        return ops_failure(
+            OPS_HELD,
+            "the volume at %s was not closed by its last owner (named above), which may "
+            "still be running: stop it there, or say --takeover",
+            url);
+    }
+    if (r == ERR_NOT_A_VOLUME) {
+        return ops_failure(
+            OPS_NOT_FOUND,
+            "there is no volume at %s yet: `zerofs nbd create`, `zerofs iscsi create-target` "
+            "and `zerofs run` make one",
+            url);
+    }
+    return ops_failure(ops_exit_of_error(r), "the volume at %s cannot be opened: %s (%s)", url,
+                       err_text(r), err_name(r));
+}
+
+static int open_volume(struct oneshot *s)
+{
+    int r = vol_probe(s->ops.store);
+    if (r == ERR_NOT_A_VOLUME && creates(s->request)) {
+        r = vol_format(s->ops.store, &(struct vol_format_options){0});
+    }
+    if (r < 0) {
+        return r;
+    }
+    struct vol_options opt = {
+        .store = s->ops.store,
+        .owner = s->config->storage.owner,
+        .takeover = s->takes_over,
+        .codec = s->config->filesystem.compression,
+        .memory_bytes = ONESHOT_MEMORY,
+        .max_size_bytes = s->config->filesystem.max_size_bytes,
+    };
+    return vol_open(&opt, &s->ops.vol);
+}
+
+static void work(void *arg)
+{
+    struct oneshot *s = arg;
+    int r = obj_open(s->config->storage.url, &s->ops.store);
+    if (r < 0) {
+        s->response = open_failure(s, r);
+        return;
+    }
+    r = open_volume(s);
+    if (r < 0) {
+        s->response = open_failure(s, r);
+    } else {
+        rt_lock_init(&s->ops.one, RT_RANK_ADMIN);
+        r = dev_registry_open(s->ops.vol, &s->ops.registry);
+        s->response = r < 0 ? open_failure(s, r) : ops_run(&s->ops, s->request);
+        dev_registry_close(s->ops.registry);
+        r = vol_close(s->ops.vol);
+        if (r < 0 && ops_exit_of(s->response) == OPS_OK) {
+            json_decref(s->response);
+            s->response =
+                ops_failure(ops_exit_of_error(r), "closing the volume failed: %s", err_text(r));
+        }
+        rt_lock_destroy(&s->ops.one);
+    }
+    obj_close(s->ops.store);
+}
+
+static bool nobody_listens(int r)
+{
+    return r == -ENOENT || r == -ECONNREFUSED;
+}
+
+/* Asks the server, or takes the lock: 1 = answered, 0 = locked, negative = neither. */
+static int reach(const struct config *c, const json_t *request, json_t **ret_response,
+                 int *ret_lock)
+{
+    uint64_t give_up = time_monotonic_ns() + LOCK_WAIT_MS * NS_PER_MS;
+    for (;;) {
+        int r = admin_ask(c->admin.unix_socket, request, ret_response);
+        if (r == 0) {
+            return 1;
+        }
+        if (!nobody_listens(r)) {
+            return r;
+        }
+        *ret_lock = command_lock(c);
+        if (*ret_lock >= 0) {
+            return 0;
+        }
+        if (*ret_lock != -EWOULDBLOCK || time_monotonic_ns() > give_up) {
+            return *ret_lock;
+        }
+        usleep(LOCK_POLL_MS *
+               1000); /* a server that starts or stops holds the lock before and after it listens */
+    }
+}
+
+json_t *oneshot_run(const struct config *c, const json_t *request, bool takes_over)
+{
+    json_t *response = NULL;
+    int lock = -1;
+    int r = reach(c, request, &response, &lock);
+    if (r > 0) {
+        return response;
+    }
+    if (r == -EWOULDBLOCK) {
+        return ops_failure(OPS_HELD, "another zerofs holds %s/lock and does not answer on %s",
+                           c->cache.dir, c->admin.unix_socket);
+    }
+    if (r < 0) {
+        return ops_failure(OPS_FAILED,
+                           "neither the server at %s nor the lock in %s can be reached: %s",
+                           c->admin.unix_socket, c->cache.dir, err_text(r));
+    }
+    struct oneshot s = {
+        .config = c,
+        .request = request,
+        .takes_over = takes_over,
+        .ops = {.url = c->storage.url, .owner = c->storage.owner, .memory_bytes = ONESHOT_MEMORY},
+    };
+    r = rt_run(&(struct rt_options){.cores = 1}, work, &s);
+    (void)close(lock);
+    return r < 0 ? ops_failure(OPS_FAILED, "the runtime does not start: %s", err_text(r))
+                 : s.response;
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `zerofs run`: from config to ready line, and from SIGTERM to a clean end.
+ *
+ *     LOCK -> OPEN -> LISTEN -> ready ... SIGTERM -> DRAIN -> CLOSE -> end
+ *
+ * DRAIN and CLOSE together have 10 s. When they are over, what is not durable yet is named, and the
+ * process ends with OPS_STORE: the volume is as kill -9 would leave it, every acknowledged flush in
+ * it.
+ */
+#include "base/err.h"
+#include "base/msg.h"
+#include "base/time.h"
+#include "ctl/admin.h"
+#include "ctl/version.h"
+#include "main/commands.h"
+#include "main/notify.h"
+#include "rt/rt.h"
+#include "rt/sync.h"
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define DRAIN_MS 10000
+#define DRAIN_CLIENTS_MS 5000
+
+struct serve {
+    struct config *config;
+    struct ops ops;
+    struct admin *admin;
+    struct rt_event stop;
+    bool stopping;
+    bool fenced;
+    int exit_code;
+};
+
+static struct serve *serving; /* for signals */
+
+static void on_fenced(void *arg)
+{
+    struct serve *s = arg;
+    msg_error("main",
+              "another writer has taken over the volume: nothing more is acknowledged, stopping");
+    s->fenced = true;
+    rt_event_set(&s->stop);
+}
+
+/* Takes over what may change while the server runs, and says what may not. */
+static void reload(struct serve *s)
+{
+    struct config *fresh;
+    if (config_load(s->config->path, stderr, &fresh) < 0) {
+        msg_error("main", "%s is not taken: mend it and send SIGHUP again", s->config->path);
+        return;
+    }
+    unsigned fixed = config_report_fixed(s->config, fresh, stderr);
+    msg_level_set(fresh->runtime.log_level);
+    vol_codec_set(s->ops.vol, fresh->filesystem.compression);
+    if (s->ops.iscsi) {
+        const char *const *list = (const char *const *)fresh->iscsi.advertise.at;
+        if (iscsi_advertise_set(s->ops.iscsi, list, fresh->iscsi.advertise.count) < 0) {
+            msg_error("main", "the advertised addresses were not taken");
+        }
+    }
+    msg_info("main", "%s read again; %u changes wait for the next start", s->config->path, fixed);
+    config_free(fresh);
+}
+
+static void on_signal(int signal_number)
+{
+    if (signal_number == SIGHUP) {
+        reload(serving);
+        return;
+    }
+    if (serving->stopping) {
+        msg_warn("main", "already stopping");
+        return;
+    }
+    msg_info("main", "%s: stopping", signal_number == SIGTERM ? "SIGTERM" : "SIGINT");
+    serving->stopping = true;
+    rt_event_set(&serving->stop);
+}
+
+static int open_volume(struct serve *s)
+{
+    const struct config *c = s->config;
+    int r = obj_open(c->storage.url, &s->ops.store);
+    if (r < 0) {
+        return r;
+    }
+    r = vol_probe(s->ops.store);
+    if (r == ERR_NOT_A_VOLUME) {
+        msg_info("main", "making a new volume at %s", c->storage.url);
+        r = vol_format(s->ops.store, &(struct vol_format_options){0});
+    }
+    if (r < 0) {
+        return r;
+    }
+    struct vol_options opt = {
+        .store = s->ops.store,
+        .owner = c->storage.owner,
+        .takeover = true,
+        .codec = c->filesystem.compression,
+        .memory_bytes = c->cache.memory_bytes,
+        .max_size_bytes = c->filesystem.max_size_bytes,
+    };
+    r = vol_open(&opt, &s->ops.vol);
+    if (r == 0) {
+        vol_on_fenced(s->ops.vol, on_fenced, s);
+        r = dev_registry_open(s->ops.vol, &s->ops.registry);
+    }
+    return r;
+}
+
+static int start_nbd(struct serve *s)
+{
+    const struct config *c = s->config;
+    if (!c->nbd.enabled) {
+        return 0;
+    }
+    struct nbd_options opt = {
+        .registry = s->ops.registry,
+        .addresses = (const char *const *)c->nbd.addresses.at,
+        .address_count = c->nbd.addresses.count,
+        .unix_socket = c->nbd.unix_socket,
+        .tls = c->nbd.tls,
+        .tls_files = {.cert_file = c->nbd.cert,
+                      .key_file = c->nbd.key,
+                      .ca_file = c->nbd.ca,
+                      .verify_client = c->nbd.ca != NULL},
+        .extended_headers = c->nbd.extended_headers,
+    };
+    return nbd_start(&opt, &s->ops.nbd);
+}
+
+static int start_iscsi(struct serve *s)
+{
+    const struct config *c = s->config;
+    if (!c->iscsi.enabled) {
+        return 0;
+    }
+    struct iscsi_options opt = {
+        .registry = s->ops.registry,
+        .addresses = (const char *const *)c->iscsi.addresses.at,
+        .address_count = c->iscsi.addresses.count,
+        .advertise = (const char *const *)c->iscsi.advertise.at,
+        .advertise_count = c->iscsi.advertise.count,
+    };
+    return iscsi_start(&opt, &s->ops.iscsi);
+}
+
+static int start(struct serve *s)
+{
+    int r = open_volume(s);
+    if (r < 0) {
+        msg_error("main", "the volume at %s cannot be opened: %s (%s)", s->config->storage.url,
+                  err_text(r), err_name(r));
+        s->exit_code = (int)ops_exit_of_error(r);
+        return r;
+    }
+    r = start_nbd(s);
+    if (r == 0) {
+        r = start_iscsi(s);
+    }
+    if (r == 0) {
+        r = admin_start(s->config->admin.unix_socket, &s->ops, &s->admin);
+    }
+    if (r < 0) {
+        s->exit_code = OPS_FAILED;
+    }
+    return r;
+}
+
+static void print_ready(struct serve *s)
+{
+    const struct config *c = s->config;
+    char address[NET_ADDRESS_SIZE];
+    printf("zerofs %s ready: volume %s\n", ZEROFS_VERSION, c->storage.url);
+    size_t listeners = c->nbd.addresses.count + (c->nbd.unix_socket != NULL);
+    for (size_t i = 0; s->ops.nbd && i < listeners && nbd_address(s->ops.nbd, i, address) == 0;
+         i++) {
+        printf("  nbd    %s\n", address);
+    }
+    for (size_t i = 0; s->ops.iscsi && i < c->iscsi.addresses.count; i++) {
+        if (iscsi_address(s->ops.iscsi, i, address) == 0) {
+            printf("  iscsi  %s\n", address);
+        }
+    }
+    printf("  admin  %s\n", c->admin.unix_socket);
+    (void)fflush(stdout);
+    notify_send("READY=1\nSTATUS=serving\n");
+}
+
+static void watchdog(void *arg)
+{
+    struct serve *s = arg;
+    if (rt_sleep_ms(DRAIN_MS) < 0) {
+        return;
+    }
+    struct vol_counts counts = {0};
+    if (s->ops.vol) {
+        vol_counts(s->ops.vol, &counts);
+    }
+    msg_error("main",
+              "not stopped within %d s: %llu bytes that no flush has covered are not stored",
+              DRAIN_MS / 1000, (unsigned long long)counts.dirty_bytes);
+    _exit(OPS_STORE);
+}
+
+static void drain_iscsi(void *arg)
+{
+    struct serve *s = arg;
+    iscsi_drain(s->ops.iscsi, rt_after_ms(DRAIN_CLIENTS_MS));
+}
+
+static void drain(struct serve *s)
+{
+    struct rt_group *g = NULL;
+    notify_send("STOPPING=1\nSTATUS=draining\n");
+    if (rt_group_create(&g) == 0 && s->ops.iscsi &&
+        rt_group_spawn(g, "drain-iscsi", drain_iscsi, s) < 0) {
+        msg_warn("main", "iSCSI sessions are not asked to log out: no fiber left");
+    }
+    if (s->ops.nbd) {
+        nbd_drain(s->ops.nbd, rt_after_ms(DRAIN_CLIENTS_MS));
+    }
+    if (g) {
+        rt_group_wait(g);
+        rt_group_destroy(g);
+    }
+}
+
+static void stop(struct serve *s)
+{
+    drain(s);
+    iscsi_stop(s->ops.iscsi);
+    nbd_stop(s->ops.nbd);
+    admin_stop(s->admin);
+    dev_registry_close(s->ops.registry);
+    if (s->ops.vol) {
+        int r = vol_close(s->ops.vol);
+        s->ops.vol = NULL;
+        if (r < 0 && s->exit_code == OPS_OK) {
+            msg_error("main", "closing the volume failed: %s (%s)", err_text(r), err_name(r));
+            s->exit_code = (int)ops_exit_of_error(r);
+        }
+    }
+    obj_close(s->ops.store);
+}
+
+static void serve_main(void *arg)
+{
+    struct serve *s = arg;
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+    struct rt_group *dog = NULL;
+    rt_lock_init(&s->ops.one, RT_RANK_ADMIN);
+    rt_event_init(&s->stop);
+    serving = s;
+    int r = rt_signals_watch(signals, ARRAY_LEN(signals), on_signal);
+    if (r == 0) {
+        r = start(s);
+    }
+    if (r == 0) {
+        s->ops.started_ns = time_wall_ns();
+        print_ready(s);
+        r = rt_event_wait(&s->stop, RT_FOREVER);
+    }
+    if (rt_group_create(&dog) == 0 && rt_group_spawn(dog, "watchdog", watchdog, s) < 0) {
+        msg_warn("main", "no fiber left for the time limit");
+    }
+    if (s->fenced) {
+        s->exit_code = OPS_HELD;
+    }
+    stop(s);
+    if (dog) {
+        rt_group_cancel(dog);
+        rt_group_wait(dog);
+        rt_group_destroy(dog);
+    }
+    rt_event_destroy(&s->stop);
+    rt_lock_destroy(&s->ops.one);
+    if (s->exit_code == OPS_OK && r == 0) {
+        msg_info("main", "stopped; everything is stored");
+    }
+}
+
+/* Descriptors up to the hard limit; few malloc arenas, so that what is freed is used again by all
+ * threads. */
+static void tune_process(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    (void)mallopt(M_ARENA_MAX, 2);
+    (void)mallopt(M_TRIM_THRESHOLD, 4 << 20);
+}
+
+int command_run(const struct args *a)
+{
+    struct serve s = {0};
+    s.config = command_config(a, &s.exit_code);
+    if (!s.config) {
+        return s.exit_code;
+    }
+    s.exit_code = OPS_OK;
+    msg_level_set(s.config->runtime.log_level);
+    s.ops.url = s.config->storage.url;
+    s.ops.owner = s.config->storage.owner;
+    s.ops.memory_bytes = s.config->cache.memory_bytes;
+    int lock = command_lock(s.config);
+    if (lock < 0) {
+        fprintf(stderr, "zerofs: %s/lock: %s\n", s.config->cache.dir,
+                lock == -EWOULDBLOCK ? "another zerofs is running" : err_text(lock));
+        config_free(s.config);
+        return lock == -EWOULDBLOCK ? OPS_HELD : OPS_FAILED;
+    }
+    tune_process();
+    int r = rt_run(&(struct rt_options){.cores = s.config->runtime.cores}, serve_main, &s);
+    if (r < 0) {
+        fprintf(stderr, "zerofs: the runtime does not start: %s\n", err_text(r));
+        s.exit_code = OPS_FAILED;
+    }
+    (void)close(lock);
+    config_free(s.config);
+    return s.exit_code;
+}
