@@ -2,15 +2,17 @@
 /*
  * Listeners and byte streams over TCP (IPv4, IPv6) and unix sockets, plain or TLS.
  *
- * A connection lives on one core: all functions on a stream are called there. Receiving takes all that has arrived in
- * one call; sending is queued and goes out at the end of the turn with one sendmsg, by reference.
+ * A connection lives on one core: all functions on a stream are called there. Receiving takes all
+ * that has arrived in one call; sending is queued and goes out at the end of the turn with one
+ * sendmsg, by reference.
  *
  *     static void serve(struct net_stream *s, void *arg)           // a fiber of its own; owns s
  *     {
  *         ssize_t n;
  *         while ((n = net_recv(s, buf, sizeof buf, RT_FOREVER)) > 0) {
  *             (void)net_send_copy(s, buf, n);                      // queued, never waits
- *             if (net_send_wait(s, 1 << 20) < 0) { break; }        // WAITS while more than 1 MiB is queued
+ *             if (net_send_wait(s, 1 << 20) < 0) { break; }        // WAITS while more than 1 MiB
+ * is queued
  *         }
  *         net_close(s);
  *     }
@@ -38,8 +40,9 @@ struct net_listen_options {
 };
 
 /*
- * Binds and listens; each connection is given to serve() on a fiber, connections spread over the cores round-robin. 0, or -EADDRINUSE, -EACCES,
- * -EINVAL (address does not parse). A stale unix socket that nobody listens on is replaced.
+ * Binds and listens; each connection is given to serve() on a fiber, connections spread over the
+ * cores round-robin. 0, or -EADDRINUSE, -EACCES, -EINVAL (address does not parse). A stale unix
+ * socket that nobody listens on is replaced.
  */
 MUST int net_listen(const struct net_listen_options *opt, struct net_listener **ret_listener);
 /* The bound address, with the port that the kernel chose for port 0. */
@@ -51,7 +54,8 @@ void net_listener_stop(struct net_listener *l) WAITS;
 void net_listener_close(struct net_listener *l) WAITS;
 
 /* Connects (tests, the admin client). */
-MUST int net_connect(const char *address, uint64_t deadline_ns, struct net_stream **ret_stream) WAITS;
+MUST int net_connect(const char *address, uint64_t deadline_ns, struct net_stream **ret_stream)
+    WAITS;
 /* Two streams joined in memory, no descriptors: for tests and under sim. */
 MUST int net_pipe(struct net_stream **ret_a, struct net_stream **ret_b);
 
@@ -62,8 +66,9 @@ void net_local_address(const struct net_stream *s, char ret_text[NET_ADDRESS_SIZ
 MUST int net_peer_credentials(const struct net_stream *s, uid_t *ret_uid, gid_t *ret_gid);
 
 /*
- * What has arrived, at most cap bytes: the number of bytes, 0 when the peer has closed, -ETIMEDOUT, -ECANCELED, -ECONNRESET, ...
- * One recv(2); under TLS at least one record's worth. net_recv_try() is the same without waiting: -EAGAIN when nothing is there.
+ * What has arrived, at most cap bytes: the number of bytes, 0 when the peer has closed, -ETIMEDOUT,
+ * -ECANCELED, -ECONNRESET, ... One recv(2); under TLS at least one record's worth. net_recv_try()
+ * is the same without waiting: -EAGAIN when nothing is there.
  */
 MUST ssize_t net_recv(struct net_stream *s, void *dst, size_t cap, uint64_t deadline_ns) WAITS;
 MUST ssize_t net_recv_try(struct net_stream *s, void *dst, size_t cap);
@@ -71,9 +76,10 @@ MUST ssize_t net_recv_try(struct net_stream *s, void *dst, size_t cap);
 MUST int net_recv_all(struct net_stream *s, void *dst, size_t len, uint64_t deadline_ns) WAITS;
 
 /*
- * Queue bytes for sending; what was queued in a turn goes out at its end. net_send_copy() copies (headers);
- * net_send_ref() takes its own reference of buf (NULL: the bytes live for ever); net_send_chain() takes over the references of the
- * chain, which is empty after. 0, -ENOMEM, or the error that broke the stream; once broken, it stays so.
+ * Queue bytes for sending; what was queued in a turn goes out at its end. net_send_copy() copies
+ * (headers); net_send_ref() takes its own reference of buf (NULL: the bytes live for ever);
+ * net_send_chain() takes over the references of the chain, which is empty after. 0, -ENOMEM, or the
+ * error that broke the stream; once broken, it stays so.
  */
 MUST int net_send_copy(struct net_stream *s, const void *data, size_t len);
 MUST int net_send_ref(struct net_stream *s, struct rt_buf *buf, const void *data, size_t len);
@@ -82,23 +88,27 @@ MUST int net_send_chain(struct net_stream *s, struct rt_chain *c);
 size_t net_send_queued(const struct net_stream *s);
 /* Sends now what is queued, without waiting; the end of the turn does so by itself. */
 void net_send_flush(struct net_stream *s);
-/* Waits until at most limit_bytes are queued: 0, or the stream's error, -ECANCELED. No progress in 60 s: -ETIMEDOUT. */
+/* Waits until at most limit_bytes are queued: 0, or the stream's error, -ECANCELED. No progress in
+ * 60 s: -ETIMEDOUT. */
 MUST int net_send_wait(struct net_stream *s, size_t limit_bytes) WAITS;
 
-/* Breaks the stream from any fiber of its core: waits of others give -ECONNRESET. The stream stays allocated. */
+/* Breaks the stream from any fiber of its core: waits of others give -ECONNRESET. The stream stays
+ * allocated. */
 void net_shutdown(struct net_stream *s);
-/* Frees; queued bytes are sent if the kernel takes them at once. Only when no other fiber uses it. */
+/* Frees; queued bytes are sent if the kernel takes them at once. Only when no other fiber uses it.
+ */
 void net_close(struct net_stream *s);
 
 struct net_tls_options {
     const char *cert_file; /* PEM, with chain */
     const char *key_file;
-    const char *ca_file;    /* peers are verified against it; NULL = not verified */
-    bool verify_client;     /* a client certificate is required */
+    const char *ca_file; /* peers are verified against it; NULL = not verified */
+    bool verify_client;  /* a client certificate is required */
 };
 
 /* Server context; 0, or -EINVAL with the reason in the log. */
 MUST int net_tls_create(const struct net_tls_options *opt, struct net_tls **ret_tls);
 void net_tls_free(struct net_tls *t);
-/* Upgrades the stream to TLS, as the server. Nothing may be queued or received beyond the point of upgrade. */
+/* Upgrades the stream to TLS, as the server. Nothing may be queued or received beyond the point of
+ * upgrade. */
 MUST int net_starttls(struct net_stream *s, struct net_tls *t, uint64_t deadline_ns) WAITS;

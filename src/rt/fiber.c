@@ -262,6 +262,15 @@ void rt_yield(void)
     rt_fiber_suspend(f);
 }
 
+int rt_pass(void)
+{
+    if (rt_fiber_self()->shields == 0 && rt_cancelled()) {
+        return -ECANCELED;
+    }
+    rt_yield();
+    return 0;
+}
+
 bool rt_cancelled(void)
 {
     struct rt_fiber *f = rt_fiber_self();

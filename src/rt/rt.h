@@ -80,6 +80,8 @@ bool rt_on_fiber(void);
 
 /* Lets every other runnable fiber of this core go first. */
 void rt_yield(void) WAITS;
+/* The same as a wait that can be cancelled: 0, or -ECANCELED (and then nobody went first). */
+MUST int rt_pass(void) WAITS;
 /* 0, or -ECANCELED. */
 int rt_sleep_ms(uint64_t ms) WAITS;
 int rt_sleep_until(uint64_t deadline_ns) WAITS;

@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "../rt/rt_test.h"
+#include "net/address.h"
+#include "net/net.h"
+#include "rt/sync.h"
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#define BYTES (3u << 20)
+
+static _Atomic unsigned served;
+static _Atomic unsigned cores_seen;
+
+/* The echo of the header's example. */
+static void echo(struct net_stream *s, void *arg)
+{
+    static _Thread_local uint8_t buf[16384];
+    ssize_t n;
+    (void)arg;
+    atomic_fetch_or(&cores_seen, 1u << rt_core_self());
+    while ((n = net_recv(s, buf, sizeof buf, RT_FOREVER)) > 0) {
+        if (net_send_copy(s, buf, (size_t)n) < 0 || net_send_wait(s, 1 << 16) < 0) {
+            break;
+        }
+    }
+    net_close(s);
+    atomic_fetch_add(&served, 1);
+}
+
+static uint8_t pattern(size_t i)
+{
+    return (uint8_t)(i * 31 + (i >> 9));
+}
+
+static void send_pattern(void *arg)
+{
+    struct net_stream *s = arg;
+    uint8_t part[1000];
+    for (size_t done = 0; done < BYTES;) {
+        size_t n = MIN_OF(sizeof part, BYTES - done);
+        for (size_t i = 0; i < n; i++) {
+            part[i] = pattern(done + i);
+        }
+        done += n;
+        CHECK(net_send_copy(s, part, n) == 0);
+        CHECK(net_send_wait(s, 1 << 17) == 0);
+    }
+}
+
+/* Sends a few MiB and checks that they come back. */
+static void talk(struct net_stream *s)
+{
+    static _Thread_local uint8_t buf[50000];
+    size_t done = 0;
+    CHECK(rt_spawn("send", send_pattern, s) == 0);
+    while (done < BYTES) {
+        ssize_t n = net_recv(s, buf, sizeof buf, RT_FOREVER);
+        CHECK(n > 0);
+        for (size_t i = 0; i < (size_t)n; i++) {
+            CHECK(buf[i] == pattern(done + i));
+        }
+        done += (size_t)n;
+    }
+}
+
+static struct net_listener *listen_at(const char *address,
+                                      void (*serve)(struct net_stream *, void *), unsigned max)
+{
+    struct net_listener *l = NULL;
+    struct net_listen_options opt = {
+        .address = address, .name = "test", .serve = serve, .connections_max = max};
+    CHECK(net_listen(&opt, &l) == 0);
+    return l;
+}
+
+static struct net_stream *connect_to(const struct net_listener *l)
+{
+    char text[NET_ADDRESS_SIZE];
+    struct net_stream *s = NULL;
+    net_listener_address(l, text);
+    CHECK(net_connect(text, rt_after_ms(5000), &s) == 0);
+    return s;
+}
+
+static void echo_main(void *arg)
+{
+    char text[NET_ADDRESS_SIZE];
+    char other[NET_ADDRESS_SIZE];
+    struct net_stream *s[4];
+    struct net_listener *l = listen_at(arg, echo, 0);
+    atomic_store(&served, 0);
+    atomic_store(&cores_seen, 0);
+    for (unsigned i = 0; i < 4; i++) {
+        s[i] = connect_to(l);
+        talk(s[i]);
+    }
+    CHECK(net_listener_connections(l) == 4);
+    CHECK(atomic_load(&cores_seen) == (1u << rt_core_count()) - 1);
+    net_listener_address(l, text);
+    net_peer_address(s[0], other);
+    CHECK(strcmp(text, other) == 0);
+    for (unsigned i = 0; i < 4; i++) {
+        net_close(s[i]);
+    }
+    net_listener_stop(l);
+    while (atomic_load(&served) < 4) {
+        CHECK(rt_sleep_ms(1) == 0);
+    }
+    net_listener_close(l);
+    CHECK(rt_mem_used(RT_MEM_EGRESS) == 0);
+    CHECK(rt_mem_used(RT_MEM_CONNECTIONS) == 0);
+}
+
+static char unix_address[64];
+
+static const char *unix_path(void)
+{
+    return unix_address + strlen("unix:");
+}
+
+static void echo_everywhere(void **state)
+{
+    static char v4[] = "127.0.0.1:0";
+    static char v6[] = "[::1]:0";
+    (void)state;
+    for (unsigned cores = 1; cores <= 2; cores++) {
+        struct rt_options opt = {.cores = cores};
+        assert_int_equal(rt_run(&opt, echo_main, v4), 0);
+        assert_int_equal(rt_run(&opt, echo_main, v6), 0);
+        assert_int_equal(rt_run(&opt, echo_main, unix_address), 0);
+    }
+    assert_int_equal(access(unix_path(), F_OK), -1);
+}
+
+static void echo_fiber(void *arg)
+{
+    echo(arg, NULL);
+}
+
+static void pipe_main(void *arg)
+{
+    struct net_stream *a;
+    struct net_stream *b;
+    char text[NET_ADDRESS_SIZE];
+    uint8_t byte;
+    (void)arg;
+    CHECK(net_pipe(&a, &b) == 0);
+    CHECK(rt_spawn("echo", echo_fiber, b) == 0);
+    talk(a);
+    net_peer_address(a, text);
+    CHECK(strcmp(text, "memory") == 0);
+    net_close(a);
+    CHECK(net_pipe(&a, &b) == 0);
+    CHECK(net_send_copy(a, "xy", 2) == 0);
+    net_close(a);
+    CHECK(net_recv_all(b, &byte, 1, RT_FOREVER) == 0 && byte == 'x');
+    CHECK(net_recv_all(b, &byte, 1, RT_FOREVER) == 0 && byte == 'y');
+    CHECK(net_recv(b, &byte, 1, RT_FOREVER) == 0);
+    net_close(b);
+}
+
+static void echo_in_memory(void **state)
+{
+    (void)state;
+    run_on(1, pipe_main);
+    for (uint64_t seed = 0; seed < 5; seed++) {
+        run_sim(seed, pipe_main, NULL);
+    }
+}
+
+/* Queues pieces of all kinds, and never reads. */
+static void send_much(struct net_stream *s, void *arg)
+{
+    struct rt_buf *buf;
+    unsigned *progress = arg;
+    CHECK(rt_buf_alloc(65536, RT_MEM_OTHER, &buf) == 0);
+    memset(buf->data, 'b', buf->cap);
+    for (unsigned i = 0; i < 400; i++) {
+        struct rt_chain c = {0};
+        CHECK(rt_chain_add(&c, buf, buf->data, 30000) == 0);
+        CHECK(rt_chain_add_zeros(&c, 1000, 1) == 0);
+        CHECK(rt_chain_add(&c, buf, buf->data, 30000) == 0);
+        CHECK(net_send_copy(s, "head", 4) == 0);
+        CHECK(net_send_chain(s, &c) == 0);
+        CHECK(c.count == 0 && c.len == 0);
+        CHECK(net_send_ref(s, buf, buf->data, 1) == 0);
+        CHECK(net_send_wait(s, 200000) == 0);
+        *progress = i + 1;
+    }
+    rt_buf_unref(buf);
+    CHECK(net_send_wait(s, 0) == 0);
+    net_close(s);
+}
+
+static void slow_peer_main(void *arg)
+{
+    static uint8_t part[61005];
+    unsigned progress = 0;
+    struct net_stream *s;
+    struct net_listen_options opt = {
+        .address = "127.0.0.1:0", .name = "test", .serve = send_much, .arg = &progress};
+    struct net_listener *l;
+    (void)arg;
+    CHECK(net_listen(&opt, &l) == 0);
+    s = connect_to(l);
+    /* As long as nobody reads, the sender stands still once the kernel's buffers are full. */
+    unsigned before;
+    do {
+        before = progress;
+        CHECK(rt_sleep_ms(50) == 0);
+    } while (before != progress || progress == 0);
+    CHECK(progress < 400);
+    for (unsigned i = 0; i < 400; i++) {
+        CHECK(net_recv_all(s, part, sizeof part, RT_FOREVER) == 0);
+        CHECK(memcmp(part, "head", 4) == 0 && part[4] == 'b' && part[30003] == 'b');
+        CHECK(part[30004] == 0 && part[31003] == 0 && part[31004] == 'b' && part[61004] == 'b');
+    }
+    CHECK(net_recv(s, part, 1, RT_FOREVER) == 0);
+    net_close(s);
+    net_listener_close(l);
+    CHECK(rt_mem_used(RT_MEM_EGRESS) == 0);
+}
+
+static void slow_peer_stops_only_its_sender(void **state)
+{
+    (void)state;
+    run_on(1, slow_peer_main);
+}
+
+static _Atomic int serve_result;
+
+static void wait_for_bytes(struct net_stream *s, void *arg)
+{
+    uint8_t byte;
+    (void)arg;
+    atomic_store(&serve_result, 1);
+    atomic_store(&serve_result, (int)net_recv(s, &byte, 1, RT_FOREVER));
+    net_close(s);
+}
+
+static void cancel_main(void *arg)
+{
+    (void)arg;
+    struct net_listener *l = listen_at("127.0.0.1:0", wait_for_bytes, 0);
+    atomic_store(&serve_result, 0);
+    struct net_stream *s = connect_to(l);
+    while (atomic_load(&serve_result) != 1) {
+        CHECK(rt_sleep_ms(1) == 0);
+    }
+    net_listener_close(l);
+    CHECK(atomic_load(&serve_result) == -ECANCELED);
+    uint8_t byte;
+    CHECK(net_recv(s, &byte, 1, RT_FOREVER) == 0);
+    net_close(s);
+}
+
+static void close_cancels_serving(void **state)
+{
+    (void)state;
+    run_on(1, cancel_main);
+    run_on(2, cancel_main);
+}
+
+static void flood(void *arg)
+{
+    static uint8_t bytes[65536];
+    struct net_stream *s = arg;
+    while (net_send_ref(s, NULL, bytes, sizeof bytes) == 0 && net_send_wait(s, 1 << 20) == 0) {
+    }
+    net_close(s);
+}
+
+static void swallow(struct net_stream *s, void *arg)
+{
+    static _Thread_local uint8_t buf[65536];
+    ssize_t n;
+    (void)arg;
+    while ((n = net_recv(s, buf, sizeof buf, RT_FOREVER)) > 0) {
+        atomic_fetch_add(&served, 1);
+    }
+    atomic_store(&serve_result, (int)n);
+    net_close(s);
+}
+
+static void flood_main(void *arg)
+{
+    (void)arg;
+    struct net_listener *l = listen_at("127.0.0.1:0", swallow, 0);
+    atomic_store(&served, 0);
+    CHECK(rt_spawn("flood", flood, connect_to(l)) == 0);
+    while (atomic_load(&served) < 100) {
+        CHECK(rt_sleep_ms(1) == 0);
+    }
+    net_listener_close(l);
+    CHECK(atomic_load(&serve_result) == -ECANCELED);
+}
+
+/* A receiver that always finds bytes lets others run, and sees its cancellation. */
+static void flood_holds_no_core(void **state)
+{
+    (void)state;
+    run_on(1, flood_main);
+}
+
+static void timeout_main(void *arg)
+{
+    uint8_t byte;
+    struct net_stream *a;
+    struct net_stream *b;
+    (void)arg;
+    CHECK(net_pipe(&a, &b) == 0);
+    CHECK(net_recv_try(a, &byte, 1) == -EAGAIN);
+    CHECK(net_recv(a, &byte, 1, rt_after_ms(5)) == -ETIMEDOUT);
+    CHECK(net_send_copy(b, "z", 1) == 0);
+    CHECK(net_recv(a, &byte, 1, RT_FOREVER) == 1 && byte == 'z');
+    net_close(a);
+    net_close(b);
+}
+
+static void receive_times_out(void **state)
+{
+    (void)state;
+    run_on(1, timeout_main);
+    run_sim(1, timeout_main, NULL);
+}
+
+static int waiter_result;
+
+static void wait_on(void *arg)
+{
+    uint8_t byte;
+    waiter_result = (int)net_recv(arg, &byte, 1, RT_FOREVER);
+}
+
+static void fill_and_wait(void *arg)
+{
+    CHECK(net_send_ref(arg, NULL, rt_zeros, sizeof rt_zeros) == 0);
+    CHECK(net_send_ref(arg, NULL, rt_zeros, sizeof rt_zeros) == 0);
+    waiter_result = net_send_wait(arg, 0);
+}
+
+static void shutdown_main(void *arg)
+{
+    uint8_t byte;
+    struct net_stream *a;
+    struct net_stream *b;
+    void (*const waiters[])(void *) = {wait_on, fill_and_wait};
+    (void)arg;
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK(net_pipe(&a, &b) == 0);
+        waiter_result = 0;
+        CHECK(rt_spawn_now("wait", waiters[i], a) == 0);
+        CHECK(rt_sleep_ms(1) == 0);
+        CHECK(waiter_result == 0);
+        net_shutdown(a);
+        CHECK(rt_sleep_ms(1) == 0);
+        CHECK(waiter_result == -ECONNRESET);
+        CHECK(net_send_copy(a, "x", 1) == -ECONNRESET);
+        CHECK(net_recv(a, &byte, 1, RT_FOREVER) == -ECONNRESET);
+        net_close(a);
+        net_close(b);
+    }
+}
+
+static void shutdown_wakes_waiters(void **state)
+{
+    (void)state;
+    run_on(1, shutdown_main);
+    run_sim(1, shutdown_main, NULL);
+}
+
+static void limit_main(void *arg)
+{
+    uint8_t byte;
+    (void)arg;
+    struct net_listener *l = listen_at("127.0.0.1:0", wait_for_bytes, 2);
+    struct net_stream *a = connect_to(l);
+    struct net_stream *b = connect_to(l);
+    struct net_stream *c = connect_to(l);
+    CHECK(net_recv(c, &byte, 1, RT_FOREVER) == 0);
+    CHECK(net_listener_connections(l) == 2);
+    net_close(a);
+    net_close(c);
+    while (net_listener_connections(l) == 2) {
+        CHECK(rt_sleep_ms(1) == 0);
+    }
+    a = connect_to(l);
+    while (net_listener_connections(l) < 2) {
+        CHECK(rt_sleep_ms(1) == 0);
+    }
+    CHECK(net_recv(a, &byte, 1, rt_after_ms(10)) == -ETIMEDOUT);
+    net_close(a);
+    net_close(b);
+    net_listener_close(l);
+}
+
+static void connections_are_limited(void **state)
+{
+    (void)state;
+    run_on(1, limit_main);
+}
+
+static void check_credentials(struct net_stream *s, void *arg)
+{
+    uid_t uid;
+    gid_t gid;
+    (void)arg;
+    CHECK(net_peer_credentials(s, &uid, &gid) == 0);
+    CHECK(uid == geteuid() && gid == getegid());
+    net_close(s);
+    atomic_fetch_add(&served, 1);
+}
+
+static void unix_main(void *arg)
+{
+    struct stat st;
+    uint8_t byte;
+    uid_t uid;
+    gid_t gid;
+    struct net_listener *other;
+    struct net_listen_options opt = {.address = unix_address, .name = "test", .serve = echo};
+    (void)arg;
+    /* A socket file is left over from a process that was killed. */
+    struct net_address a;
+    CHECK(net_address_parse(unix_address, &a) == 0);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(fd >= 0 && bind(fd, &a.sa, a.len) == 0);
+    (void)close(fd);
+    atomic_store(&served, 0);
+    struct net_listener *l = listen_at(unix_address, check_credentials, 0);
+    CHECK(stat(unix_path(), &st) == 0 && (st.st_mode & 0777) == 0600);
+    CHECK(net_listen(&opt, &other) == -EADDRINUSE);
+    struct net_stream *s = connect_to(l);
+    CHECK(net_recv(s, &byte, 1, RT_FOREVER) == 0);
+    CHECK(atomic_load(&served) >= 1);
+    net_close(s);
+    net_listener_close(l);
+    CHECK(stat(unix_path(), &st) < 0);
+    CHECK(net_connect(unix_address, RT_FOREVER, &s) == -ENOENT);
+    l = listen_at("127.0.0.1:0", echo, 0);
+    s = connect_to(l);
+    CHECK(net_peer_credentials(s, &uid, &gid) == -ENOTSUP);
+    net_close(s);
+    net_listener_close(l);
+}
+
+static void unix_sockets(void **state)
+{
+    (void)state;
+    run_on(1, unix_main);
+}
+
+static void refused_main(void *arg)
+{
+    char text[NET_ADDRESS_SIZE];
+    struct net_stream *s;
+    struct net_listener *other;
+    (void)arg;
+    struct net_listener *l = listen_at("127.0.0.1:0", echo, 0);
+    net_listener_address(l, text);
+    struct net_listen_options opt = {.address = text, .name = "test", .serve = echo};
+    CHECK(net_listen(&opt, &other) == -EADDRINUSE);
+    net_listener_stop(l);
+    CHECK(net_connect(text, rt_after_ms(5000), &s) == -ECONNREFUSED);
+    net_listener_close(l);
+    opt.address = "nonsense";
+    CHECK(net_listen(&opt, &other) == -EINVAL);
+}
+
+static void refusals(void **state)
+{
+    (void)state;
+    run_on(1, refused_main);
+}
+
+static void addresses(void **state)
+{
+    static const char *const good[] = {"127.0.0.1:10809", "0.0.0.0:0", "[::1]:3260", "unix:/a/b"};
+    static const char *const bad[] = {"",        "127.0.0.1",  "127.0.0.1:",  "127.0.0.1:65536",
+                                      ":1",      "::1:80",     "[::1]",       "[]:1",
+                                      "unix:",   "host:1",     "127.0.0.1:x", "127.0.0.1:-1",
+                                      "1.2.3:4", "[1.2.3.4]:5"};
+    char text[NET_ADDRESS_SIZE];
+    char path[200] = "unix:/";
+    struct net_address a;
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_LEN(good); i++) {
+        assert_int_equal(net_address_parse(good[i], &a), 0);
+        net_address_format(&a, text);
+        assert_string_equal(text, good[i]);
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+        assert_int_equal(net_address_parse(bad[i], &a), -EINVAL);
+    }
+    memset(path + 6, 'x', 107);
+    assert_int_equal(net_address_parse(path, &a), -EINVAL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(addresses),
+        cmocka_unit_test(echo_everywhere),
+        cmocka_unit_test(echo_in_memory),
+        cmocka_unit_test(slow_peer_stops_only_its_sender),
+        cmocka_unit_test(close_cancels_serving),
+        cmocka_unit_test(flood_holds_no_core),
+        cmocka_unit_test(receive_times_out),
+        cmocka_unit_test(shutdown_wakes_waiters),
+        cmocka_unit_test(connections_are_limited),
+        cmocka_unit_test(unix_sockets),
+        cmocka_unit_test(refusals),
+    };
+    (void)snprintf(unix_address, sizeof unix_address, "unix:/tmp/zerofs-net-%d", (int)getpid());
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
