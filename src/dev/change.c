@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Changes of the registry: each is one transaction under the change lock, then RAM, then a flush.
+ * When the flush fails, the change stands in memory as it stands in the open batch, and the caller
+ * is told that it is not durable.
+ */
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/time.h"
+#include "dev/dev_priv.h"
+#include "dev/record.h"
+#include "rt/rt.h"
+#include <stdio.h>
+
+static int put_device(struct vol_txn *t, const struct dev_info *info)
+{
+    uint8_t key[DEV_KEY_MAX];
+    uint8_t value[DEV_VALUE_MAX];
+    size_t key_len = dev_record_key(info, key);
+    return vol_txn_put(t, key, key_len, value, dev_record_value(info, value));
+}
+
+static int put_target(struct vol_txn *t, const struct dev_target_info *info)
+{
+    uint8_t key[DEV_KEY_MAX];
+    uint8_t value[DEV_VALUE_MAX];
+    size_t key_len = dev_target_key(info->iqn, key);
+    return vol_txn_put(t, key, key_len, value, dev_target_value(info, value));
+}
+
+static int check_size(uint64_t size)
+{
+    return size == 0 || size % 512 != 0 || size > VOL_SIZE_MAX ? -EINVAL : 0;
+}
+
+static struct uuid fresh_uuid(void)
+{
+    struct uuid u;
+    rt_random_bytes(u.bytes, sizeof u.bytes);
+    u.bytes[6] = (uint8_t)((u.bytes[6] & 0x0f) | 0x40); /* RFC 4122, version 4 */
+    u.bytes[8] = (uint8_t)((u.bytes[8] & 0x3f) | 0x80);
+    return u;
+}
+
+/* The info of a device to be, with a checked name. */
+static int plan_device(const struct dev_create_options *opt, struct dev_info *ret_info)
+{
+    char why[128];
+    struct dev_info info = {
+        .kind = opt->kind,
+        .lun = opt->kind == DEV_ISCSI ? opt->lun : 0,
+        .uuid = fresh_uuid(),
+        .size_bytes = opt->size_bytes,
+        .created_ns = time_wall_ns(),
+        .write_cache = !opt->write_cache_off,
+        .logical_block_bytes = 512,
+        .physical_block_bytes = 4096,
+    };
+    int r = opt->kind == DEV_NBD ? dev_name_check(opt->name, why, sizeof why)
+                                 : dev_iqn_check(opt->name, info.name, why, sizeof why);
+    if (r < 0) {
+        return r;
+    }
+    if (opt->kind == DEV_NBD) {
+        snprintf(info.name, sizeof info.name, "%s", opt->name);
+    }
+    if (info.lun > DEV_LUN_MAX) {
+        return -EINVAL;
+    }
+    *ret_info = info;
+    return check_size(opt->size_bytes);
+}
+
+static int plan_target(const char *iqn, struct dev_target **ret_target)
+{
+    char why[128];
+    struct dev_target *t = calloc(1, sizeof *t);
+    if (!t) {
+        return -ENOMEM;
+    }
+    int r = dev_iqn_check(iqn, t->info.iqn, why, sizeof why);
+    if (r < 0) {
+        free(t);
+        return r;
+    }
+    t->info.uuid = fresh_uuid();
+    t->info.created_ns = time_wall_ns();
+    *ret_target = t;
+    return 0;
+}
+
+/* Room for the names: the device's is free; its target is there, or is not when it is to be made
+ * along. */
+static int check_free(struct dev_registry *g, const struct dev_info *device, const char *new_iqn)
+{
+    int r = 0;
+    rt_mutex_lock(&g->m);
+    if (new_iqn && dev_target_lookup(g, new_iqn)) {
+        r = -EEXIST;
+    } else if (device && !new_iqn && device->kind == DEV_ISCSI &&
+               !dev_target_lookup(g, device->name)) {
+        r = -ENOENT;
+    } else if (device) {
+        struct dev_key key = dev_key_of(device);
+        r = dev_tree_find(g, &key) ? -EEXIST : 0;
+    }
+    rt_mutex_unlock(&g->m);
+    return r;
+}
+
+/* One transaction: inode and record of the device, record of the target; each may be missing. */
+static int commit_new(struct dev_registry *g, struct dev_info *device,
+                      const struct dev_target_info *target) WAITS
+{
+    struct vol_txn *t;
+    int r = vol_txn_begin(g->v, &t);
+    if (r < 0) {
+        return r;
+    }
+    if (target) {
+        r = put_target(t, target);
+    }
+    if (r >= 0 && device) {
+        r = vol_txn_inode_create(t, device->size_bytes, &device->inode);
+    }
+    if (r >= 0 && device) {
+        r = put_device(t, device);
+    }
+    if (r < 0) {
+        vol_txn_abort(t);
+        return r;
+    }
+    return vol_txn_commit(t);
+}
+
+static void add_target(struct dev_registry *g, struct dev_target *t)
+{
+    rt_mutex_lock(&g->m);
+    t->generation = ++g->generation;
+    bool added = tree_insert(&g->targets, t->info.iqn, &t->node);
+    ASSERT(added);
+    rt_mutex_unlock(&g->m);
+}
+
+static int add_device(struct dev_registry *g, const struct dev_info *info) WAITS
+{
+    struct dev *d;
+    int r = dev_new(g, info, &d);
+    if (r < 0) {
+        return r;
+    }
+    rt_mutex_lock(&g->m);
+    dev_tree_add(g, d);
+    rt_mutex_unlock(&g->m);
+    return 0;
+}
+
+/* With the change lock. target, if any, is taken over when this returns 0 or later than its commit.
+ */
+static int create_locked(struct dev_registry *g, struct dev_info *device,
+                         struct dev_target **target) WAITS
+{
+    struct dev_target *made = *target;
+    int r = check_free(g, device, made ? made->info.iqn : NULL);
+    if (r < 0) {
+        return r;
+    }
+    r = commit_new(g, device, made ? &made->info : NULL);
+    if (r < 0) {
+        return r;
+    }
+    if (made) {
+        add_target(g, take(*target));
+    }
+    if (device) {
+        r = add_device(g, device);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return vol_flush(g->v);
+}
+
+static int create(struct dev_registry *g, struct dev_info *device, struct dev_target *target) WAITS
+{
+    auto_free struct dev_target *owned = target;
+    rt_lock_take(&g->change);
+    int r = create_locked(g, device, &owned);
+    rt_lock_release(&g->change);
+    return r;
+}
+
+int dev_create(struct dev_registry *g, const struct dev_create_options *opt,
+               struct dev_info *ret_info)
+{
+    struct dev_info info;
+    int r = plan_device(opt, &info);
+    if (r < 0) {
+        return r;
+    }
+    r = create(g, &info, NULL);
+    if (r < 0) {
+        return r;
+    }
+    *ret_info = info;
+    return 0;
+}
+
+int dev_target_create(struct dev_registry *g, const char *iqn, struct dev_target_info *ret_info)
+{
+    struct dev_target *t;
+    int r = plan_target(iqn, &t);
+    if (r < 0) {
+        return r;
+    }
+    struct dev_target_info info = t->info;
+    r = create(g, NULL, t);
+    if (r < 0) {
+        return r;
+    }
+    *ret_info = info;
+    return 0;
+}
+
+int dev_target_create_with_lun(struct dev_registry *g, const struct dev_create_options *lun,
+                               struct dev_info *ret_info)
+{
+    struct dev_info info;
+    int r = lun->kind == DEV_ISCSI ? plan_device(lun, &info) : -EINVAL;
+    if (r < 0) {
+        return r;
+    }
+    struct dev_target *t;
+    r = plan_target(lun->name, &t);
+    if (r < 0) {
+        return r;
+    }
+    r = create(g, &info, t);
+    if (r < 0) {
+        return r;
+    }
+    *ret_info = info;
+    return 0;
+}
+
+static int commit_size(struct dev_registry *g, struct dev *d, uint64_t size) WAITS
+{
+    struct vol_txn *t;
+    int r = vol_txn_begin(g->v, &t);
+    if (r < 0) {
+        return r;
+    }
+    r = vol_txn_inode_resize(t, d->id.inode, size);
+    if (r < 0) {
+        vol_txn_abort(t);
+        return r;
+    }
+    r = vol_txn_commit(t);
+    if (r >= 0) {
+        atomic_store_explicit(&d->size_bytes, size, memory_order_release);
+    }
+    return r;
+}
+
+/* I/O beyond the new end is waited for; what comes later finds the new size. */
+static int shrink_to(struct dev_registry *g, struct dev *d, uint64_t size) WAITS
+{
+    struct dev_range tail = {
+        .first_page = size / VOL_PAGE_BYTES, .last_page = UINT64_MAX, .exclusive = true};
+    int r = dev_ranges_lock(&d->ranges, &tail);
+    if (r < 0) {
+        return r;
+    }
+    r = commit_size(g, d, size);
+    dev_ranges_unlock(&d->ranges, &tail);
+    return r;
+}
+
+static int resize_locked(struct dev_registry *g, struct dev *d, uint64_t size, bool shrink) WAITS
+{
+    uint64_t old = dev_size(d);
+    if (dev_is_gone(d)) {
+        return -ENODEV;
+    }
+    if (size < old && !shrink) {
+        return -EINVAL;
+    }
+    if (size == old) {
+        return 0;
+    }
+    int r = size < old ? shrink_to(g, d, size) : commit_size(g, d, size);
+    if (r < 0) {
+        return r;
+    }
+    r = vol_flush(g->v);
+    dev_notify(d, DEV_EVENT_RESIZED);
+    return r;
+}
+
+int dev_resize(struct dev_registry *g, struct dev *d, uint64_t size_bytes, bool shrink)
+{
+    int r = check_size(size_bytes);
+    if (r < 0) {
+        return r;
+    }
+    rt_lock_take(&g->change);
+    r = resize_locked(g, d, size_bytes, shrink);
+    rt_lock_release(&g->change);
+    return r;
+}
+
+static int write_cache_locked(struct dev_registry *g, struct dev *d, bool on) WAITS
+{
+    if (dev_is_gone(d)) {
+        return -ENODEV;
+    }
+    struct dev_info info;
+    dev_info(d, &info);
+    if (info.write_cache == on) {
+        return 0;
+    }
+    info.write_cache = on;
+    struct vol_txn *t;
+    int r = vol_txn_begin(g->v, &t);
+    if (r < 0) {
+        return r;
+    }
+    r = put_device(t, &info);
+    if (r < 0) {
+        vol_txn_abort(t);
+        return r;
+    }
+    r = vol_txn_commit(t);
+    if (r < 0) {
+        return r;
+    }
+    atomic_store(&d->write_cache, on);
+    r = vol_flush(g->v); /* also covers what was written while the cache was on */
+    dev_notify(d, DEV_EVENT_SETTINGS);
+    return r;
+}
+
+int dev_write_cache_set(struct dev_registry *g, struct dev *d, bool on)
+{
+    rt_lock_take(&g->change);
+    int r = write_cache_locked(g, d, on);
+    rt_lock_release(&g->change);
+    return r;
+}
+
+/*
+ * Deleting. The devices that go (one, or the LUNs of a target) are claimed first: from then on
+ * nobody attaches. Then their I/O is waited for, the files are closed and one transaction takes
+ * inodes and records away. If that fails, all is put back.
+ */
+static int claim(struct dev *d, bool force)
+{
+    rt_mutex_lock(&d->m);
+    int r = dev_is_gone(d) ? -ENODEV : d->attached > 0 && !force ? ERR_IN_USE : 0;
+    if (r == 0) {
+        atomic_store_explicit(&d->gone, true, memory_order_release);
+    }
+    rt_mutex_unlock(&d->m);
+    return r;
+}
+
+static void close_file(struct dev *d) WAITS
+{
+    struct dev_range all = {.first_page = 0, .last_page = UINT64_MAX, .exclusive = true};
+    rt_shield();
+    int r = dev_ranges_lock(&d->ranges, &all);
+    rt_unshield();
+    ASSERT(r == 0);
+    vol_file_close(d->file);
+    d->file = NULL;
+    dev_ranges_unlock(&d->ranges, &all);
+}
+
+/* After a failed deletion. A file that cannot be opened again leaves the device gone until the next
+ * start. */
+static void put_back(struct dev_registry *g, struct dev *d) WAITS
+{
+    if (d->file || vol_file_open(g->v, d->id.inode, &d->file) >= 0) {
+        atomic_store_explicit(&d->gone, false, memory_order_release);
+    }
+}
+
+static int commit_deletion(struct dev_registry *g, struct dev *const *devices, size_t count,
+                           const char *iqn) WAITS
+{
+    struct vol_txn *t;
+    uint8_t key[DEV_KEY_MAX];
+    int r = vol_txn_begin(g->v, &t);
+    if (r < 0) {
+        return r;
+    }
+    for (size_t i = 0; i < count && r >= 0; i++) {
+        r = vol_txn_delete(t, key, dev_record_key(&devices[i]->id, key));
+        if (r >= 0) {
+            r = vol_txn_inode_delete(t, devices[i]->id.inode);
+        }
+    }
+    if (r >= 0 && iqn) {
+        r = vol_txn_delete(t, key, dev_target_key(iqn, key));
+    }
+    if (r < 0) {
+        vol_txn_abort(t);
+        return r;
+    }
+    return vol_txn_commit(t);
+}
+
+/* With the change lock; the caller holds a reference of each device. */
+static int delete_devices(struct dev_registry *g, struct dev **devices, size_t count,
+                          const char *iqn, bool force) WAITS
+{
+    int r = 0;
+    size_t claimed = 0;
+    while (claimed < count && r >= 0) {
+        r = claim(devices[claimed], force);
+        claimed += r >= 0;
+    }
+    for (size_t i = 0; i < count && r >= 0; i++) {
+        close_file(devices[i]);
+    }
+    if (r >= 0) {
+        r = commit_deletion(g, devices, count, iqn);
+    }
+    if (r < 0) {
+        for (size_t i = 0; i < claimed; i++) {
+            put_back(g, devices[i]);
+        }
+        return r;
+    }
+    struct dev_target *t = NULL;
+    rt_mutex_lock(&g->m);
+    for (size_t i = 0; i < count; i++) {
+        dev_tree_remove(g, devices[i]);
+    }
+    if (iqn) {
+        t = dev_target_lookup(g, iqn);
+        tree_remove(&g->targets, &t->node);
+    }
+    rt_mutex_unlock(&g->m);
+    free(t);
+    for (size_t i = 0; i < count; i++) {
+        dev_notify(devices[i], DEV_EVENT_REMOVED);
+        dev_unref(devices[i]); /* the tree's */
+    }
+    return vol_flush(g->v);
+}
+
+int dev_delete(struct dev_registry *g, struct dev *d, bool force)
+{
+    rt_lock_take(&g->change);
+    int r = delete_devices(g, &d, 1, NULL, force);
+    rt_lock_release(&g->change);
+    return r;
+}
+
+static int target_delete_locked(struct dev_registry *g, const char *iqn, bool force) WAITS
+{
+    rt_mutex_lock(&g->m);
+    struct dev_target *t = dev_target_lookup(g, iqn);
+    size_t count = t ? t->info.luns : 0;
+    rt_mutex_unlock(&g->m);
+    if (!t) {
+        return -ENOENT;
+    }
+    auto_free struct dev **devices = calloc(count + 1, sizeof(struct dev *));
+    if (!devices) {
+        return -ENOMEM;
+    }
+    rt_mutex_lock(&g->m); /* the number has not changed: we hold the change lock */
+    struct dev *d = dev_tree_from(g, &(struct dev_key){.kind = DEV_ISCSI, .name = iqn});
+    for (size_t i = 0; i < count; i++) {
+        devices[i] = dev_ref(d);
+        d = tree_entry(tree_next(&d->node), struct dev, node);
+    }
+    rt_mutex_unlock(&g->m);
+    int r = delete_devices(g, devices, count, iqn, force);
+    for (size_t i = 0; i < count; i++) {
+        dev_unref(devices[i]);
+    }
+    return r;
+}
+
+int dev_target_delete(struct dev_registry *g, const char *iqn, bool force)
+{
+    rt_lock_take(&g->change);
+    int r = target_delete_locked(g, iqn, force);
+    rt_lock_release(&g->change);
+    return r;
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Block devices: the registry of NBD devices, iSCSI targets and their LUNs, and the only block API
+ * that protocols see.
+ *
+ * A device is an inode of the volume plus a record: name or (IQN, LUN), UUID, settings. The
+ * registry is kept in RAM and in the volume; each change is one transaction, followed by a flush,
+ * so that what a command reports as done survives.
+ *
+ *     r = dev_registry_open(v, &reg);
+ *     r = dev_create(reg, &(struct dev_create_options){.name = "disk", .size_bytes = 10ull << 30},
+ * &info); r = dev_find_nbd(reg, "disk", &d);           // a reference r = dev_attach(d, "nbd
+ * 127.0.0.1:4242", &watch); r = dev_write(d, off, &chain, DEV_FUA, NULL); dev_detach(d, &watch);
+ *     dev_unref(d);
+ *
+ * Overlapping I/O on one device is ordered by range locks, in the order of arrival; everything else
+ * runs in parallel.
+ */
+#pragma once
+#include "base/attr.h"
+#include "base/list.h"
+#include "base/uuid.h"
+#include "vol/vol.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+#define DEV_NAME_MAX 255
+#define DEV_IQN_MAX 223 /* RFC 7143 §4.2.7.1 */
+#define DEV_LUN_MAX 16383
+#define DEV_IO_MAX (32u << 20)
+
+enum dev_kind {
+    DEV_NBD,
+    DEV_ISCSI,
+};
+
+struct dev_info {
+    enum dev_kind kind;
+    char name[DEV_NAME_MAX + 1]; /* NBD: the export; iSCSI: the target's IQN */
+    uint32_t lun;                /* iSCSI */
+    struct uuid uuid;
+    uint64_t inode;
+    uint64_t size_bytes;
+    uint64_t created_ns;           /* wall clock */
+    bool write_cache;              /* off: each write is answered when it is durable */
+    uint32_t logical_block_bytes;  /* 512 */
+    uint32_t physical_block_bytes; /* 4096: 512e */
+    uint32_t attached;             /* clients at this moment */
+};
+
+struct dev;
+struct dev_registry;
+
+MUST int dev_registry_open(struct vol *v, struct dev_registry **ret_registry) WAITS;
+void dev_registry_close(struct dev_registry *g); /* accepts NULL; no references are left */
+
+/* Names: [A-Za-z0-9._-]{1,255}, not "." or "..". 0 or -EINVAL with one line that says why. */
+MUST int dev_name_check(const char *name, char *ret_why, size_t why_cap);
+/*
+ * RFC 7143 §4.2.7, RFC 3720 §3.2.6.3: iqn., eui., naa. 0; 1 = taken with the warning in ret_why (an
+ * iqn. date without a month); -EINVAL with the reason. Gives the name in lower case (stringprep of
+ * ASCII).
+ */
+MUST int dev_iqn_check(const char *iqn, char ret_name[DEV_IQN_MAX + 1], char *ret_why,
+                       size_t why_cap);
+
+struct dev_create_options {
+    enum dev_kind kind;
+    const char *name; /* the export, or the IQN of a target that exists */
+    uint32_t lun;
+    uint64_t size_bytes; /* a multiple of 512, at most VOL_SIZE_MAX, not 0 */
+    bool write_cache_off;
+};
+/*
+ * 0, -EEXIST, -EINVAL, -ENOENT (no such target), and what the volume says. Durable when it returns.
+ */
+MUST int dev_create(struct dev_registry *g, const struct dev_create_options *opt,
+                    struct dev_info *ret_info) WAITS;
+/* Grows, or with shrink also shrinks. Watchers are told (DEV_EVENT_RESIZED). */
+MUST int dev_resize(struct dev_registry *g, struct dev *d, uint64_t size_bytes, bool shrink) WAITS;
+MUST int dev_write_cache_set(struct dev_registry *g, struct dev *d, bool on) WAITS;
+/*
+ * ERR_IN_USE while attached, unless force: then watchers are told (DEV_EVENT_REMOVED) and I/O gives
+ * -ENODEV from then on.
+ */
+MUST int dev_delete(struct dev_registry *g, struct dev *d, bool force) WAITS;
+
+/* iSCSI targets: an IQN with a UUID and LUNs. */
+struct dev_target_info {
+    char iqn[DEV_IQN_MAX + 1];
+    struct uuid uuid;
+    uint64_t created_ns;
+    uint32_t luns;
+};
+MUST int dev_target_create(struct dev_registry *g, const char *iqn,
+                           struct dev_target_info *ret_info) WAITS;
+/* Target and first LUN in one transaction. */
+MUST int dev_target_create_with_lun(struct dev_registry *g, const struct dev_create_options *lun,
+                                    struct dev_info *ret_info) WAITS;
+/* With its LUNs, in one transaction; ERR_IN_USE as dev_delete(). */
+MUST int dev_target_delete(struct dev_registry *g, const char *iqn, bool force) WAITS;
+MUST int dev_target_find(struct dev_registry *g, const char *iqn, struct dev_target_info *ret_info);
+/* Copies at most max into ret, in order of name from after `after` ("" = first) on; the number. */
+size_t dev_target_list(struct dev_registry *g, const char *after, struct dev_target_info *ret,
+                       size_t max);
+/*
+ * Goes up with every change of the target's LUN list: REPORTED LUNS DATA HAS CHANGED is due when it
+ * has moved. 0: no such target.
+ */
+uint64_t dev_target_generation(struct dev_registry *g, const char *iqn);
+
+/*
+ * A reference to the device: 0 or -ENOENT. dev_find_nbd("") gives the only NBD device if there is
+ * exactly one.
+ */
+MUST int dev_find_nbd(struct dev_registry *g, const char *name, struct dev **ret_dev);
+MUST int dev_find_lun(struct dev_registry *g, const char *iqn, uint32_t lun, struct dev **ret_dev);
+struct dev *dev_ref(struct dev *d);
+void dev_unref(struct dev *d); /* accepts NULL */
+/*
+ * Copies at most max infos into ret, in order of (kind, name, lun), after the given one (NULL =
+ * first); the number.
+ */
+size_t dev_list(struct dev_registry *g, enum dev_kind kind, const struct dev_info *after,
+                struct dev_info *ret, size_t max);
+/* LUNs of one target in rising order. */
+size_t dev_lun_list(struct dev_registry *g, const char *iqn, uint32_t *ret_luns, size_t max);
+void dev_info(struct dev *d, struct dev_info *ret_info);
+uint64_t dev_size(const struct dev *d);
+bool dev_is_gone(const struct dev *d);
+struct vol *dev_volume(const struct dev *d);
+
+enum dev_event {
+    DEV_EVENT_RESIZED,
+    DEV_EVENT_REMOVED,
+    DEV_EVENT_SETTINGS, /* write cache */
+};
+/*
+ * Who is attached; told of events. fn is called on whatever core the change happens on, must not
+ * wait, and not detach.
+ */
+struct dev_watch {
+    struct list link;
+    void (*fn)(struct dev_watch *w, enum dev_event event);
+    char who[128];
+};
+/* fn and link's memory are the caller's. 0 or -ENODEV. */
+MUST int dev_attach(struct dev *d, const char *who, struct dev_watch *w);
+void dev_detach(struct dev *d, struct dev_watch *w);
+/* The who of each that is attached, for status: copies at most max. */
+size_t dev_attached(struct dev *d, char (*ret_who)[128], size_t max);
+
+enum dev_flags {
+    DEV_FUA = 1,     /* durable before the call returns */
+    DEV_NO_HOLE = 2, /* zeroes: stay allocated */
+    DEV_ANCHOR = 4,  /* zeroes: SBC anchored */
+};
+
+/*
+ * I/O. off and len in bytes, inside the device (-EINVAL otherwise), len 1 to DEV_IO_MAX for read
+ * and write, any for the rest. Results as the vol_ function of the same name; -ENODEV when the
+ * device was deleted. With the device's write cache off, every change is durable before it returns.
+ */
+MUST int dev_read(struct dev *d, uint64_t off, uint32_t len, struct rt_chain *ret_data) WAITS;
+MUST int dev_write(struct dev *d, uint64_t off, const struct rt_chain *data, unsigned flags,
+                   struct vol_space *space) WAITS;
+MUST int dev_zero(struct dev *d, uint64_t off, uint64_t len, unsigned flags) WAITS;
+MUST int dev_discard(struct dev *d, uint64_t off, uint64_t len, unsigned flags) WAITS;
+MUST int dev_flush(struct dev *d) WAITS;
+MUST int dev_extents(struct dev *d, uint64_t off, uint64_t len, struct vol_extent *ret_extents,
+                     size_t max) WAITS;
+MUST int dev_prefetch(struct dev *d, uint64_t off, uint64_t len) WAITS;
+
+/*
+ * For commands that read, compare and write as one (COMPARE AND WRITE, ORWRITE): holds the range
+ * exclusively between lock and unlock. The _locked calls are for the holder.
+ */
+struct dev_range {
+    struct list link;
+    uint64_t first_page;
+    uint64_t last_page;
+    bool exclusive;
+    uint32_t blockers; /* earlier ranges that it waits for; these three are dev's own */
+    uint64_t arrival;
+    void *priv;
+};
+MUST int dev_range_lock(struct dev *d, struct dev_range *ret_range, uint64_t off, uint64_t len,
+                        bool exclusive) WAITS;
+void dev_range_unlock(struct dev *d, struct dev_range *range);
+MUST int dev_read_locked(struct dev *d, uint64_t off, uint32_t len, struct rt_chain *ret_data)
+    WAITS;
+MUST int dev_write_locked(struct dev *d, uint64_t off, const struct rt_chain *data,
+                          struct vol_space *space) WAITS;

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * I/O. Each call holds the range lock of its pages while it works in the volume, so that what
+ * overlaps runs in the order of its arrival; a call that asks for durability flushes after it has
+ * let go of the range. Bounds are looked at again under the lock: a shrink may have been waited
+ * for.
+ */
+#include "dev/dev_priv.h"
+
+static int check(const struct dev *d, uint64_t off, uint64_t len)
+{
+    if (unlikely(atomic_load_explicit(&d->gone, memory_order_acquire))) {
+        return -ENODEV;
+    }
+    uint64_t size = atomic_load_explicit(&d->size_bytes, memory_order_acquire);
+    return unlikely(len == 0 || off > size || len > size - off) ? -EINVAL : 0;
+}
+
+int dev_range_lock(struct dev *d, struct dev_range *ret_range, uint64_t off, uint64_t len,
+                   bool exclusive)
+{
+    int r = check(d, off, len);
+    if (unlikely(r < 0)) {
+        return r;
+    }
+    ret_range->first_page = off / VOL_PAGE_BYTES;
+    ret_range->last_page = (off + len - 1) / VOL_PAGE_BYTES;
+    ret_range->exclusive = exclusive;
+    r = dev_ranges_lock(&d->ranges, ret_range);
+    if (unlikely(r < 0)) {
+        return r;
+    }
+    r = check(d, off, len);
+    if (unlikely(r < 0)) {
+        dev_ranges_unlock(&d->ranges, ret_range);
+    }
+    return r;
+}
+
+void dev_range_unlock(struct dev *d, struct dev_range *range)
+{
+    dev_ranges_unlock(&d->ranges, range);
+}
+
+/* Keeps the file open without excluding any I/O. */
+static int gate_enter(struct dev *d, struct dev_range *range, uint64_t off, uint64_t len) WAITS
+{
+    *range = (struct dev_range){.first_page = DEV_RANGE_GATE, .last_page = DEV_RANGE_GATE};
+    int r = dev_ranges_lock(&d->ranges, range);
+    if (r < 0) {
+        return r;
+    }
+    r = check(d, off, len);
+    if (r < 0) {
+        dev_ranges_unlock(&d->ranges, range);
+    }
+    return r;
+}
+
+static int settle(struct dev *d, int r, unsigned flags) WAITS
+{
+    bool durable = flags & DEV_FUA || !atomic_load_explicit(&d->write_cache, memory_order_relaxed);
+    return unlikely(durable) && r >= 0 ? vol_flush(d->registry->v) : r;
+}
+
+int dev_read(struct dev *d, uint64_t off, uint32_t len, struct rt_chain *ret_data)
+{
+    if (unlikely(len > DEV_IO_MAX)) {
+        return -EINVAL;
+    }
+    struct dev_range range;
+    int r = dev_range_lock(d, &range, off, len, false);
+    if (unlikely(r < 0)) {
+        return r;
+    }
+    r = vol_read(d->file, off, len, ret_data);
+    dev_ranges_unlock(&d->ranges, &range);
+    return r;
+}
+
+int dev_write(struct dev *d, uint64_t off, const struct rt_chain *data, unsigned flags,
+              struct vol_space *space)
+{
+    if (unlikely(data->len > DEV_IO_MAX)) {
+        return -EINVAL;
+    }
+    struct dev_range range;
+    int r = dev_range_lock(d, &range, off, data->len, true);
+    if (unlikely(r < 0)) {
+        return r;
+    }
+    r = vol_write(d->file, off, data, space);
+    dev_ranges_unlock(&d->ranges, &range);
+    return settle(d, r, flags);
+}
+
+int dev_zero(struct dev *d, uint64_t off, uint64_t len, unsigned flags)
+{
+    struct dev_range range;
+    int r = dev_range_lock(d, &range, off, len, true);
+    if (r < 0) {
+        return r;
+    }
+    enum vol_zero_kind kind = flags & DEV_ANCHOR    ? VOL_ANCHORED
+                              : flags & DEV_NO_HOLE ? VOL_ZEROED
+                                                    : VOL_HOLE;
+    r = vol_zero(d->file, off, len, kind);
+    dev_ranges_unlock(&d->ranges, &range);
+    return settle(d, r, flags);
+}
+
+int dev_discard(struct dev *d, uint64_t off, uint64_t len, unsigned flags)
+{
+    struct dev_range range;
+    int r = dev_range_lock(d, &range, off, len, true);
+    if (r < 0) {
+        return r;
+    }
+    r = vol_discard(d->file, off, len);
+    dev_ranges_unlock(&d->ranges, &range);
+    return settle(d, r, flags);
+}
+
+int dev_flush(struct dev *d)
+{
+    return dev_is_gone(d) ? -ENODEV : vol_flush(d->registry->v);
+}
+
+int dev_extents(struct dev *d, uint64_t off, uint64_t len, struct vol_extent *ret_extents,
+                size_t max)
+{
+    struct dev_range gate;
+    int r = gate_enter(d, &gate, off, len);
+    if (r < 0) {
+        return r;
+    }
+    r = vol_extents(d->file, off, len, ret_extents, max);
+    dev_ranges_unlock(&d->ranges, &gate);
+    return r;
+}
+
+int dev_prefetch(struct dev *d, uint64_t off, uint64_t len)
+{
+    struct dev_range gate;
+    int r = gate_enter(d, &gate, off, len);
+    if (r < 0) {
+        return r;
+    }
+    r = vol_prefetch(d->file, off, len);
+    dev_ranges_unlock(&d->ranges, &gate);
+    return r;
+}
+
+int dev_read_locked(struct dev *d, uint64_t off, uint32_t len, struct rt_chain *ret_data)
+{
+    int r = len > DEV_IO_MAX ? -EINVAL : check(d, off, len);
+    return r < 0 ? r : vol_read(d->file, off, len, ret_data);
+}
+
+int dev_write_locked(struct dev *d, uint64_t off, const struct rt_chain *data,
+                     struct vol_space *space)
+{
+    int r = data->len > DEV_IO_MAX ? -EINVAL : check(d, off, data->len);
+    if (r < 0) {
+        return r;
+    }
+    r = vol_write(d->file, off, data, space);
+    return settle(d, r, 0);
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "dev/record.h"
+#include "base/err.h"
+#include <string.h>
+
+enum {
+    FLAG_WRITE_CACHE = 1,
+};
+
+size_t dev_record_key(const struct dev_info *info, uint8_t ret_key[DEV_KEY_MAX])
+{
+    size_t n = strnlen(info->name, DEV_NAME_MAX);
+    ret_key[0] = DEV_KEY_DEVICE;
+    ret_key[1] = (uint8_t)info->kind;
+    memcpy(ret_key + 2, info->name, n);
+    n += 2;
+    if (info->kind == DEV_ISCSI) {
+        ret_key[n++] = 0;
+        be32_store(ret_key + n, info->lun);
+        n += 4;
+    }
+    return n;
+}
+
+size_t dev_record_value(const struct dev_info *info, uint8_t ret_value[DEV_VALUE_MAX])
+{
+    uint8_t *p = ret_value;
+    p[0] = DEV_RECORD_VERSION;
+    p[1] = info->write_cache ? FLAG_WRITE_CACHE : 0;
+    memcpy(p + 2, info->uuid.bytes, 16);
+    le64_store(p + 18, info->inode);
+    le64_store(p + 26, info->created_ns);
+    le32_store(p + 34, info->logical_block_bytes);
+    le32_store(p + 38, info->physical_block_bytes);
+    return 42;
+}
+
+size_t dev_target_key(const char *iqn, uint8_t ret_key[DEV_KEY_MAX])
+{
+    size_t n = strnlen(iqn, DEV_IQN_MAX);
+    ret_key[0] = DEV_KEY_TARGET;
+    memcpy(ret_key + 1, iqn, n);
+    return n + 1;
+}
+
+size_t dev_target_value(const struct dev_target_info *info, uint8_t ret_value[DEV_VALUE_MAX])
+{
+    uint8_t *p = ret_value;
+    p[0] = DEV_RECORD_VERSION;
+    memcpy(p + 1, info->uuid.bytes, 16);
+    le64_store(p + 17, info->created_ns);
+    return 25;
+}
+
+/* A name of 1 to max bytes without NUL. */
+static int take_name(struct bytes_reader *r, size_t len, size_t max, char *ret_name)
+{
+    const uint8_t *p = bytes_take(r, len);
+    if (!p || len == 0 || len > max || memchr(p, 0, len)) {
+        return ERR_CORRUPT_RECORD;
+    }
+    memcpy(ret_name, p, len);
+    ret_name[len] = '\0';
+    return 0;
+}
+
+static int decode_key(const struct dev_record_bytes *in, struct dev_info *info)
+{
+    struct bytes_reader r = bytes_reader_of(in->key, in->key_len);
+    uint8_t first = bytes_u8(&r);
+    uint8_t kind = bytes_u8(&r);
+    if (bytes_bad(&r) || first != DEV_KEY_DEVICE || kind > DEV_ISCSI) {
+        return ERR_CORRUPT_RECORD;
+    }
+    info->kind = kind;
+    if (kind == DEV_NBD) {
+        return take_name(&r, bytes_left(&r), DEV_NAME_MAX, info->name);
+    }
+    if (bytes_left(&r) < 5) {
+        return ERR_CORRUPT_RECORD;
+    }
+    int rc = take_name(&r, bytes_left(&r) - 5, DEV_IQN_MAX, info->name);
+    if (rc < 0) {
+        return rc;
+    }
+    uint8_t zero = bytes_u8(&r);
+    info->lun = bytes_be32(&r);
+    return zero == 0 && info->lun <= DEV_LUN_MAX ? 0 : ERR_CORRUPT_RECORD;
+}
+
+static bool block_size_ok(uint32_t n)
+{
+    return n >= 512 && n <= 65536 && (n & (n - 1)) == 0;
+}
+
+int dev_record_decode(const struct dev_record_bytes *in, struct dev_info *ret_info)
+{
+    struct dev_info info = {0};
+    int rc = decode_key(in, &info);
+    if (rc < 0) {
+        return rc;
+    }
+    struct bytes_reader r = bytes_reader_of(in->value, in->value_len);
+    uint8_t version = bytes_u8(&r);
+    if (version > DEV_RECORD_VERSION) {
+        return -ENOTSUP;
+    }
+    uint8_t flags = bytes_u8(&r);
+    const uint8_t *uuid = bytes_take(&r, 16);
+    info.inode = bytes_le64(&r);
+    info.created_ns = bytes_le64(&r);
+    info.logical_block_bytes = bytes_le32(&r);
+    info.physical_block_bytes = bytes_le32(&r);
+    if (bytes_bad(&r) || version == 0 || !block_size_ok(info.logical_block_bytes) ||
+        !block_size_ok(info.physical_block_bytes)) {
+        return ERR_CORRUPT_RECORD;
+    }
+    memcpy(info.uuid.bytes, uuid, 16);
+    info.write_cache = flags & FLAG_WRITE_CACHE;
+    *ret_info = info;
+    return 0;
+}
+
+int dev_target_decode(const struct dev_record_bytes *in, struct dev_target_info *ret_info)
+{
+    struct dev_target_info info = {0};
+    struct bytes_reader k = bytes_reader_of(in->key, in->key_len);
+    if (bytes_u8(&k) != DEV_KEY_TARGET || take_name(&k, bytes_left(&k), DEV_IQN_MAX, info.iqn)) {
+        return ERR_CORRUPT_RECORD;
+    }
+    struct bytes_reader r = bytes_reader_of(in->value, in->value_len);
+    uint8_t version = bytes_u8(&r);
+    if (version > DEV_RECORD_VERSION) {
+        return -ENOTSUP;
+    }
+    const uint8_t *uuid = bytes_take(&r, 16);
+    info.created_ns = bytes_le64(&r);
+    if (bytes_bad(&r) || version == 0) {
+        return ERR_CORRUPT_RECORD;
+    }
+    memcpy(info.uuid.bytes, uuid, 16);
+    *ret_info = info;
+    return 0;
+}
