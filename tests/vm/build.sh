@@ -2,15 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # tests/vm/build.sh - makes the guest that tests with a real kernel run in, and prints its folder.
 #
-# Root file system and kernel are Debian 12's, fetched through apt from the mirrors that this machine
-# uses. Every product is named by a digest of what it is made from, so that nothing is ever stale:
+# Root file system and kernel are Debian 12's, fetched through apt from the mirrors that this
+# machine uses. Every product is named by a digest of what it is made from, so that nothing is ever stale:
 #
 #   root-DIGEST.tar     the packages of section [guest] in scripts/packages.txt     (slow: fetched)
 #   kernel-VERSION/     the kernel package, unpacked                                (slow: fetched)
 #   guest-DIGEST/       vmlinux, initrd.img, root.sqfs                              (about 10 s)
 #
 # They are kept in ${ZEROFS_VM_CACHE:-${XDG_CACHE_HOME:-~/.cache}/zerofs-vm}, so that a second clone
-# finds them; what was not used for a month goes. Needs root, or sudo. What it does is told on stderr.
+# finds them; what was not used for a month goes. Needs root, or sudo. What it does is told on
+# stderr.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
@@ -69,7 +70,7 @@ make_root() {
     mv "$root.part" "$root"
 }
 
-# -- the kernel -------------------------------------------------------------------------------------
+# -- the kernel -----------------------------------------------------------------------------------
 
 make_kernel() {
     local package version
@@ -87,9 +88,9 @@ make_kernel() {
     mv "$work/kernel" "$kernel"
 }
 
-# -- the images -------------------------------------------------------------------------------------
+# -- the images -----------------------------------------------------------------------------------
 
-# QEMU starts an ELF kernel by its PVH entry, which spares the emulated CPU the unpacking of a bzImage.
+# QEMU starts an ELF kernel by its PVH entry: the emulated CPU is spared the unpacking of a bzImage.
 unpack_kernel() { # bzImage vmlinux
     python3 - "$1" "$2" <<'PYTHON'
 import lzma, struct, sys

@@ -9,8 +9,8 @@
 #   -m MIB   memory (default 1024)             -s N    CPUs (default 1, which is the quickest)
 #
 # The job's output comes on stdout. 124: the limit was passed; 125: the guest died without a result.
-# The guest is emulated (no KVM is needed) and has no network but its own loopback: what a test needs
-# runs inside. Times in it say nothing about speed.
+# The guest is emulated (no KVM is needed) and has no network but its own loopback: what a test
+# needs runs inside. Times in it say nothing about speed.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 variables=() udev=0 out= limit=120 memory=1024 cpus=1
