@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The cache over its shards, and loads.
+ *
+ * WHAT AN ENTRY COSTS. A piece that is more than half of its buffer keeps the buffer and is charged
+ * with all of it. A smaller one is copied into a buffer of its own size, so that no entry ever pins
+ * more than twice what it is charged for. Bytes that live for ever (rt_zeros) cost only the entry.
+ *
+ * LOADS. A flight is one load under way. It belongs to the list of its shard from the first miss
+ * until the loader came back, and to everyone who holds a count of it; the last one frees it. A
+ * loader that was cancelled says nothing about the object: those who waited for it try again
+ * themselves.
+ */
+#include "cache/cache.h"
+#include "base/assert.h"
+#include "base/hash.h"
+#include "cache/shard_priv.h"
+#include "rt/rt.h"
+#include "rt/sync.h"
+#include <errno.h>
+#include <string.h>
+
+#define CACHE_SHARDS_MAX 64u
+#define CACHE_SHARD_MIN_BYTES (4u << 20) /* an entry has to fit into its shard */
+/* The entry, its bucket and ghost, the buffer's head, and what malloc adds. */
+#define CACHE_ENTRY_BYTES (sizeof(struct shard_entry) + sizeof(struct rt_buf) + 48)
+
+struct cache {
+    struct shard *shards;
+    unsigned shard_count; /* a power of two */
+    enum rt_mem owner;
+};
+
+struct flight {
+    struct list link;
+    struct shard_key key;
+    struct rt_waitq waiters;
+    struct rt_piece piece;
+    unsigned refs;
+    int result;
+    bool done;
+};
+
+static struct shard_key key_of(uint64_t object, uint64_t offset)
+{
+    return (struct shard_key){object, offset, hash_pair(object, offset)};
+}
+
+/* Buckets use the low bits of the hash, shards the high ones. */
+static struct shard *shard_of(const struct cache *c, const struct shard_key *key)
+{
+    return &c->shards[(key->hash >> 56) & (c->shard_count - 1)];
+}
+
+static void free_dead(struct cache *c, struct shard_entry *dead)
+{
+    while (dead != NULL) {
+        struct shard_entry *next = dead->chain;
+        rt_buf_unref(dead->piece.buf);
+        free(dead);
+        rt_mem_add(c->owner, -(int64_t)CACHE_ENTRY_BYTES);
+        dead = next;
+    }
+}
+
+int cache_create(uint64_t capacity_bytes, enum rt_mem owner, struct cache **ret_cache)
+{
+    unsigned count = 1;
+    while (count < CACHE_SHARDS_MAX &&
+           capacity_bytes / (count * 2u) >= (uint64_t)CACHE_SHARD_MIN_BYTES) {
+        count *= 2;
+    }
+    auto_free struct cache *c = calloc(1, sizeof *c);
+    void *shards = NULL;
+    if (c == NULL || posix_memalign(&shards, 64, count * sizeof(struct shard)) != 0) {
+        return -ENOMEM;
+    }
+    c->shards = shards;
+    c->shard_count = count;
+    c->owner = owner;
+    for (unsigned i = 0; i < count; i++) {
+        shard_init(&c->shards[i], capacity_bytes / count);
+    }
+    *ret_cache = take(c);
+    return 0;
+}
+
+void cache_destroy(struct cache *c)
+{
+    if (c == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < c->shard_count; i++) {
+        struct shard_entry *dead = NULL;
+        shard_destroy(&c->shards[i], &dead);
+        free_dead(c, dead);
+    }
+    free(c->shards);
+    free(c);
+}
+
+void cache_resize(struct cache *c, uint64_t capacity_bytes)
+{
+    for (unsigned i = 0; i < c->shard_count; i++) {
+        struct shard *s = &c->shards[i];
+        struct shard_entry *dead = NULL;
+        rt_mutex_lock(&s->m);
+        s->capacity_bytes = capacity_bytes / c->shard_count;
+        shard_shrink(s, &dead);
+        rt_mutex_unlock(&s->m);
+        free_dead(c, dead);
+    }
+}
+
+/* With the shard's mutex held. */
+static bool take_hit(struct shard *s, const struct shard_key *key, struct rt_piece *ret_piece)
+{
+    const struct shard_entry *e = shard_find(s, key);
+    if (e == NULL) {
+        s->misses++;
+        return false;
+    }
+    s->hits++;
+    *ret_piece = e->piece;
+    if (e->piece.buf != NULL) {
+        (void)rt_buf_ref(e->piece.buf);
+    }
+    return true;
+}
+
+bool cache_get(struct cache *c, uint64_t object, uint64_t offset, struct rt_piece *ret_piece)
+{
+    struct shard_key key = key_of(object, offset);
+    struct shard *s = shard_of(c, &key);
+    rt_mutex_lock(&s->m);
+    bool hit = take_hit(s, &key, ret_piece);
+    rt_mutex_unlock(&s->m);
+    return hit;
+}
+
+static bool lives_for_ever(const struct rt_piece *p)
+{
+    return p->buf == NULL && p->data >= rt_zeros && p->data + p->len <= rt_zeros + sizeof rt_zeros;
+}
+
+/* A reference to the piece's buffer, or to a copy of the right size: 0 or -ENOMEM. */
+static int keep_piece(const struct cache *c, const struct rt_piece *piece,
+                      struct rt_piece *ret_kept)
+{
+    *ret_kept = *piece;
+    if (lives_for_ever(piece)) {
+        return 0;
+    }
+    if (piece->buf != NULL && (uint64_t)piece->len * 2 > piece->buf->cap) {
+        rt_buf_reown(rt_buf_ref(piece->buf), c->owner);
+        return 0;
+    }
+    struct rt_buf *copy;
+    int r = rt_buf_alloc(piece->len, c->owner, &copy);
+    if (r < 0) {
+        return r;
+    }
+    memcpy(copy->data, piece->data, piece->len);
+    ret_kept->buf = copy;
+    ret_kept->data = copy->data;
+    return 0;
+}
+
+void cache_put(struct cache *c, uint64_t object, uint64_t offset, const struct rt_piece *piece)
+{
+    struct shard_key key = key_of(object, offset);
+    struct shard *s = shard_of(c, &key);
+    struct shard_entry *e = calloc(1, sizeof *e);
+    if (piece->len == 0 || e == NULL || keep_piece(c, piece, &e->piece) < 0) {
+        free(e);
+        return; /* what is not cached is fetched again */
+    }
+    e->key = key;
+    e->charge_bytes = (uint32_t)CACHE_ENTRY_BYTES + (e->piece.buf ? e->piece.buf->cap : 0);
+    rt_mem_add(c->owner, (int64_t)CACHE_ENTRY_BYTES);
+    struct shard_entry *dead = NULL;
+    rt_mutex_lock(&s->m);
+    bool kept = shard_insert(s, e, &dead);
+    rt_mutex_unlock(&s->m);
+    if (!kept) {
+        e->chain = NULL;
+        dead = e; /* an insert that was refused has evicted nothing */
+    }
+    free_dead(c, dead);
+}
+
+void cache_drop(struct cache *c, uint64_t object, uint64_t offset)
+{
+    struct shard_key key = key_of(object, offset);
+    struct shard *s = shard_of(c, &key);
+    rt_mutex_lock(&s->m);
+    struct shard_entry *e = shard_take(s, &key);
+    rt_mutex_unlock(&s->m);
+    if (e != NULL) {
+        e->chain = NULL;
+        free_dead(c, e);
+    }
+}
+
+static struct flight *flight_find(const struct shard *s, const struct shard_key *key)
+{
+    list_for_each(&s->flights, struct flight, link, f) {
+        if (f->key.object == key->object && f->key.offset == key->offset) {
+            return f;
+        }
+    }
+    return NULL;
+}
+
+/* With the mutex held, which it releases. */
+static void flight_leave(struct shard *s, struct flight *f)
+{
+    bool last = --f->refs == 0;
+    rt_mutex_unlock(&s->m);
+    if (last) {
+        rt_buf_unref(f->piece.buf);
+        free(f);
+    }
+}
+
+/* With the mutex held, which it releases: the flight's result, or -ECANCELED. ret_again: the loader
+ * gave up, not we. */
+static int flight_join(struct shard *s, struct flight *f, struct rt_piece *ret_piece,
+                       bool *ret_again) WAITS
+{
+    int r = 0;
+    f->refs++;
+    while (!f->done && r == 0) {
+        r = rt_waitq_wait(&f->waiters, &s->m, RT_FOREVER);
+    }
+    if (f->done) {
+        r = f->result;
+        *ret_again = r == -ECANCELED && !rt_cancelled();
+    }
+    if (r == 0) {
+        *ret_piece = f->piece;
+        if (f->piece.buf != NULL) {
+            (void)rt_buf_ref(f->piece.buf);
+        }
+    }
+    flight_leave(s, f);
+    return r;
+}
+
+static void flight_land(struct shard *s, struct flight *f, int result, const struct rt_piece *piece)
+{
+    if (result == 0) {
+        f->piece = *piece;
+        if (piece->buf != NULL) {
+            (void)rt_buf_ref(piece->buf);
+        }
+    }
+    rt_mutex_lock(&s->m);
+    f->result = result;
+    f->done = true;
+    list_remove(&f->link);
+    rt_waitq_wake_all(&f->waiters);
+    flight_leave(s, f);
+}
+
+/*
+ * What a miss does: joins a flight or starts the one that was made ready. 1 = the caller loads and
+ * lands it; else as cache_load().
+ */
+static int take_off(struct shard *s, struct flight *fresh, struct rt_piece *ret_piece,
+                    bool *ret_again) WAITS
+{
+    rt_mutex_lock(&s->m);
+    const struct shard_entry *e = shard_find(s, &fresh->key);
+    if (e != NULL) {
+        *ret_piece = e->piece;
+        if (e->piece.buf != NULL) {
+            (void)rt_buf_ref(e->piece.buf);
+        }
+        rt_mutex_unlock(&s->m);
+        return 0;
+    }
+    struct flight *f = flight_find(s, &fresh->key);
+    if (f != NULL) {
+        return flight_join(s, f, ret_piece, ret_again);
+    }
+    list_push_back(&s->flights, &fresh->link);
+    rt_mutex_unlock(&s->m);
+    return 1;
+}
+
+int cache_load(struct cache *c, uint64_t object, uint64_t offset,
+               int (*load)(void *arg, struct rt_piece *ret_piece) WAITS, void *arg,
+               struct rt_piece *ret_piece) WAITS
+{
+    bool again = true;
+    int r = 0;
+    if (cache_get(c, object, offset, ret_piece)) {
+        return 0;
+    }
+    while (again) {
+        again = false;
+        struct flight *f = calloc(1, sizeof *f);
+        if (f == NULL) {
+            return -ENOMEM;
+        }
+        f->key = key_of(object, offset);
+        f->refs = 1;
+        rt_waitq_init(&f->waiters);
+        struct shard *s = shard_of(c, &f->key);
+        r = take_off(s, f, ret_piece, &again);
+        if (r <= 0) {
+            free(f);
+            continue;
+        }
+        r = load(arg, ret_piece);
+        ASSERT(r <= 0);
+        if (r == 0) {
+            cache_put(c, object, offset, ret_piece);
+        }
+        flight_land(s, f, r, ret_piece);
+    }
+    return r;
+}
+
+void cache_counts(const struct cache *c, struct cache_counts *ret_counts)
+{
+    *ret_counts = (struct cache_counts){0};
+    for (unsigned i = 0; i < c->shard_count; i++) {
+        struct shard *s = &c->shards[i];
+        rt_mutex_lock(&s->m);
+        ret_counts->hits += s->hits;
+        ret_counts->misses += s->misses;
+        ret_counts->evictions += s->evictions;
+        ret_counts->used_bytes += shard_used_bytes(s);
+        ret_counts->capacity_bytes += s->capacity_bytes;
+        rt_mutex_unlock(&s->m);
+    }
+}
