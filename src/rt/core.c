@@ -110,19 +110,14 @@ void rt_core_expire(struct rt_core *core, uint64_t now_ns)
 
 void rt_core_run_hooks(struct rt_core *core)
 {
-    /* A hook that is armed by a hook waits for the next turn. One that is disarmed meanwhile leaves
-     * the list. */
-    struct rt_turn_hook *last = core->hooks;
-    if (!last) {
-        return;
-    }
-    while (last->next) {
-        last = last->next;
-    }
-    for (bool more = true; more && core->hooks;) {
-        struct rt_turn_hook *h = core->hooks;
-        more = h != last;
-        core->hooks = h->next;
+    /* One that is armed by a hook waits for the next turn; one that is disarmed by a hook is not
+     * called. */
+    core->hooks_now = core->hooks;
+    core->hooks = NULL;
+    core->hooks_end = &core->hooks;
+    while (core->hooks_now) {
+        struct rt_turn_hook *h = core->hooks_now;
+        core->hooks_now = h->next;
         h->armed = false;
         h->fn(h);
     }
@@ -130,30 +125,45 @@ void rt_core_run_hooks(struct rt_core *core)
 
 void rt_turn_hook_arm(struct rt_turn_hook *h)
 {
-    ASSERT(rt_core_here);
+    struct rt_core *core = rt_core_here;
+    ASSERT(core);
     if (h->armed) {
         return;
     }
-    struct rt_turn_hook **end = &rt_core_here->hooks;
-    while (*end) {
-        end = &(*end)->next;
-    }
     h->next = NULL;
     h->armed = true;
-    *end = h;
+    *core->hooks_end = h;
+    core->hooks_end = &h->next;
+}
+
+/* Takes h out of the list that begins at *at; false when it is not there. */
+static bool hook_take_out(struct rt_turn_hook **at, const struct rt_turn_hook *h)
+{
+    while (*at && *at != h) {
+        at = &(*at)->next;
+    }
+    if (!*at) {
+        return false;
+    }
+    *at = h->next;
+    return true;
 }
 
 void rt_turn_hook_disarm(struct rt_turn_hook *h)
 {
+    struct rt_core *core = rt_core_here;
     if (!h->armed) {
         return;
     }
-    struct rt_turn_hook **at = &rt_core_here->hooks;
-    while (*at != h) {
-        ASSERT(*at);
-        at = &(*at)->next;
+    ASSERT(core);
+    if (!hook_take_out(&core->hooks_now, h)) {
+        bool found = hook_take_out(&core->hooks, h);
+        ASSERT(found);
+        core->hooks_end = &core->hooks;
+        while (*core->hooks_end) {
+            core->hooks_end = &(*core->hooks_end)->next;
+        }
     }
-    *at = h->next;
     h->armed = false;
 }
 
@@ -273,6 +283,7 @@ int rt_core_create(unsigned index, struct rt_core **ret_core)
         return -ENOMEM;
     }
     *core = (struct rt_core){.index = index, .epoll_fd = -1, .wake_fd = -1};
+    core->hooks_end = &core->hooks;
     core->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     core->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct epoll_event e = {.events = EPOLLIN | EPOLLET};

@@ -75,7 +75,9 @@ struct rt_core {
     size_t run_count;
     uint64_t turn_ns;
     struct rt_timers timers;
-    struct rt_turn_hook *hooks;
+    struct rt_turn_hook *hooks; /* armed for the end of the turn */
+    struct rt_turn_hook **hooks_end;
+    struct rt_turn_hook *hooks_now; /* those of this turn that are left to call */
     struct rt_fiber *pool;
     size_t pool_count;
     struct rt_sim *sim; /* NULL with the epoll backend */

@@ -4,10 +4,11 @@
  *
  *     void rt_switch(void **save_sp, void *load_sp);
  *
- * Saves what a callee must preserve on the running stack, stores the stack pointer in *save_sp, takes load_sp
- * and restores what was saved there. The floating-point control words are left alone: nothing here changes
- * them. A fresh stack is laid out by rt_ctx_init() so that the first switch to it "returns" to
- * rt_switch_entry, which calls its function with its argument and never comes back.
+ * Saves what a callee must preserve on the running stack, stores the stack pointer in *save_sp,
+ * takes load_sp and restores what was saved there. The floating-point control words are left
+ * alone: nothing here changes them. A fresh stack is laid out by rt_ctx_init() so that the first
+ * switch to it "returns" to rt_switch_entry, which calls its function with its argument and never
+ * comes back.
  */
 
 #if defined(__x86_64__)

@@ -10,8 +10,9 @@ static char trail[64];
 
 static void note(const char *word)
 {
-    CHECK(strlen(trail) + strlen(word) < sizeof trail);
-    strcat(trail, word);
+    size_t len = strlen(trail);
+    CHECK(len + strlen(word) < sizeof trail);
+    memcpy(trail + len, word, strlen(word) + 1);
 }
 
 static void append(void *arg)

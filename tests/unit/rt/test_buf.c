@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "rt/buf.h"
+#include "rt_test.h"
+#include <pthread.h>
+#include <string.h>
+
+static void sizes(void **state)
+{
+    static const size_t lens[] = {1,     64,    4095,  4096,     4097,           32768,    32769,
+                                  49000, 65536, 70000, 2u << 20, (2u << 20) + 1, 40u << 20};
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_LEN(lens); i++) {
+        struct rt_buf *b;
+        assert_int_equal(rt_buf_alloc(lens[i], RT_MEM_DIRTY, &b), 0);
+        assert_true(b->cap >= lens[i] && b->cap <= lens[i] + lens[i] / 2);
+        assert_int_equal((uintptr_t)b->data % 64, 0);
+        memset(b->data, 0xa5, b->cap);
+        assert_int_equal(rt_mem_used(RT_MEM_DIRTY), b->cap);
+        rt_buf_unref(b);
+        assert_int_equal(rt_mem_used(RT_MEM_DIRTY), 0);
+    }
+    rt_buf_unref(NULL);
+}
+
+static void references(void **state)
+{
+    struct rt_buf *b;
+    (void)state;
+    assert_int_equal(rt_buf_alloc(4096, RT_MEM_DIRTY, &b), 0);
+    assert_ptr_equal(rt_buf_ref(b), b);
+    rt_buf_unref(b);
+    assert_int_equal(rt_mem_used(RT_MEM_DIRTY), 4096);
+    rt_buf_reown(b, RT_MEM_BLOCK_CACHE);
+    assert_int_equal(rt_mem_used(RT_MEM_DIRTY), 0);
+    assert_int_equal(rt_mem_used(RT_MEM_BLOCK_CACHE), 4096);
+    rt_buf_unref(b);
+    assert_int_equal(rt_mem_used(RT_MEM_BLOCK_CACHE), 0);
+}
+
+#define MANY 20000
+
+static struct rt_buf *many[MANY];
+
+static void *free_many(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < MANY; i++) {
+        rt_buf_unref(many[i]);
+    }
+    return NULL;
+}
+
+/* Made here, freed by another thread: everything is accounted, the lists stay bounded and can be
+ * emptied. */
+static void across_threads(void **state)
+{
+    pthread_t t;
+    (void)state;
+    for (unsigned i = 0; i < MANY; i++) {
+        assert_int_equal(rt_buf_alloc(4096, RT_MEM_SEALING, &many[i]), 0);
+        many[i]->data[0] = 1;
+    }
+    assert_int_equal(rt_mem_used(RT_MEM_SEALING), (uint64_t)MANY * 4096);
+    assert_int_equal(pthread_create(&t, NULL, free_many, NULL), 0);
+    assert_int_equal(pthread_join(t, NULL), 0);
+    assert_int_equal(rt_mem_used(RT_MEM_SEALING), 0);
+    assert_true(rt_mem_used(RT_MEM_OTHER) <= 8u << 20);
+    rt_buf_trim();
+    assert_int_equal(rt_mem_used(RT_MEM_OTHER), 0);
+}
+
+static void names(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < RT_MEM_OWNERS; i++) {
+        assert_non_null(rt_mem_name((enum rt_mem)i));
+    }
+    rt_mem_add(RT_MEM_MEMTABLE, 100);
+    rt_mem_add(RT_MEM_MEMTABLE, -40);
+    assert_int_equal(rt_mem_used(RT_MEM_MEMTABLE), 60);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sizes),
+        cmocka_unit_test(references),
+        cmocka_unit_test(across_threads),
+        cmocka_unit_test(names),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
