@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Listeners, the life of a connection, drain, counts. */
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/msg.h"
+#include "nbd/conn.h"
+#include <stdio.h>
+
+#define INGRESS_BYTES (64ull << 20)
+#define DRAIN_STEP_MS 5u
+
+static struct nbd_conn *conn_new(struct nbd_server *s, struct net_stream *stream)
+{
+    struct nbd_conn *c = calloc(1, sizeof *c);
+    if (!c) {
+        return NULL;
+    }
+    if (rt_group_create(&c->group) < 0) {
+        free(c);
+        return NULL;
+    }
+    c->server = s;
+    c->stream = stream;
+    c->core_index = rt_core_self();
+    c->core = &s->cores[c->core_index];
+    net_peer_address(stream, c->peer);
+    rt_mem_add(RT_MEM_CONNECTIONS, sizeof *c);
+    list_push_back(&c->core->conns, &c->link);
+    return c;
+}
+
+static void conn_free(struct nbd_conn *c)
+{
+    list_remove(&c->link);
+    nbd_rx_free(c);
+    free(c->context_name);
+    rt_group_destroy(c->group);
+    rt_mem_add(RT_MEM_CONNECTIONS, -(int64_t)sizeof *c);
+    free(c);
+}
+
+/* Requests are cancelled where the peer is gone; otherwise they have ended already. */
+static void conn_end(struct nbd_conn *c, int r) WAITS
+{
+    if (r < 0) {
+        rt_group_cancel(c->group);
+    }
+    rt_group_wait(c->group);
+    ASSERT(c->inflight == 0);
+    if (c->dev) {
+        dev_detach(c->dev, &c->watch);
+        dev_unref(c->dev);
+    }
+}
+
+static void say_end(const struct nbd_conn *c, const char *phase, int r)
+{
+    bool plain = r >= 0 || r == -ECONNRESET || r == -EPIPE || r == -ECANCELED;
+    if (plain) {
+        msg_debug("nbd", "%s: the connection has ended", c->peer);
+    } else {
+        msg_info("nbd", "%s: closed in the %s: %s (%s)", c->peer, phase, err_text(r), err_name(r));
+    }
+}
+
+static int conn_run(struct nbd_conn *c) WAITS
+{
+    int r = nbd_handshake(c);
+    if (r != 0) {
+        if (r < 0) {
+            nbd_count(&c->core->handshake_failures, 1);
+        }
+        say_end(c, "handshake", r);
+        if (r > 0) {
+            (void)!net_send_wait(c->stream, 0);
+        }
+        return r;
+    }
+    nbd_count(&c->core->handshakes, 1);
+    r = nbd_session(c);
+    say_end(c, "transmission", r);
+    return r;
+}
+
+static void serve(struct net_stream *stream, void *arg) WAITS
+{
+    struct nbd_server *s = arg;
+    struct nbd_conn *c = conn_new(s, stream);
+    if (!c) {
+        net_close(stream);
+        return;
+    }
+    struct nbd_core *core = c->core;
+    nbd_count(&core->connections, 1);
+    int r = conn_run(c);
+    conn_end(c, r);
+    conn_free(c);
+    net_close(stream);
+}
+
+/*
+ * On a core: ends its connections whose device is gone. What they still ask would only give errors.
+ */
+static void kick(void *arg)
+{
+    struct nbd_server *s = arg;
+    list_for_each(&s->cores[rt_core_self()].conns, struct nbd_conn, link, c) {
+        if (c->dev && dev_is_gone(c->dev)) {
+            net_send_flush(c->stream);
+            net_shutdown(c->stream);
+        }
+    }
+    atomic_fetch_sub(&s->kicks, 1);
+}
+
+void nbd_server_kick(struct nbd_server *s, unsigned core)
+{
+    atomic_fetch_add(&s->kicks, 1);
+    if (rt_spawn_on(core, "nbd-kick", kick, s) < 0) {
+        atomic_fetch_sub(&s->kicks, 1);
+    }
+}
+
+static void server_free(struct nbd_server *s) WAITS
+{
+    for (size_t i = 0; i < s->listener_count; i++) {
+        net_listener_close(s->listeners[i]);
+    }
+    while (atomic_load(&s->kicks) > 0) {
+        rt_yield();
+    }
+    net_tls_free(s->tls);
+    rt_credits_destroy(&s->ingress);
+    free(s->listeners);
+    free(s->cores);
+    free(s);
+}
+
+static int listen_at(struct nbd_server *s, const char *address) WAITS
+{
+    struct net_listen_options opt = {
+        .address = address,
+        .name = "nbd",
+        .connections_max = s->opt.connections_max,
+        .serve = serve,
+        .arg = s,
+    };
+    int r = net_listen(&opt, &s->listeners[s->listener_count]);
+    if (r < 0) {
+        msg_error("nbd", "cannot listen on %s: %s", address, err_text(r));
+        return r;
+    }
+    s->listener_count++;
+    return 0;
+}
+
+static int listen_all(struct nbd_server *s) WAITS
+{
+    for (size_t i = 0; i < s->opt.address_count; i++) {
+        int r = listen_at(s, s->opt.addresses[i]);
+        if (r < 0) {
+            return r;
+        }
+    }
+    if (!s->opt.unix_socket) {
+        return 0;
+    }
+    char address[NET_ADDRESS_SIZE];
+    int n = snprintf(address, sizeof address, "unix:%s", s->opt.unix_socket);
+    return n < (int)sizeof address ? listen_at(s, address) : -ENAMETOOLONG;
+}
+
+static int server_new(const struct nbd_options *opt, struct nbd_server **ret_server)
+{
+    struct nbd_server *s = calloc(1, sizeof *s);
+    if (!s) {
+        return -ENOMEM;
+    }
+    s->opt = *opt;
+    s->opt.connections_max = opt->connections_max ? opt->connections_max : 16384;
+    s->opt.handshake_timeout_s = opt->handshake_timeout_s ? opt->handshake_timeout_s : 15;
+    s->core_count = rt_core_count();
+    s->cores = aligned_alloc(_Alignof(struct nbd_core), s->core_count * sizeof(struct nbd_core));
+    s->listeners = calloc(opt->address_count + 1, sizeof(struct net_listener *));
+    if (!s->cores || !s->listeners) {
+        free(s->cores);
+        free(s->listeners);
+        free(s);
+        return -ENOMEM;
+    }
+    memset(s->cores, 0, s->core_count * sizeof(struct nbd_core));
+    for (unsigned i = 0; i < s->core_count; i++) {
+        list_init(&s->cores[i].conns);
+    }
+    rt_credits_init(&s->ingress, INGRESS_BYTES);
+    *ret_server = s;
+    return 0;
+}
+
+int nbd_start(const struct nbd_options *opt, struct nbd_server **ret_server)
+{
+    struct nbd_server *s;
+    int r = server_new(opt, &s);
+    if (r < 0) {
+        return r;
+    }
+    if (opt->tls != NBD_TLS_OFF) {
+        r = net_tls_create(&opt->tls_files, &s->tls);
+    }
+    if (r >= 0) {
+        r = listen_all(s);
+    }
+    if (r < 0) {
+        server_free(s);
+        return r;
+    }
+    *ret_server = s;
+    return 0;
+}
+
+int nbd_address(const struct nbd_server *s, size_t i, char ret_text[NET_ADDRESS_SIZE])
+{
+    if (i >= s->listener_count) {
+        return -ENOENT;
+    }
+    net_listener_address(s->listeners[i], ret_text);
+    return 0;
+}
+
+/*
+ * Requests under way, on all cores. What has ended is read first, so that the sum is never too
+ * small.
+ */
+static uint64_t under_way(const struct nbd_server *s)
+{
+    uint64_t ended = 0;
+    uint64_t begun = 0;
+    for (unsigned i = 0; i < s->core_count; i++) {
+        ended += atomic_load(&s->cores[i].requests_ended);
+    }
+    for (unsigned i = 0; i < s->core_count; i++) {
+        begun += atomic_load(&s->cores[i].requests);
+    }
+    return begun - ended;
+}
+
+void nbd_drain(struct nbd_server *s, uint64_t deadline_ns)
+{
+    atomic_store(&s->draining, true);
+    for (size_t i = 0; i < s->listener_count; i++) {
+        net_listener_stop(s->listeners[i]);
+    }
+    while (under_way(s) > 0 && rt_now_ns() < deadline_ns) {
+        if (rt_sleep_ms(DRAIN_STEP_MS) < 0) {
+            return;
+        }
+    }
+}
+
+void nbd_stop(struct nbd_server *s)
+{
+    if (s) {
+        server_free(s);
+    }
+}
+
+void nbd_counts(const struct nbd_server *s, struct nbd_counts *ret_counts)
+{
+    struct nbd_counts n = {0};
+    for (unsigned i = 0; i < s->core_count; i++) {
+        const struct nbd_core *c = &s->cores[i];
+        n.connections += atomic_load(&c->connections);
+        n.handshakes += atomic_load(&c->handshakes);
+        n.handshake_failures += atomic_load(&c->handshake_failures);
+        n.requests += atomic_load(&c->requests);
+        n.errors += atomic_load(&c->errors);
+        n.bytes_in += atomic_load(&c->bytes_in);
+        n.bytes_out += atomic_load(&c->bytes_out);
+        for (unsigned b = 0; b < 32; b++) {
+            n.latency_us_log2[b] += atomic_load(&c->latency_us_log2[b]);
+        }
+    }
+    *ret_counts = n;
+}

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The transmission phase of one connection.
+ *
+ * One turn takes all that has arrived, starts every complete request, at most NBD_TURN_REQUESTS of
+ * them, and lets the turn end: then all replies that are ready go out at once. A request served
+ * from memory has ended when starting it returns.
+ *
+ * LIMITS. Before a request is started there is room for it among the connection's requests, its
+ * payload is within the ingress budget, and its reply within the egress limit. Where there is not,
+ * this connection alone stops reading until requests end or the peer takes its replies. A request
+ * larger than a limit goes alone.
+ */
+#include "base/err.h"
+#include "base/msg.h"
+#include "nbd/conn.h"
+
+static int wait_ended(struct nbd_conn *c) WAITS
+{
+    return rt_gate_wait(&c->gate, RT_FOREVER);
+}
+
+static int wait_egress(struct nbd_conn *c, uint64_t len) WAITS
+{
+    for (;;) {
+        uint64_t queued = net_send_queued(c->stream);
+        uint64_t all = queued + c->egress_bytes;
+        if (all == 0 || all + len <= NBD_EGRESS_MAX) {
+            return 0;
+        }
+        int r;
+        if (c->egress_bytes == 0 || queued > NBD_EGRESS_MAX / 2) {
+            r = net_send_wait(c->stream, queued / 2);
+        } else {
+            r = wait_ended(c);
+        }
+        if (r < 0) {
+            return r;
+        }
+    }
+}
+
+static int wait_capacity(struct nbd_conn *c, const struct nbd_request *q) WAITS
+{
+    while (unlikely(c->inflight >= NBD_INFLIGHT_MAX)) {
+        int r = wait_ended(c);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return wait_egress(c, q->command == NBD_CMD_READ ? q->len : 0);
+}
+
+static void begin(struct nbd_conn *c, const struct nbd_job *job)
+{
+    c->inflight++;
+    if (job->q.command == NBD_CMD_READ) {
+        c->egress_bytes += job->q.len;
+    }
+    nbd_count(&c->core->requests, 1);
+}
+
+/* Fibers are many but not endless: then one of ours has to end first, or anybody's. */
+static int spawn(struct nbd_conn *c, struct nbd_job *job) WAITS
+{
+    for (;;) {
+        c->newest = NULL;
+        int r = rt_group_spawn_now(c->group, "nbd-request", nbd_exec, job);
+        if (likely(r != -EAGAIN)) {
+            return r;
+        }
+        r = c->inflight > 1 ? wait_ended(c) : rt_sleep_ms(1);
+        if (r < 0) {
+            return r;
+        }
+    }
+}
+
+static int start(struct nbd_conn *c, struct nbd_job *job) WAITS
+{
+    begin(c, job);
+    int r = spawn(c, job);
+    if (unlikely(r < 0)) {
+        if (job->buf) {
+            rt_buf_unref(job->buf);
+        }
+        rt_credits_give(&c->server->ingress, job->credits);
+        nbd_count(&c->core->requests_ended, 1);
+        return r;
+    }
+    struct nbd_job *waits = c->newest;
+    c->newest = NULL;
+    if (unlikely(waits != NULL) && waits->payload && !waits->credits) {
+        nbd_rx_pin(c, waits);
+    }
+    return 0;
+}
+
+/* The payload gets a buffer of its own, into which it is received. */
+static int take_payload(struct nbd_conn *c, struct nbd_job *job) WAITS
+{
+    uint64_t len = job->q.payload_len;
+    while (c->ingress_bytes > 0 && c->ingress_bytes + len > NBD_INGRESS_MAX) {
+        int r = wait_ended(c);
+        if (r < 0) {
+            return r;
+        }
+    }
+    uint64_t credits = MIN_OF(len, c->server->ingress.total / 4);
+    int r = rt_credits_take(&c->server->ingress, credits, RT_FOREVER);
+    if (r < 0) {
+        return r;
+    }
+    r = rt_buf_alloc(len, RT_MEM_INGRESS, &job->buf);
+    if (r >= 0) {
+        r = nbd_rx_take(c, job->buf->data, len);
+    }
+    if (r < 0) {
+        if (job->buf) {
+            rt_buf_unref(take(job->buf));
+        }
+        rt_credits_give(&c->server->ingress, credits);
+        return r;
+    }
+    job->payload = job->buf->data;
+    job->credits = credits;
+    c->ingress_bytes += len;
+    return 0;
+}
+
+static int refuse(struct nbd_conn *c, const struct nbd_request *q, enum nbd_error error) WAITS
+{
+    if (q->payload_len > NBD_DRAIN_MAX) {
+        msg_warn("nbd", "%s: a payload of %llu bytes is too large; closing", c->peer,
+                 (unsigned long long)q->payload_len);
+        return -EPROTO;
+    }
+    int r = nbd_rx_skip(c, q->payload_len);
+    if (r < 0) {
+        return r;
+    }
+    nbd_count(&c->core->requests, 1);
+    nbd_count(&c->core->requests_ended, 1);
+    nbd_reply_error(c, q, error);
+    return wait_egress(c, 0);
+}
+
+/* BLOCK_STATUS with a payload says there what it is about. */
+static int status_payload(struct nbd_conn *c, struct nbd_request *q, enum nbd_error *ret_error)
+    WAITS
+{
+    uint8_t bytes[NBD_STATUS_PAYLOAD_MAX / 64];
+    size_t len = q->payload_len;
+    if (len > sizeof bytes) {
+        *ret_error = NBD_EINVAL;
+        return 0;
+    }
+    int r = nbd_rx_take(c, bytes, len);
+    if (r < 0) {
+        return r;
+    }
+    q->payload_len = 0;
+    if (nbd_status_payload_decode(bytes, len, &q->len) < 0) {
+        *ret_error = NBD_EINVAL;
+    }
+    return 0;
+}
+
+static enum nbd_error admit(struct nbd_conn *c, const struct nbd_request *q)
+{
+    if (unlikely(atomic_load_explicit(&c->server->draining, memory_order_relaxed))) {
+        return NBD_ESHUTDOWN;
+    }
+    if (unlikely(dev_is_gone(c->dev))) {
+        return NBD_ESHUTDOWN;
+    }
+    enum nbd_error e = nbd_request_check(q, c->mode, c->has_context);
+    return likely(e == NBD_OK) ? nbd_request_check_range(q, dev_size(c->dev)) : e;
+}
+
+/* The header has been consumed, and a small payload too. */
+static int handle(struct nbd_conn *c, struct nbd_request *q, const uint8_t *payload) WAITS
+{
+    struct nbd_job job = {.c = c, .payload = payload, .start_ns = rt_turn_ns()};
+    int r = wait_capacity(c, q);
+    if (unlikely(r < 0)) {
+        return r;
+    }
+    job.q = *q;
+    if (q->payload_len > 0 && !payload) {
+        r = take_payload(c, &job);
+        if (r < 0) {
+            return r;
+        }
+    }
+    nbd_count(&c->core->bytes_in, q->payload_len);
+    return start(c, &job);
+}
+
+enum step {
+    STEP_DONE, /* one request was handled */
+    STEP_MORE, /* the next one is not there yet */
+    STEP_DISC,
+};
+
+static int step(struct nbd_conn *c) WAITS
+{
+    size_t header = nbd_request_bytes(c->mode);
+    if (c->tail - c->head < header) {
+        return STEP_MORE;
+    }
+    struct nbd_request q;
+    const uint8_t *at = c->rx->buf->data + c->head;
+    int r = nbd_request_decode(at, c->mode, &q);
+    if (unlikely(r < 0)) {
+        msg_warn("nbd", "%s: not an NBD request; closing", c->peer);
+        return r;
+    }
+    if (unlikely(q.command == NBD_CMD_DISC)) {
+        return STEP_DISC;
+    }
+    bool small = q.payload_len > 0 && q.payload_len < NBD_LARGE_WRITE;
+    if (small && c->tail - c->head < header + q.payload_len) {
+        c->large = false;
+        return STEP_MORE;
+    }
+    c->head += (uint32_t)header;
+    enum nbd_error error = NBD_OK;
+    if (unlikely(q.command == NBD_CMD_BLOCK_STATUS && q.payload_len > 0)) {
+        r = status_payload(c, &q, &error);
+        if (r < 0) {
+            return r;
+        }
+    }
+    if (likely(error == NBD_OK)) {
+        error = admit(c, &q);
+    }
+    if (unlikely(error != NBD_OK)) {
+        r = refuse(c, &q, error);
+        return r < 0 ? r : STEP_DONE;
+    }
+    /* What is consumed stays in place until the buffer is filled again, and that minds the pins. */
+    c->head += small ? (uint32_t)q.payload_len : 0;
+    c->large = q.payload_len >= NBD_LARGE_WRITE;
+    r = handle(c, &q, small ? at + header : NULL);
+    return r < 0 ? r : STEP_DONE;
+}
+
+/* All complete requests, in turns. */
+static int take_requests(struct nbd_conn *c) WAITS
+{
+    for (unsigned n = 1;; n++) {
+        int r = step(c);
+        if (r != STEP_DONE) {
+            return r;
+        }
+        if (n % NBD_TURN_REQUESTS == 0) {
+            r = rt_pass();
+            if (r < 0) {
+                return r;
+            }
+        }
+    }
+}
+
+/* What is under way is answered; then the last replies go out. */
+static int finish(struct nbd_conn *c) WAITS
+{
+    while (c->inflight > 0) {
+        int r = wait_ended(c);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return net_send_wait(c->stream, 0);
+}
+
+int nbd_session(struct nbd_conn *c)
+{
+    for (;;) {
+        int r = take_requests(c);
+        if (r == STEP_DISC) {
+            return finish(c);
+        }
+        if (r < 0) {
+            return r;
+        }
+        ssize_t n = nbd_rx_fill(c);
+        if (n == 0) {
+            return finish(c); /* the peer may have closed its side only */
+        }
+        if (n < 0) {
+            return (int)n;
+        }
+    }
+}
