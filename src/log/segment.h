@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The codec of segments: structs in, bytes out, and back. Nothing here waits, logs or looks at the
+ * store; decoders take any bytes and never read past them. Bytes that are not as written give
+ * -EBADMSG and a word that says what is wrong; features of a later version give -ENOTSUP. Callers
+ * name the object and turn these into the room's own codes.
+ */
+#pragma once
+#include "base/vec.h"
+#include "log/log.h"
+#include "log/segment_format.h"
+
+struct segment_header {
+    enum segment_kind kind;
+    struct uuid volume;
+    uint64_t seq;
+    uint64_t epoch;
+    struct uuid open_id;
+    uint64_t stored_through;
+    uint64_t resume; /* of a fence: the next number that may be used */
+    uint8_t salt[SEGMENT_SALT_BYTES];
+};
+
+void segment_header_encode(const struct segment_header *h, uint8_t ret_out[SEGMENT_HEADER_BYTES]);
+MUST int segment_header_decode(const uint8_t *p, size_t len, struct segment_header *ret_h,
+                               const char **ret_why);
+
+struct segment_footer {
+    uint32_t directory_at;
+    uint32_t directory_len;
+    uint32_t batch_count;
+    uint32_t frame_count;
+    uint64_t object_len;
+    uint64_t seq;
+    uint8_t digest[SEGMENT_DIGEST_BYTES];
+};
+
+/* p: the last SEGMENT_FOOTER_BYTES of an object of object_len bytes. */
+MUST int segment_footer_decode(const uint8_t *p, uint64_t object_len,
+                               const struct segment_header *h, struct segment_footer *ret_f,
+                               const char **ret_why);
+
+struct segment_batch {
+    uint64_t number;
+    uint32_t records_at;
+    uint32_t records_len;
+    uint32_t records_crc;
+    uint32_t frame_first; /* index into frames */
+    uint32_t frame_count;
+};
+
+struct segment_directory {
+    VEC(struct segment_batch) batches;
+    VEC(struct log_frame) frames;
+};
+
+/*
+ * bytes: the directory unit (directory_len bytes of the object), header: the SEGMENT_HEADER_BYTES
+ * of the object; the digest is checked over both. 0, -ENOMEM, or as above.
+ */
+MUST int segment_directory_decode(const uint8_t *header, const struct segment_header *h,
+                                  const struct segment_footer *f, const uint8_t *bytes,
+                                  struct segment_directory *ret_d, const char **ret_why);
+void segment_directory_free(struct segment_directory *d);
+
+/* unit: the records_len bytes at records_at. Gives where the records lie in it. */
+MUST int segment_records_decode(const struct segment_header *h, const struct segment_batch *b,
+                                const uint8_t *unit, const uint8_t **ret_records, uint32_t *ret_len,
+                                const char **ret_why);
+
+/* unit: the at->len_bytes of a frame. Writes count * LOG_BLOCK_BYTES to dst. */
+MUST int segment_frame_decode(const struct uuid *volume, const struct log_location *at,
+                              const uint8_t *unit, unsigned count, uint8_t *dst,
+                              const char **ret_why);
+
+/*
+ * How compression goes on one log: after frames that did not shrink fewer are tried. Shared by all
+ * seals of a log; races on it do no harm.
+ */
+struct segment_effort {
+    _Atomic uint32_t failed_in_a_row;
+    _Atomic uint32_t skip;
+};
+
+/*
+ * A sealed segment. The body refers to the callers' blocks and records where they are stored as
+ * they are, and to buffers of its own (RT_MEM_SEALING) for the rest.
+ */
+struct segment_sealed {
+    struct rt_chain body;
+    uint8_t header[SEGMENT_HEADER_BYTES];
+    uint8_t footer[SEGMENT_FOOTER_BYTES];
+};
+
+/*
+ * Lays out and checksums a segment; sets offset and len_bytes of every frame. A fence has no
+ * batches. 0, -ENOMEM, -EFBIG; may be called again after a failure.
+ */
+MUST int segment_seal(const struct segment_header *h, enum log_codec codec,
+                      struct segment_effort *effort, struct log_batch *const *batches, size_t count,
+                      struct segment_sealed *ret_sealed);
+void segment_sealed_free(struct segment_sealed *s);
+
+/* For both directions. */
+uint32_t segment_place_crc(const struct uuid *volume, uint64_t seq, uint32_t offset, uint32_t len);
+MUST int segment_digest(const uint8_t *header, const uint8_t *directory, uint32_t directory_len,
+                        uint8_t ret_digest[SEGMENT_DIGEST_BYTES]);

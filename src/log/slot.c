@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading what is in a slot of the log. One request does for a small segment: the first 128 KiB are
+ * asked for, and a short answer is the whole object. Of a larger one only the suffix is fetched, in
+ * which records, directory and footer lie.
+ */
+#include "base/err.h"
+#include "base/msg.h"
+#include "log/log_priv.h"
+#include <inttypes.h>
+#include <string.h>
+
+#define PROBE_BYTES (128u << 10)
+#define SUFFIX_BYTES (256u << 10)
+
+int log_slot_bad(uint64_t seq, int r, const char *why)
+{
+    if (r != -EBADMSG && r != -ENOTSUP) {
+        return r;
+    }
+    char name[OBJ_NAME_SIZE];
+    log_segment_name(seq, name);
+    r = r == -EBADMSG ? ERR_CORRUPT_SEGMENT : ERR_FORMAT_TOO_NEW;
+    msg_error("log", "%s: %s: %s", name, err_text(r), why);
+    return r;
+}
+
+static int header_check(const uint8_t *p, size_t len, const struct uuid *volume, uint64_t seq,
+                        struct segment_header *ret_h, const char **ret_why)
+{
+    int r = segment_header_decode(p, len, ret_h, ret_why);
+    if (r < 0) {
+        return r;
+    }
+    if (!uuid_equal(&ret_h->volume, volume) || ret_h->seq != seq) {
+        *ret_why = "it belongs to another volume or another number";
+        return -EBADMSG;
+    }
+    return 0;
+}
+
+int log_header_read(struct obj_store *store, const struct uuid *volume, uint64_t seq,
+                    struct segment_header *ret_h)
+{
+    char name[OBJ_NAME_SIZE];
+    uint8_t bytes[SEGMENT_HEADER_BYTES];
+    log_segment_name(seq, name);
+    ssize_t n = obj_get(store, OBJ_INDEX, name, 0, bytes, sizeof bytes);
+    if (n < 0) {
+        return (int)n;
+    }
+    const char *why = NULL;
+    int r = header_check(bytes, (size_t)n, volume, seq, ret_h, &why);
+    return r < 0 ? log_slot_bad(seq, r, why) : 0;
+}
+
+/* Makes s->buf hold the object's bytes from `from` on. */
+static int suffix_read(struct obj_store *store, const char *name, struct log_slot *s, uint64_t from)
+{
+    size_t len = s->len - from;
+    struct rt_buf *b;
+    int r = rt_buf_alloc(len, RT_MEM_OTHER, &b);
+    if (r < 0) {
+        return r;
+    }
+    ssize_t n = obj_get(store, OBJ_INDEX, name, from, b->data, len);
+    if (n != (ssize_t)len) {
+        rt_buf_unref(b);
+        return n < 0 ? (int)n : -EIO;
+    }
+    rt_buf_unref(s->buf);
+    s->buf = b;
+    s->from = from;
+    return 0;
+}
+
+/* The bytes of the object at offset at; they are in the buffer. */
+static const uint8_t *bytes_at(const struct log_slot *s, uint64_t at)
+{
+    return s->buf->data + (at - s->from);
+}
+
+/* The first of the bytes that replay needs: the first records, or the directory. */
+static uint64_t first_needed(const struct log_slot *s)
+{
+    uint64_t first = s->footer.directory_at;
+    for (size_t i = 0; i < s->directory.batches.len; i++) {
+        if (s->directory.batches.at[i].records_len > 0) {
+            return MIN_OF(first, s->directory.batches.at[i].records_at);
+        }
+    }
+    return first;
+}
+
+/* Header and size are known, the buffer holds a suffix: decodes the rest, fetching more where that
+ * is needed. */
+static int tail_read(struct obj_store *store, const char *name, struct log_slot *s,
+                     const char **ret_why)
+{
+    if (s->len < SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES || s->len > SEGMENT_BYTES_MAX) {
+        *ret_why = "its length is impossible";
+        return -EBADMSG;
+    }
+    const uint8_t *footer = bytes_at(s, s->len - SEGMENT_FOOTER_BYTES);
+    int r = segment_footer_decode(footer, s->len, &s->header, &s->footer, ret_why);
+    if (r == 0 && s->footer.directory_at < s->from) {
+        r = suffix_read(store, name, s, s->footer.directory_at);
+    }
+    if (r == 0) {
+        r = segment_directory_decode(s->header_bytes, &s->header, &s->footer,
+                                     bytes_at(s, s->footer.directory_at), &s->directory, ret_why);
+    }
+    if (r == 0 && first_needed(s) < s->from) {
+        r = suffix_read(store, name, s, first_needed(s));
+    }
+    return r;
+}
+
+static int slot_read(struct obj_store *store, const struct uuid *volume, uint64_t seq,
+                     struct log_slot *s, const char **ret_why)
+{
+    char name[OBJ_NAME_SIZE];
+    log_segment_name(seq, name);
+    int r = rt_buf_alloc(PROBE_BYTES, RT_MEM_OTHER, &s->buf);
+    if (r < 0) {
+        return r;
+    }
+    ssize_t n = obj_get(store, OBJ_INDEX, name, 0, s->buf->data, PROBE_BYTES);
+    if (n < 0) {
+        return (int)n;
+    }
+    r = header_check(s->buf->data, (size_t)n, volume, seq, &s->header, ret_why);
+    if (r < 0) {
+        return r;
+    }
+    memcpy(s->header_bytes, s->buf->data, SEGMENT_HEADER_BYTES);
+    s->len = (uint64_t)n;
+    if (n == PROBE_BYTES) {
+        r = obj_head(store, OBJ_INDEX, name, &s->len);
+        if (r == 0 && s->len > PROBE_BYTES) {
+            r = suffix_read(store, name, s, s->len - MIN_OF(s->len, (uint64_t)SUFFIX_BYTES));
+        }
+        if (r < 0) {
+            return r;
+        }
+    }
+    return tail_read(store, name, s, ret_why);
+}
+
+int log_slot_read(struct obj_store *store, const struct uuid *volume, uint64_t seq,
+                  struct log_slot *ret_slot)
+{
+    struct log_slot s = {0};
+    const char *why = NULL;
+    int r = slot_read(store, volume, seq, &s, &why);
+    if (r == -ENOENT) {
+        log_slot_free(&s);
+        *ret_slot = (struct log_slot){.missing = true};
+        return 0;
+    }
+    if (r < 0) {
+        log_slot_free(&s);
+        return log_slot_bad(seq, r, why);
+    }
+    *ret_slot = s;
+    return 0;
+}
+
+void log_slot_free(struct log_slot *s)
+{
+    rt_buf_unref(s->buf);
+    s->buf = NULL;
+    segment_directory_free(&s->directory);
+}
+
+static bool same_object(const uint8_t *header, const uint8_t *footer,
+                        const struct segment_sealed *ours)
+{
+    if (log_test_rules.compare_without_salt) {
+        return memcmp(header, ours->header, SEGMENT_HEADER_AT_STORED_THROUGH) == 0;
+    }
+    return memcmp(header, ours->header, SEGMENT_HEADER_BYTES) == 0 &&
+           memcmp(footer, ours->footer, SEGMENT_FOOTER_BYTES) == 0;
+}
+
+int log_compare(struct obj_store *store, uint64_t seq, const struct segment_sealed *ours)
+{
+    char name[OBJ_NAME_SIZE];
+    log_segment_name(seq, name);
+    uint8_t header[SEGMENT_HEADER_BYTES] = {0};
+    uint8_t footer[SEGMENT_FOOTER_BYTES + 1] = {0}; /* one more: ours ends there */
+    ssize_t n = obj_get(store, OBJ_COMMIT, name, 0, header, sizeof header);
+    if (n < 0) {
+        return (int)n;
+    }
+    uint64_t at = ours->body.len - SEGMENT_FOOTER_BYTES;
+    ssize_t m = obj_get(store, OBJ_COMMIT, name, at, footer, sizeof footer);
+    if (m < 0) {
+        return (int)m;
+    }
+    bool ends_alike = m == SEGMENT_FOOTER_BYTES || log_test_rules.compare_without_salt;
+    return n == SEGMENT_HEADER_BYTES && ends_alike && same_object(header, footer, ours);
+}

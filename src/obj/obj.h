@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The object store: names to immutable bytes. Every object is created put-if-absent (I9) and never
+ * changed.
+ *
+ * A store is a stack of layers over one backend, all with the same operations; obj_open() builds it
+ * from a URL. Drawn top down:
+ *
+ *     stats     counts requests, bytes, errors and latency by class and kind
+ *     retry     repeats what failed for a passing reason, with jittered exponential backoff
+ *     fault     fails, loses, repeats or delays requests by a seed (tests; only when the URL asks
+ * for it) delay     adds latency (tests and benchmarks; only when the URL asks for it) file |
+ * memory (| s3)
+ *
+ * URLs: "file:///var/lib/zerofs", "memory:", with options for tests:
+ * "?delay_ms=20&fault=0.01&seed=7" (url.c lists them). A folder that vanished under an open file
+ * store gives -ESTALE: its objects are not missing, the store is. Names are relative paths of
+ * [A-Za-z0-9._/-], at most 512 bytes, never starting or ending with '/', no "." or ".." part.
+ */
+#pragma once
+#include "base/attr.h"
+#include "base/vec.h"
+#include "rt/buf.h"
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* What a request is for. Each class has its own share of connections and threads; the first two
+ * have reserved ones. */
+enum obj_class {
+    OBJ_COMMIT,
+    OBJ_INDEX,
+    OBJ_READ,
+    OBJ_PREFETCH,
+    OBJ_COMPACT,
+    OBJ_COLLECT,
+    OBJ_CLASSES,
+};
+
+enum obj_kind {
+    OBJ_PUT,
+    OBJ_GET,
+    OBJ_HEAD,
+    OBJ_LIST,
+    OBJ_DELETE,
+    OBJ_KINDS,
+};
+
+#define OBJ_NAME_SIZE 513
+
+struct obj_names {
+    VEC(char *) names; /* owned; obj_names_free() */
+    bool more;         /* the listing was cut at max */
+};
+
+void obj_names_free(struct obj_names *n);
+
+struct obj_store;
+
+/* All members are required. A layer is a struct that starts with struct obj_store. */
+struct obj_ops {
+    const char *name;
+    int (*put)(struct obj_store *s, enum obj_class c, const char *name, const struct rt_chain *body)
+        WAITS;
+    ssize_t (*get)(struct obj_store *s, enum obj_class c, const char *name, uint64_t off, void *dst,
+                   size_t len) WAITS;
+    int (*head)(struct obj_store *s, enum obj_class c, const char *name, uint64_t *ret_size) WAITS;
+    int (*list)(struct obj_store *s, enum obj_class c, const char *prefix, const char *after,
+                size_t max, struct obj_names *ret_names) WAITS;
+    int (*remove)(struct obj_store *s, enum obj_class c, const char *name) WAITS;
+    void (*close)(struct obj_store *s) WAITS; /* closes the layers below as well and frees */
+};
+
+struct obj_store {
+    const struct obj_ops *ops;
+    struct obj_store *next; /* the layer below; NULL at the backend */
+};
+
+/*
+ * Creates the object if the name is free. 0; -EEXIST when it is taken (also by an earlier attempt
+ * of this very call: the caller compares, I3); -EAGAIN, -ETIMEDOUT, -EIO and the like when it is
+ * unknown whether it was stored. -ENOSPC, -EROFS, -EACCES as the store says. The body is not
+ * changed and must live until the call returns.
+ */
+MUST int obj_put(struct obj_store *s, enum obj_class c, const char *name,
+                 const struct rt_chain *body) WAITS;
+/* True for an error that may be gone when the same request is sent again (time-outs, EIO, ...): not
+ * ENOENT, EEXIST, ENOSPC, EROFS, EACCES, ESTALE. */
+bool obj_error_passes(int r);
+/* Reads up to len bytes at off: the number read (short only at the object's end, 0 past it),
+ * -ENOENT, or as above. */
+MUST ssize_t obj_get(struct obj_store *s, enum obj_class c, const char *name, uint64_t off,
+                     void *dst, size_t len) WAITS;
+/* The whole object in a fresh buffer of the given owner: 0, -ENOENT, -EFBIG past max_bytes, ... */
+MUST int obj_get_all(struct obj_store *s, enum obj_class c, const char *name, size_t max_bytes,
+                     enum rt_mem owner, struct rt_buf **ret_buf, size_t *ret_len) WAITS;
+MUST int obj_head(struct obj_store *s, enum obj_class c, const char *name, uint64_t *ret_size)
+    WAITS;
+/*
+ * Names that start with prefix and sort after `after` ("" = from the first), in byte order, at most
+ * max. Listings are strong: they show everything stored before the call.
+ */
+MUST int obj_list(struct obj_store *s, enum obj_class c, const char *prefix, const char *after,
+                  size_t max, struct obj_names *ret_names) WAITS;
+/* 0 also when there was none. */
+MUST int obj_remove(struct obj_store *s, enum obj_class c, const char *name) WAITS;
+void obj_close(struct obj_store *s) WAITS; /* accepts NULL */
+
+/* Parses the URL and builds the stack; creates the folder of a file store. 0, -EINVAL (message in
+ * the log), or the backend's error. */
+MUST int obj_open(const char *url, struct obj_store **ret_store) WAITS;
+/* 0 when obj_open() would take the URL; else -EINVAL and one line that says why. */
+MUST int obj_url_check(const char *url, char *ret_why, size_t why_cap);
+
+/* Counters of the stats layer of a store made by obj_open(). */
+struct obj_counts {
+    uint64_t requests[OBJ_CLASSES][OBJ_KINDS];
+    uint64_t errors[OBJ_CLASSES][OBJ_KINDS];
+    uint64_t bytes_in;
+    uint64_t bytes_out;
+    uint64_t latency_us_log2[OBJ_KINDS][32]; /* histogram: slot i counts latencies below 2^i us */
+};
+void obj_counts(struct obj_store *s, struct obj_counts *ret_counts);

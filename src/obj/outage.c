@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "obj/outage.h"
+#include "base/err.h"
+#include "base/msg.h"
+#include "base/time.h"
+#include "rt/rt.h"
+#include <inttypes.h>
+
+#define SAY_EVERY_NS (60 * NS_PER_S)
+
+void obj_outage_init(struct obj_outage *o)
+{
+    rt_mutex_init(&o->m);
+    atomic_init(&o->is_out, false);
+    o->since_ns = 0;
+    o->said_ns = 0;
+    o->said = false;
+    o->failures = 0;
+}
+
+void obj_outage_destroy(struct obj_outage *o)
+{
+    rt_mutex_destroy(&o->m);
+}
+
+void obj_outage_failed(struct obj_outage *o, const char *room, const char *what, int r)
+{
+    uint64_t now = rt_now_ns();
+    rt_mutex_lock(&o->m);
+    if (!atomic_load(&o->is_out)) {
+        atomic_store(&o->is_out, true);
+        o->since_ns = now;
+        o->failures = 0;
+        o->said = false;
+    }
+    o->failures++;
+    uint64_t failures = o->failures;
+    uint64_t away_s = (now - o->since_ns) / NS_PER_S;
+    bool say = o->said_ns == 0 || now - o->said_ns >= SAY_EVERY_NS;
+    bool begins = !o->said;
+    if (say) {
+        o->said_ns = now;
+        o->said = true;
+    }
+    rt_mutex_unlock(&o->m);
+
+    if (say && begins) {
+        msg_warn(room, "%s: %s (%s); trying again until it works", what, err_text(r), err_name(r));
+    } else if (say) {
+        msg_warn(room, "%s: still failing after %" PRIu64 " s and %" PRIu64 " requests: %s (%s)",
+                 what, away_s, failures, err_text(r), err_name(r));
+    }
+}
+
+void obj_outage_ended(struct obj_outage *o, const char *room)
+{
+    if (!atomic_load_explicit(&o->is_out, memory_order_relaxed)) {
+        return;
+    }
+    rt_mutex_lock(&o->m);
+    bool ends = atomic_load(&o->is_out) && o->said;
+    atomic_store(&o->is_out, false);
+    uint64_t away_ms = (rt_now_ns() - o->since_ns) / NS_PER_MS;
+    uint64_t failures = o->failures;
+    rt_mutex_unlock(&o->m);
+    if (ends) {
+        msg_info(room,
+                 "the store answers again after %" PRIu64 ".%03" PRIu64 " s and %" PRIu64
+                 " failed requests",
+                 away_ms / 1000, away_ms % 1000, failures);
+    }
+}

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Repeats what failed for a passing reason (obj_error_passes()), with exponential backoff, each
+ * wait drawn from the upper half of its span so that many waiters do not come back at once.
+ *
+ * HOW LONG. Writes of the index (OBJ_INDEX puts) are repeated until they succeed or the fiber's
+ * group is cancelled: an outage of hours loses nothing. All else gives up after give_up_ms, so that
+ * a client's read is answered with an error in the end.
+ *
+ * PUTS OF COMMITS ARE NOT REPEATED HERE. The log decides about each attempt itself (invariants I1
+ * and I3), and it must be able to stop.
+ */
+#include "base/time.h"
+#include "obj/obj_layers.h"
+#include "obj/obj_priv.h"
+#include "obj/outage.h"
+
+#define FIRST_BACKOFF_MS 50
+#define MAX_BACKOFF_MS 5000
+
+struct retry_store {
+    struct obj_store base;
+    struct obj_retry_options opt;
+    struct obj_outage outage;
+};
+
+/* One request over its attempts. */
+struct retry_state {
+    struct retry_store *t;
+    uint64_t deadline_ns;
+    uint64_t backoff_ms;
+};
+
+static struct retry_store *of(struct obj_store *s)
+{
+    return container_of(s, struct retry_store, base);
+}
+
+static struct retry_state begin(struct obj_store *s, bool for_ever)
+{
+    struct retry_store *t = of(s);
+    bool limited = t->opt.give_up_ms > 0 && !for_ever;
+    return (struct retry_state){
+        .t = t,
+        .deadline_ns = limited ? rt_after_ms(t->opt.give_up_ms) : RT_FOREVER,
+        .backoff_ms = t->opt.first_backoff_ms,
+    };
+}
+
+/* True when the request is to be sent again; has waited then. */
+static bool again(struct retry_state *st, const char *name, ssize_t r)
+{
+    if (r >= 0 || !obj_error_passes((int)r)) {
+        if (r >= 0 || r == -EEXIST || r == -ENOENT) {
+            obj_outage_ended(&st->t->outage, "obj");
+        }
+        return false;
+    }
+    obj_outage_failed(&st->t->outage, "obj", name, (int)r);
+    uint64_t half = MAX_OF(st->backoff_ms / 2, 1u);
+    uint64_t until = rt_after_ms(half + rt_random() % half);
+    if (until >= st->deadline_ns) {
+        return false;
+    }
+    st->backoff_ms = MIN_OF(st->backoff_ms * 2, st->t->opt.max_backoff_ms);
+    return rt_sleep_until(until) == 0;
+}
+
+static int retry_put(struct obj_store *s, enum obj_class c, const char *name,
+                     const struct rt_chain *body)
+{
+    if (c == OBJ_COMMIT) {
+        return s->next->ops->put(s->next, c, name, body);
+    }
+    struct retry_state st = begin(s, c == OBJ_INDEX);
+    int r;
+    do {
+        r = s->next->ops->put(s->next, c, name, body);
+    } while (again(&st, name, r));
+    return r;
+}
+
+static ssize_t retry_get(struct obj_store *s, enum obj_class c, const char *name, uint64_t off,
+                         void *dst, size_t len)
+{
+    struct retry_state st = begin(s, false);
+    ssize_t r;
+    do {
+        r = s->next->ops->get(s->next, c, name, off, dst, len);
+    } while (again(&st, name, r));
+    return r;
+}
+
+static int retry_head(struct obj_store *s, enum obj_class c, const char *name, uint64_t *ret_size)
+{
+    struct retry_state st = begin(s, false);
+    int r;
+    do {
+        r = s->next->ops->head(s->next, c, name, ret_size);
+    } while (again(&st, name, r));
+    return r;
+}
+
+static int retry_list(struct obj_store *s, enum obj_class c, const char *prefix, const char *after,
+                      size_t max, struct obj_names *ret_names)
+{
+    struct retry_state st = begin(s, false);
+    int r;
+    do {
+        obj_names_free(ret_names);
+        r = s->next->ops->list(s->next, c, prefix, after, max, ret_names);
+    } while (again(&st, prefix, r));
+    return r;
+}
+
+static int retry_remove(struct obj_store *s, enum obj_class c, const char *name)
+{
+    struct retry_state st = begin(s, false);
+    int r;
+    do {
+        r = s->next->ops->remove(s->next, c, name);
+    } while (again(&st, name, r));
+    return r;
+}
+
+static void retry_close(struct obj_store *s)
+{
+    struct retry_store *t = of(s);
+    obj_close(s->next);
+    obj_outage_destroy(&t->outage);
+    free(t);
+}
+
+static const struct obj_ops retry_ops = {
+    .name = "retry",
+    .put = retry_put,
+    .get = retry_get,
+    .head = retry_head,
+    .list = retry_list,
+    .remove = retry_remove,
+    .close = retry_close,
+};
+
+int obj_retry_wrap(struct obj_store *below, const struct obj_retry_options *opt,
+                   struct obj_store **ret_store)
+{
+    struct retry_store *t = calloc(1, sizeof *t);
+    if (!t) {
+        return -ENOMEM;
+    }
+    t->base.ops = &retry_ops;
+    t->base.next = below;
+    t->opt = *opt;
+    if (t->opt.first_backoff_ms == 0) {
+        t->opt.first_backoff_ms = FIRST_BACKOFF_MS;
+    }
+    if (t->opt.max_backoff_ms == 0) {
+        t->opt.max_backoff_ms = MAX_BACKOFF_MS;
+    }
+    obj_outage_init(&t->outage);
+    *ret_store = &t->base;
+    return 0;
+}
