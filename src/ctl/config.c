@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "ctl/config_priv.h"
 #include "ctl/toml.h"
+#include "iscsi/iscsi.h"
 #include "obj/obj.h"
 #include <errno.h>
 #include <stdarg.h>
@@ -15,12 +16,14 @@
 #include <unistd.h>
 
 #define CONFIG_BYTES_MAX (1u << 20)
+#define SOCKET_PATH_MAX 100
 
 struct reader {
     struct config *c;
     const char *path;
     FILE *errors;
     unsigned mistakes;
+    const struct toml_doc *doc;
     const struct toml_entry *entry; /* the one being read */
 };
 
@@ -344,18 +347,52 @@ static void default_address(struct reader *rd, struct config_list *list, const c
     list->count = 1;
 }
 
-/* What the whole must fulfil, and the defaults. */
+/* Where the document says something about the key; NULL when it does not. */
+static const struct toml_entry *find_entry(const struct reader *rd, const char *key)
+{
+    for (size_t i = 0; i < rd->doc->count; i++) {
+        if (strcmp(rd->doc->entries[i].key, key) == 0) {
+            return &rd->doc->entries[i];
+        }
+    }
+    return NULL;
+}
+
+/* What the sections must fulfil together; a mistake is reported where its first key stands. */
+static void check_together(struct reader *rd)
+{
+    const struct config *c = rd->c;
+    rd->entry = find_entry(rd, "storage");
+    if (!find_entry(rd, "storage.url")) {
+        mistake(rd,
+                "[storage] url is missing; where is the volume? e.g. \"file:///var/lib/zerofs\"");
+    }
+    rd->entry = find_entry(rd, "cache");
+    if (!find_entry(rd, "cache.dir")) {
+        mistake(rd, "[cache] dir is missing: a local folder for the lock and the admin socket");
+    }
+    rd->entry = find_entry(rd, "servers.iscsi.addresses");
+    if (c->iscsi.addresses.count > ISCSI_PORTALS_MAX) {
+        mistake(rd, "servers.iscsi.addresses has more than %d entries", ISCSI_PORTALS_MAX);
+    }
+    rd->entry = find_entry(rd, "servers.nbd.tls");
+    if (c->nbd.tls != NBD_TLS_OFF &&
+        (!find_entry(rd, "servers.nbd.tls_cert") || !find_entry(rd, "servers.nbd.tls_key"))) {
+        mistake(rd, "servers.nbd.tls needs tls_cert and tls_key (PEM files)");
+    }
+    rd->entry = find_entry(rd, "admin.unix_socket");
+    if (c->admin.unix_socket && strlen(c->admin.unix_socket) > SOCKET_PATH_MAX) {
+        mistake(rd, "the admin socket's path is longer than %d bytes: set [admin] unix_socket",
+                SOCKET_PATH_MAX);
+    }
+    rd->entry = NULL;
+}
+
+/* The defaults, and what the whole must fulfil. */
 static void complete(struct reader *rd)
 {
     struct config *c = rd->c;
     rd->entry = NULL;
-    if (!c->storage.url && rd->mistakes == 0) {
-        mistake(rd,
-                "[storage] url is missing; where is the volume? e.g. \"file:///var/lib/zerofs\"");
-    }
-    if (!c->cache.dir && rd->mistakes == 0) {
-        mistake(rd, "[cache] dir is missing: a local folder for the lock and the admin socket");
-    }
     char host[256] = "localhost";
     (void)gethostname(host, sizeof host - 1);
     set_default_text(rd, &c->storage.owner, host);
@@ -365,18 +402,10 @@ static void complete(struct reader *rd)
     if (c->iscsi.enabled) {
         default_address(rd, &c->iscsi.addresses, "127.0.0.1:3260");
     }
-    if (c->iscsi.addresses.count > 16) {
-        mistake(rd, "servers.iscsi.addresses has more than 16 entries");
-    }
-    if (c->nbd.tls != NBD_TLS_OFF && (!c->nbd.cert || !c->nbd.key)) {
-        mistake(rd, "servers.nbd.tls needs tls_cert and tls_key (PEM files)");
-    }
     if (!c->admin.unix_socket && c->cache.dir) {
         c->admin.unix_socket = config_join(c->cache.dir, "zerofs.sock");
     }
-    if (c->admin.unix_socket && strlen(c->admin.unix_socket) > 100) {
-        mistake(rd, "the admin socket's path is longer than 100 bytes: set [admin] unix_socket");
-    }
+    check_together(rd);
 }
 
 static int read_text(const char *path, FILE *errors, char **ret_text, size_t *ret_len)
@@ -411,9 +440,10 @@ int config_load(const char *path, FILE *errors, struct config **ret_config)
     }
     struct toml_doc doc = {0};
     char why[256];
-    r = toml_parse(text, len, &doc, why, sizeof why);
+    unsigned line = 1;
+    r = toml_parse(text, len, &doc, &line, why, sizeof why);
     if (r < 0) {
-        fprintf(errors, "%s: %s\n", path, why);
+        fprintf(errors, "%s:%u: %s\n", path, line, why);
         return r == -EINVAL ? config_error() : r;
     }
     struct config *c = calloc(1, sizeof *c);
@@ -425,7 +455,7 @@ int config_load(const char *path, FILE *errors, struct config **ret_config)
     c->cache.memory_bytes = CONFIG_GB / 4;
     c->filesystem.compression = LOG_CODEC_LZ4;
     c->runtime.log_level = MSG_INFO;
-    struct reader rd = {.c = c, .path = path, .errors = errors};
+    struct reader rd = {.c = c, .path = path, .errors = errors, .doc = &doc};
     for (size_t i = 0; i < doc.count; i++) {
         rd.entry = &doc.entries[i];
         read_entry(&rd);

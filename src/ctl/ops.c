@@ -59,8 +59,14 @@ enum ops_exit ops_exit_of_error(int r)
         return OPS_USAGE;
     case EIO:
     case ENOSPC:
+    case EDQUOT:
     case EROFS:
     case EACCES:
+    case EPERM:
+    case ENOTDIR:
+    case ENOTEMPTY: /* other things lie where the volume should */
+    case ENOTSUP:   /* a format of a later version */
+    case ESTALE:
     case ETIMEDOUT:
         return OPS_STORE;
     default:

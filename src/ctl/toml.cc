@@ -110,18 +110,21 @@ bool walk(toml_doc *doc, const std::string &prefix, const toml::table &table, in
 }
 } // namespace
 
-int toml_parse(const char *text, size_t len, toml_doc *ret_doc, char *ret_why, size_t why_cap)
+int toml_parse(const char *text, size_t len, toml_doc *ret_doc, unsigned *ret_line, char *ret_why,
+               size_t why_cap)
 {
     toml_doc doc = {};
     toml::parse_result result = toml::parse(std::string_view(text, len));
     if (!result) {
         const auto &err = result.error();
-        snprintf(ret_why, why_cap, "line %u: %.*s", static_cast<unsigned>(err.source().begin.line),
-                 static_cast<int>(err.description().size()), err.description().data());
+        *ret_line = static_cast<unsigned>(err.source().begin.line);
+        snprintf(ret_why, why_cap, "%.*s", static_cast<int>(err.description().size()),
+                 err.description().data());
         return -EINVAL;
     }
     if (!walk(&doc, "", result.table(), 0)) {
         toml_free(&doc);
+        *ret_line = 1;
         snprintf(ret_why, why_cap, "out of memory");
         return -ENOMEM;
     }

@@ -3,7 +3,7 @@
  * TOML documents as a flat list of settings: the C face of the toml++ library. Each leaf of the
  * document is one entry with its dotted key; the elements of an array are entries of the same key.
  *
- *     r = toml_parse(text, len, &doc, why, sizeof why);
+ *     r = toml_parse(text, len, &doc, &line, why, sizeof why);
  *     for (size_t i = 0; i < doc.count; i++) { doc.entries[i].key ... }
  *     toml_free(&doc);
  */
@@ -43,9 +43,9 @@ struct toml_doc {
     size_t cap;
 };
 
-/* 0, -EINVAL with "line N: what" in ret_why, -ENOMEM. Does not expand anything. */
-int toml_parse(const char *text, size_t len, struct toml_doc *ret_doc, char *ret_why,
-               size_t why_cap);
+/* 0; -EINVAL with what is wrong and its line, -ENOMEM. Does not expand anything. */
+int toml_parse(const char *text, size_t len, struct toml_doc *ret_doc, unsigned *ret_line,
+               char *ret_why, size_t why_cap);
 void toml_free(struct toml_doc *doc);
 
 #ifdef __cplusplus

@@ -11,14 +11,14 @@
  * freed. */
 static char *data_folder(const char *path)
 {
-    char cwd[4096];
     const char *slash = strrchr(path, '/');
     int dir_len = slash ? (int)(slash - path) : 0;
     char *folder = NULL;
     if (path[0] == '/') {
         return asprintf(&folder, "%.*s/zerofs-data", dir_len, path) < 0 ? NULL : folder;
     }
-    if (!getcwd(cwd, sizeof cwd)) {
+    auto_free char *cwd = getcwd(NULL, 0);
+    if (!cwd) {
         return NULL;
     }
     const char *root = strcmp(cwd, "/") == 0 ? "" : cwd;

@@ -324,7 +324,10 @@ int main(int argc, char **argv)
         }
         return c->run ? c->run(&a) : run_admin(c, &a);
     }
-    fprintf(stderr, "zerofs: unknown command '%s'\n\n", argv[1]);
+    bool is_family = strcmp(argv[1], "nbd") == 0 || strcmp(argv[1], "iscsi") == 0;
+    bool two = is_family && argc > 2;
+    fprintf(stderr, "zerofs: unknown command '%s%s%s'\n\n", argv[1], two ? " " : "",
+            two ? argv[2] : "");
     usage(stderr);
     return OPS_USAGE;
 }

@@ -188,6 +188,13 @@ json_t *oneshot_run(const struct config *c, const json_t *request, bool takes_ov
                            "neither the server at %s nor the lock in %s can be reached: %s",
                            c->admin.unix_socket, c->cache.dir, err_text(r));
     }
+    if (strncmp(c->storage.url, "memory:", 7) == 0) {
+        (void)close(lock);
+        return ops_failure(OPS_REFUSED,
+                           "the volume at %s lives in the memory of the server, and none runs: "
+                           "start `zerofs run` first",
+                           c->storage.url);
+    }
     struct oneshot s = {
         .config = c,
         .request = request,

@@ -1,0 +1,164 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Every command, with the server stopped and with it running: both forms of arguments, and --json
+against the schema that docs/CLI.md documents, field by field."""
+import json
+import re
+
+import zt
+
+IQN = "iqn.2024-01.net.zerofs:storage"
+TEXT, NUMBER, FLAG = str, int, bool
+
+DEVICE = {"name": TEXT, "uuid": TEXT, "inode": NUMBER, "size": NUMBER, "write_cache": FLAG,
+          "logical_block_size": NUMBER, "physical_block_size": NUMBER, "created": NUMBER,
+          "attached": NUMBER, "clients": [TEXT]}
+LUN = dict(DEVICE, lun=NUMBER)
+TARGET = {"iqn": TEXT, "uuid": TEXT, "created": NUMBER, "luns": [LUN]}
+KINDS = ("put", "get", "head", "list", "delete")
+STATUS = {
+    "version": TEXT, "running": FLAG, "owner": TEXT,
+    "volume": {"url": TEXT, "uuid": TEXT, "fenced": FLAG, "dirty_bytes": NUMBER,
+               "dirty_limit_bytes": NUMBER, "batches": NUMBER, "segments_stored": NUMBER,
+               "segments_live": NUMBER, "live_blocks": NUMBER, "range_holes": NUMBER,
+               "bad_pages": NUMBER, "flushes": NUMBER, "rotations": NUMBER,
+               "stored_through": NUMBER},
+    "block_cache": {"hits": NUMBER, "misses": NUMBER, "bytes": NUMBER},
+    "store": {"requests": {k: {"*": NUMBER} for k in KINDS}, "errors": {k: NUMBER for k in KINDS},
+              "bytes_in": NUMBER, "bytes_out": NUMBER,
+              "latency_us_log2": {k: [NUMBER] for k in KINDS}},
+    "memory": {"limit_bytes": NUMBER, "accounted_bytes": NUMBER, "by_owner": {"*": NUMBER}},
+}
+SERVERS = {
+    "nbd": {"connections": NUMBER, "handshakes": NUMBER, "handshake_failures": NUMBER,
+            "requests": NUMBER, "errors": NUMBER, "bytes_in": NUMBER, "bytes_out": NUMBER,
+            "latency_us_log2": [NUMBER]},
+    "iscsi": {"sessions": NUMBER, "connections": NUMBER, "logins": NUMBER,
+              "login_failures": NUMBER, "commands": NUMBER, "digest_errors": NUMBER,
+              "rejects": NUMBER, "latency_us_log2": [NUMBER]},
+    "uptime_seconds": NUMBER,
+}
+
+
+def conforms(value, schema, at="result"):
+    if isinstance(schema, dict):
+        assert isinstance(value, dict), (at, value)
+        if "*" not in schema:
+            assert value.keys() == schema.keys(), (at, sorted(value.keys() ^ schema.keys()))
+        for key, part in value.items():
+            conforms(part, schema.get(key, schema.get("*")), f"{at}.{key}")
+    elif isinstance(schema, list):
+        assert isinstance(value, list), (at, value)
+        for i, part in enumerate(value):
+            conforms(part, schema[0], f"{at}[{i}]")
+    else:
+        assert type(value) is schema, (at, value, schema)
+        if schema is NUMBER:
+            assert value >= 0, (at, value)
+        if at.endswith(".uuid"):
+            assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", value), value
+
+
+def result(s, schema, *words):
+    value = json.loads(s.cli(*words, "--json").stdout)
+    conforms(value, schema, " ".join(words))
+    return value
+
+
+def text(s, *words):
+    done = s.cli(*words)
+    assert done.stdout.endswith("\n"), done.stdout
+    return done.stdout
+
+
+def nbd(s, tag):
+    made = result(s, DEVICE, "nbd", "create", "--name", f"{tag}-a", "--size", "1.5M")
+    assert (made["name"], made["size"], made["write_cache"]) == (f"{tag}-a", 3 << 19, True), made
+    assert (made["attached"], made["clients"]) == (0, []), made
+    assert (made["logical_block_size"], made["physical_block_size"]) == (512, 4096), made
+    other = result(s, DEVICE, "nbd", "create", f"{tag}-b", "64M", "--write-cache", "off")
+    assert (other["name"], other["size"], other["write_cache"]) == (f"{tag}-b", 64 << 20, False)
+    assert other["uuid"] != made["uuid"] and other["inode"] != made["inode"]
+    said = text(s, "nbd", "create", f"--size={512}", f"--name={tag}-c")
+    assert f"{tag}-c" in said and "nbd-client" in said, said
+
+    listed = result(s, {"devices": [DEVICE]}, "nbd", "list")["devices"]
+    mine = [d for d in listed if d["name"].startswith(tag)]
+    assert mine[:2] == [made, other] and len(mine) == 3, mine
+    table = text(s, "nbd", "list")
+    assert re.search(rf"^{tag}-b +64\.00 MB +67,108,864 ", table, re.M), table
+    assert result(s, DEVICE, "nbd", "info", "--name", f"{tag}-a") == made
+    assert made["uuid"] in text(s, "nbd", "info", f"{tag}-a")
+
+    grown = result(s, dict(DEVICE, old_size=NUMBER), "nbd", "resize", f"{tag}-a", "2M")
+    assert (grown["old_size"], grown["size"], grown["uuid"]) == (3 << 19, 2 << 20, made["uuid"])
+    shrunk = text(s, "nbd", "resize", "--name", f"{tag}-a", "--size", "1M", "--force")
+    assert "shrunk" in shrunk, shrunk
+    changed = result(s, DEVICE, "nbd", "set", f"{tag}-a", "--write-cache", "off")
+    assert changed["write_cache"] is False and changed["size"] == 1 << 20
+    gone = result(s, DEVICE, "nbd", "delete", f"{tag}-a", "--force")
+    assert gone["uuid"] == made["uuid"]
+    assert "Deleted" in text(s, "nbd", "delete", "--name", f"{tag}-c", "--force")
+    listed = result(s, {"devices": [DEVICE]}, "nbd", "list")["devices"]
+    assert [d["name"] for d in listed if d["name"].startswith(tag)] == [f"{tag}-b"]
+
+
+def iscsi(s, tag):
+    iqn = f"{IQN}.{tag}"
+    made = result(s, TARGET, "iscsi", "create-target", "--iqn", iqn, "--lun", "0", "--size", "1G")
+    assert made["iqn"] == iqn and [d["lun"] for d in made["luns"]] == [0], made
+    assert made["luns"][0]["name"] == iqn and made["luns"][0]["size"] == 1 << 30
+    bare = result(s, TARGET, "iscsi", "create-target", f"{iqn}.bare")
+    assert bare["luns"] == []
+    warned = result(s, dict(TARGET, warning=TEXT), "iscsi", "create-target",
+                    f"iqn.2024.net.zerofs:{tag}", "3", "10M")
+    assert [d["lun"] for d in warned["luns"]] == [3] and "month" in warned["warning"], warned
+
+    added = result(s, LUN, "iscsi", "add-lun", iqn, "7", "512K", "--write-cache", "off")
+    assert (added["lun"], added["size"], added["write_cache"]) == (7, 512 << 10, False)
+    assert added["uuid"] != made["luns"][0]["uuid"]
+    info = result(s, TARGET, "iscsi", "info", "--iqn", iqn)
+    assert info["uuid"] == made["uuid"] and [d["lun"] for d in info["luns"]] == [0, 7]
+    assert info == next(t for t in result(s, {"targets": [TARGET]}, "iscsi", "list")["targets"]
+                        if t["iqn"] == iqn)
+    listed = text(s, "iscsi", "list")
+    assert re.search(r"^  LUN 7 +512\.00 KB ", listed, re.M) and iqn in listed, listed
+    assert made["uuid"] in text(s, "iscsi", "info", iqn)
+
+    grown = result(s, dict(LUN, old_size=NUMBER), "iscsi", "resize-lun", iqn, "0", "2G")
+    assert (grown["old_size"], grown["size"]) == (1 << 30, 2 << 30)
+    changed = result(s, LUN, "iscsi", "set-lun", iqn, "7", "--write-cache=on")
+    assert changed["write_cache"] is True
+    gone = result(s, LUN, "iscsi", "remove-lun", "--iqn", iqn, "--lun", "7", "--force")
+    assert gone["uuid"] == added["uuid"]
+    gone = result(s, TARGET, "iscsi", "delete-target", f"iqn.2024.net.zerofs:{tag}", "--force")
+    assert [d["lun"] for d in gone["luns"]] == [3]
+    assert "Deleted" in text(s, "iscsi", "delete-target", f"{iqn}.bare", "--force")
+    # The name is compared without regard to case, and shown in lower case.
+    assert result(s, TARGET, "iscsi", "info", iqn.upper().replace("IQN", "iqn"))["iqn"] == iqn
+
+
+def general(s, running):
+    schema = dict(STATUS, **SERVERS) if running else STATUS
+    status = result(s, schema, "status")
+    assert status["running"] is running and status["volume"]["fenced"] is False
+    assert "Memory" in text(s, "status")
+    assert result(s, {"stored_through": NUMBER}, "flush")["stored_through"] > 0
+    assert "stored" in text(s, "flush")
+
+
+with zt.Server() as s:
+    nbd(s, "off")
+    iscsi(s, "off")
+    general(s, False)
+    before = s.cli("nbd", "list", "--json").stdout, s.cli("iscsi", "list", "--json").stdout
+    s.start()
+    assert before == (s.cli("nbd", "list", "--json").stdout, s.cli("iscsi", "list", "--json").stdout)
+    nbd(s, "on")
+    iscsi(s, "on")
+    general(s, True)
+    after = s.cli("nbd", "list", "--json").stdout, s.cli("iscsi", "list", "--json").stdout
+    s.kill()
+    # What a command has reported as done survives the server's sudden death.
+    assert after == (s.cli("nbd", "list", "--json").stdout, s.cli("iscsi", "list", "--json").stdout)
+    s.start().stop()
