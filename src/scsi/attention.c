@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Unit attention conditions (SAM-5 5.14): for each nexus and LU a set, reported one at a time. */
+#include "scsi/scsi_priv.h"
+#include "scsi/sense.h"
+
+static const uint16_t asc_of[SCSI_UA_COUNT] = {
+    [SCSI_UA_POWER_ON] = SCSI_ASC_POWER_ON,
+    [SCSI_UA_TARGET_RESET] = SCSI_ASC_BUS_RESET,
+    [SCSI_UA_LU_RESET] = SCSI_ASC_DEVICE_RESET,
+    [SCSI_UA_NEXUS_LOSS] = SCSI_ASC_NEXUS_LOSS,
+    [SCSI_UA_COMMANDS_CLEARED] = SCSI_ASC_COMMANDS_CLEARED,
+    [SCSI_UA_LUNS_CHANGED] = SCSI_ASC_LUNS_CHANGED,
+    [SCSI_UA_MODE_CHANGED] = SCSI_ASC_MODE_CHANGED,
+    [SCSI_UA_CAPACITY_CHANGED] = SCSI_ASC_CAPACITY_CHANGED,
+};
+
+bool scsi_attention_next(struct scsi_itl *itl, bool clear, struct scsi_sense *ret_sense)
+{
+    uint32_t set = atomic_load(&itl->ua);
+    if (set == 0) {
+        return false;
+    }
+    unsigned first = (unsigned)__builtin_ctz(set);
+    if (clear) {
+        atomic_fetch_and(&itl->ua, ~(1u << first));
+    }
+    *ret_sense = (struct scsi_sense){.key = SCSI_KEY_UNIT_ATTENTION, .asc = asc_of[first]};
+    return true;
+}
+
+unsigned scsi_attention_count(const struct scsi_itl *itl)
+{
+    return (unsigned)__builtin_popcount(atomic_load(&itl->ua));
+}

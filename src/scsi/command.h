@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of commands: one row an operation code, or an operation code with a service action.
+ * What REPORT SUPPORTED OPERATION CODES says is generated from it.
+ */
+#pragma once
+#include "scsi/scsi.h"
+
+#define SCSI_NO_ACTION (-1)
+
+enum scsi_cmd_flags {
+    SCSI_CMD_UA_OK = 1,       /* carried out with a unit attention pending (SPC-4 table 66 note) */
+    SCSI_CMD_RESERVED_OK = 2, /* carried out while another nexus holds RESERVE (SPC-2 5.5.1) */
+    SCSI_CMD_MEDIUM = 4,      /* reads or writes the medium: the hot path */
+    SCSI_CMD_WRITES = 8,      /* changes the medium: refused under SWP */
+    SCSI_CMD_NO_LU = 16,      /* answered for a LUN that does not exist */
+    SCSI_CMD_WLUN = 32,       /* answered by the REPORT LUNS well-known logical unit */
+    SCSI_CMD_SPACE = 64,      /* its data-out goes to the medium: takes dirty space */
+    SCSI_CMD_QUICK = 128,     /* has no data, never waits: ends within begin */
+};
+
+struct scsi_command {
+    const char *name; /* NULL: no such command */
+    uint8_t opcode;
+    int8_t action;
+    uint8_t cdb_len;
+    uint8_t usage[16]; /* CDB usage data: a bit is set where the field is looked at */
+    enum scsi_dir dir;
+    uint8_t len_at;   /* where the CDB has its allocation or parameter list length, and */
+    uint8_t len_size; /* its bytes; 0: parse() sets data_len */
+    unsigned flags;
+    void (*parse)(struct scsi_task
+                      *t); /* checks, sets lba, blocks, data_len; may fail the task. NULL: none */
+    void (*run)(struct scsi_task *t) WAITS;
+};
+
+/* NULL: not implemented. action_bad: the operation code is, that service action is not. */
+const struct scsi_command *scsi_command_find(const uint8_t *cdb, size_t len, bool *ret_action_bad);
+/* The n-th row, NULL after the last. */
+const struct scsi_command *scsi_command_at(size_t n);
+/* True when the operation code has service actions. */
+bool scsi_command_has_actions(uint8_t opcode);
+
+/* inquiry.c, vpd.c */
+void scsi_inquiry_parse(struct scsi_task *t);
+void scsi_inquiry_run(struct scsi_task *t);
+/* report.c */
+void scsi_report_luns_parse(struct scsi_task *t);
+void scsi_report_luns_run(struct scsi_task *t);
+void scsi_report_opcodes_parse(struct scsi_task *t);
+void scsi_report_opcodes_run(struct scsi_task *t);
+void scsi_report_tmfs_run(struct scsi_task *t);
+/* status.c */
+void scsi_test_unit_ready_run(struct scsi_task *t);
+void scsi_request_sense_run(struct scsi_task *t);
+void scsi_start_stop_parse(struct scsi_task *t);
+void scsi_start_stop_run(struct scsi_task *t) WAITS;
+void scsi_send_diagnostic_parse(struct scsi_task *t);
+void scsi_log_sense_parse(struct scsi_task *t);
+void scsi_log_sense_run(struct scsi_task *t);
+void scsi_nothing_run(struct scsi_task *t);
+/* capacity.c */
+void scsi_read_capacity10_run(struct scsi_task *t);
+void scsi_read_capacity16_run(struct scsi_task *t);
+void scsi_get_lba_status_parse(struct scsi_task *t);
+void scsi_get_lba_status_run(struct scsi_task *t) WAITS;
+/* mode.c, modeselect.c */
+void scsi_mode_sense_parse(struct scsi_task *t);
+void scsi_mode_sense_run(struct scsi_task *t);
+void scsi_mode_select_parse(struct scsi_task *t);
+void scsi_mode_select_run(struct scsi_task *t) WAITS;
+/* rw.c */
+void scsi_read_parse(struct scsi_task *t);
+void scsi_read_run(struct scsi_task *t) WAITS;
+void scsi_write_parse(struct scsi_task *t);
+void scsi_write_run(struct scsi_task *t) WAITS;
+void scsi_sync_parse(struct scsi_task *t);
+void scsi_sync_run(struct scsi_task *t) WAITS;
+void scsi_prefetch_parse(struct scsi_task *t);
+void scsi_prefetch_run(struct scsi_task *t) WAITS;
+/* verify.c */
+void scsi_verify_parse(struct scsi_task *t);
+void scsi_verify_run(struct scsi_task *t) WAITS;
+void scsi_write_verify_parse(struct scsi_task *t);
+void scsi_write_verify_run(struct scsi_task *t) WAITS;
+/* atomic.c */
+void scsi_compare_write_parse(struct scsi_task *t);
+void scsi_compare_write_run(struct scsi_task *t) WAITS;
+void scsi_orwrite_parse(struct scsi_task *t);
+void scsi_orwrite_run(struct scsi_task *t) WAITS;
+/* provisioning.c */
+void scsi_unmap_parse(struct scsi_task *t);
+void scsi_unmap_run(struct scsi_task *t) WAITS;
+void scsi_write_same_parse(struct scsi_task *t);
+void scsi_write_same_run(struct scsi_task *t) WAITS;
+/* reserve.c */
+void scsi_reserve_parse(struct scsi_task *t);
+void scsi_reserve_run(struct scsi_task *t);
+void scsi_release_run(struct scsi_task *t);

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Logical units, and the views that nexuses have of them. */
+#include "base/assert.h"
+#include "base/msg.h"
+#include "scsi/scsi_priv.h"
+#include <stdio.h>
+
+static uint32_t log2_of(uint32_t power)
+{
+    return power ? (uint32_t)__builtin_ctz(power) : 0;
+}
+
+int scsi_lu_create(struct scsi_target *t, uint32_t lun, struct dev *d, struct scsi_lu **ret_lu)
+{
+    struct scsi_lu *lu = aligned_alloc(64, sizeof *lu);
+    if (!lu) {
+        return -ENOMEM;
+    }
+    memset(lu, 0, sizeof *lu);
+    struct dev_info info;
+    dev_info(d, &info);
+    lu->target = t;
+    lu->dev = dev_ref(d);
+    lu->lun = lun;
+    lu->uuid = info.uuid;
+    lu->block_bytes = info.logical_block_bytes;
+    lu->block_shift = log2_of(info.logical_block_bytes);
+    lu->physical_shift = 0;
+    if (info.physical_block_bytes > info.logical_block_bytes) {
+        lu->physical_shift = log2_of(info.physical_block_bytes) - lu->block_shift;
+    }
+    atomic_init(&lu->refs, 1);
+    atomic_init(&lu->ordered_oldest, UINT64_MAX);
+    list_init(&lu->ordered);
+    rt_mutex_init(&lu->m);
+    list_init(&lu->views);
+    for (size_t i = 0; i < SCSI_SHARDS; i++) {
+        rt_mutex_init(&lu->shards[i].m);
+        list_init(&lu->shards[i].tasks);
+    }
+    *ret_lu = lu;
+    return 0;
+}
+
+struct scsi_lu *scsi_lu_ref(struct scsi_lu *lu)
+{
+    atomic_fetch_add(&lu->refs, 1);
+    return lu;
+}
+
+void scsi_lu_unref(struct scsi_lu *lu)
+{
+    if (!lu || atomic_fetch_sub(&lu->refs, 1) != 1) {
+        return;
+    }
+    ASSERT(list_is_empty(&lu->views));
+    for (size_t i = 0; i < SCSI_SHARDS; i++) {
+        ASSERT(list_is_empty(&lu->shards[i].tasks));
+        rt_mutex_destroy(&lu->shards[i].m);
+    }
+    rt_mutex_destroy(&lu->m);
+    dev_unref(lu->dev);
+    free(lu);
+}
+
+void scsi_lu_attention(struct scsi_lu *lu, enum scsi_ua ua, const struct scsi_nexus *except)
+{
+    rt_mutex_lock(&lu->m);
+    list_for_each(&lu->views, struct scsi_itl, lu_link, itl) {
+        if (itl->nexus != except) {
+            scsi_attention_add(itl, ua);
+        }
+    }
+    rt_mutex_unlock(&lu->m);
+}
+
+void scsi_lu_reset(struct scsi_lu *lu, enum scsi_ua ua)
+{
+    atomic_store(&lu->reserved_by, 0);
+    atomic_store(&lu->mode, 0);
+    scsi_lu_attention(lu, ua, NULL);
+}
+
+/* On whatever core the change happens. */
+static void watch_event(struct dev_watch *w, enum dev_event event)
+{
+    struct scsi_itl *itl = container_of(w, struct scsi_itl, watch);
+    switch (event) {
+    case DEV_EVENT_RESIZED:
+        scsi_attention_add(itl, SCSI_UA_CAPACITY_CHANGED);
+        break;
+    case DEV_EVENT_SETTINGS:
+        if (atomic_load(&itl->lu->mode_selecting) != itl->nexus->id) {
+            scsi_attention_add(itl, SCSI_UA_MODE_CHANGED);
+        }
+        break;
+    case DEV_EVENT_REMOVED: /* I/O gives -ENODEV, and the target's LUN list has changed */
+        break;
+    }
+}
+
+int scsi_itl_create(struct scsi_nexus *n, struct scsi_lu *lu, struct scsi_itl **ret_itl)
+{
+    struct scsi_itl *itl = calloc(1, sizeof *itl);
+    if (!itl) {
+        return -ENOMEM;
+    }
+    itl->nexus = n;
+    itl->lu = scsi_lu_ref(lu);
+    itl->shard = &lu->shards[n->id % SCSI_SHARDS];
+    atomic_init(&itl->ua, 1u << SCSI_UA_POWER_ON);
+    list_init(&itl->watch.link);
+    itl->watch.fn = watch_event;
+    char who[sizeof itl->watch.who];
+    snprintf(who, sizeof who, "iscsi %.100s", n->initiator);
+    int r = dev_attach(lu->dev, who, &itl->watch);
+    if (r < 0) {
+        /* Deleted at this moment: the list of LUNs says so soon. */
+        msg_debug("scsi", "LUN %u of %s is going away", lu->lun, n->target->iqn);
+    }
+    itl->attached = r >= 0;
+    rt_mutex_lock(&lu->m);
+    list_push_back(&lu->views, &itl->lu_link);
+    rt_mutex_unlock(&lu->m);
+    *ret_itl = itl;
+    return 0;
+}
+
+void scsi_itl_destroy(struct scsi_itl *itl)
+{
+    ASSERT(itl->tasks == 0);
+    struct scsi_lu *lu = itl->lu;
+    if (itl->attached) {
+        dev_detach(lu->dev, &itl->watch);
+    }
+    rt_mutex_lock(&lu->m);
+    list_remove(&itl->lu_link);
+    rt_mutex_unlock(&lu->m);
+    uint64_t id = itl->nexus->id;
+    atomic_compare_exchange_strong(&lu->reserved_by, &id, 0);
+    free(itl);
+    scsi_lu_unref(lu);
+}

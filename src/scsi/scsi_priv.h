@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of scsi know of each other: targets, logical units, nexuses.
+ *
+ *     host ── targets ── target ── LUs (struct scsi_lu: one device, shared by all nexuses)
+ *                           │        │
+ *                           └─ nexuses ── views (struct scsi_itl: one nexus on one LU)
+ *
+ * OWNERSHIP. A view belongs to its nexus and so to one core; other cores reach only its atomic set
+ * of unit attentions, by the LU's list of views, under the LU's mutex. A LU lives while a target's
+ * table or a view refers to it; a view with tasks stays until the last of them has ended.
+ *
+ * TASK SET. One for all nexuses (TST = 0), in shards, so that nexuses on different cores do not
+ * meet: a view always uses the same shard. ORDERED tasks are numbered; task.c has the rules.
+ *
+ * MUTEXES: target, LU, shard, bell; none is taken while another is held.
+ */
+#pragma once
+#include "rt/rt.h"
+#include "rt/sync.h"
+#include "scsi/command.h"
+#include "scsi/scsi.h"
+#include <stdatomic.h>
+
+#define SCSI_SHARDS 8
+#define SCSI_WLUN_REPORT_LUNS 0xc101u
+/* How long a busy nexus may overlook a change of the target's LUN list. */
+#define SCSI_LUNS_RECHECK_NS 50000000ull
+
+/* Unit attentions, the one reported first first (SPC-4 table 60, SAM-5 5.14). */
+enum scsi_ua {
+    SCSI_UA_POWER_ON,
+    SCSI_UA_TARGET_RESET,
+    SCSI_UA_LU_RESET,
+    SCSI_UA_NEXUS_LOSS,
+    SCSI_UA_COMMANDS_CLEARED,
+    SCSI_UA_LUNS_CHANGED,
+    SCSI_UA_MODE_CHANGED,
+    SCSI_UA_CAPACITY_CHANGED,
+    SCSI_UA_COUNT,
+};
+
+/* Bits of the control mode page (SPC-4 7.5.8) and the caching page's WCE, which can be changed. */
+enum scsi_mode_bit {
+    SCSI_MODE_D_SENSE = 1,
+    SCSI_MODE_SWP = 2,
+    SCSI_MODE_TAS = 4,
+};
+
+enum scsi_task_state {
+    SCSI_TASK_NEW,      /* in no task set */
+    SCSI_TASK_ENTERED,  /* in the task set */
+    SCSI_TASK_DONE,     /* has its result; too late to abort */
+    SCSI_TASK_ABORTING, /* task management wants it gone */
+};
+
+struct scsi_shard {
+    _Alignas(64) struct rt_mutex m;
+    struct list tasks;
+};
+
+/* Rings when a task has ended that someone waits for. */
+struct scsi_bell {
+    struct rt_mutex m;
+    struct rt_waitq q;
+    uint64_t rings;
+};
+
+struct scsi_lu {
+    struct scsi_target *target; /* outlives its LUs */
+    struct dev *dev;
+    uint32_t lun;
+    uint32_t block_bytes;
+    uint32_t block_shift;
+    uint32_t physical_shift; /* log2 of logical blocks in a physical one */
+    struct uuid uuid;
+    _Atomic unsigned refs;
+    _Atomic uint32_t mode;           /* enum scsi_mode_bit */
+    _Atomic uint64_t reserved_by;    /* RESERVE(6): id of the nexus, 0 = nobody */
+    _Atomic uint64_t mode_selecting; /* id of the nexus whose MODE SELECT changes dev's settings */
+    _Atomic uint64_t ordered_gen;    /* number of the youngest ORDERED task there ever was */
+    _Atomic uint64_t ordered_oldest; /* of the oldest there is now, UINT64_MAX = none */
+    struct list ordered;             /* under the target's bell */
+    struct rt_mutex m;               /* guards views */
+    struct list views;
+    struct scsi_shard shards[SCSI_SHARDS];
+};
+
+struct scsi_itl {
+    struct scsi_nexus *nexus;
+    struct scsi_lu *lu;
+    struct scsi_shard *shard;
+    struct list lu_link;
+    _Atomic uint32_t ua; /* a bit per enum scsi_ua */
+    unsigned tasks;
+    struct list gone_link; /* no longer in the nexus' table: freed with its last task */
+    bool gone;
+    bool attached;
+    struct dev_watch watch;
+};
+
+/* Immutable once published: LUs in rising order of LUN. */
+struct scsi_table {
+    uint64_t generation;
+    size_t count;
+    struct scsi_lu *lus[];
+};
+
+struct scsi_target {
+    struct list link; /* host's */
+    struct scsi_host *host;
+    unsigned refs; /* under the host's mutex */
+    char iqn[DEV_IQN_MAX + 1];
+    struct uuid uuid;
+    struct rt_mutex m; /* guards table, nexuses */
+    struct scsi_table *table;
+    struct list nexuses;
+    unsigned sessions;
+    struct scsi_bell bell;
+};
+
+struct scsi_nexus {
+    struct scsi_target *target;
+    struct list link;
+    uint64_t id;
+    struct scsi_nexus_options opt;
+    char initiator[DEV_IQN_MAX + 1];
+    uint64_t generation; /* of the target's LUN list, as in itls */
+    uint64_t checked_ns;
+    struct scsi_itl **itls; /* in rising order of LUN */
+    size_t itl_count;
+    struct list gone_itls;
+    unsigned tasks; /* begun and not ended */
+    bool dropping;
+    bool closing; /* scsi_nexus_destroy() waits for its tasks */
+};
+
+struct scsi_host {
+    struct dev_registry *registry;
+    struct rt_mutex m;
+    struct list targets;
+    _Atomic uint64_t nexus_ids;
+};
+
+/* target.c */
+/* Builds the target's table anew if the registry has moved on; ret_table's LUs are each one
+ * reference more. */
+MUST int scsi_target_table(struct scsi_target *t, uint64_t generation,
+                           struct scsi_table **ret_copy);
+void scsi_table_free(struct scsi_table *table); /* gives the references back; accepts NULL */
+
+/* lu.c */
+MUST int scsi_lu_create(struct scsi_target *t, uint32_t lun, struct dev *d,
+                        struct scsi_lu **ret_lu);
+struct scsi_lu *scsi_lu_ref(struct scsi_lu *lu);
+void scsi_lu_unref(struct scsi_lu *lu); /* accepts NULL */
+static inline uint32_t scsi_lu_mode(const struct scsi_lu *lu)
+{
+    return atomic_load_explicit(&lu->mode, memory_order_relaxed);
+}
+static inline uint64_t scsi_lu_blocks(const struct scsi_lu *lu)
+{
+    return dev_size(lu->dev) >> lu->block_shift;
+}
+/* Establishes a unit attention for every nexus but that one (NULL: for all). */
+void scsi_lu_attention(struct scsi_lu *lu, enum scsi_ua ua, const struct scsi_nexus *except);
+/* A reset of the unit (SAM-5 6.3.2, 6.3.3), but for its tasks. */
+void scsi_lu_reset(struct scsi_lu *lu, enum scsi_ua ua);
+MUST int scsi_itl_create(struct scsi_nexus *n, struct scsi_lu *lu, struct scsi_itl **ret_itl);
+void scsi_itl_destroy(struct scsi_itl *itl);
+
+/* nexus.c */
+/* Looks whether the LUN list has changed, and takes the new one. */
+void scsi_nexus_refresh(struct scsi_nexus *n);
+struct scsi_itl *scsi_nexus_find(const struct scsi_nexus *n, uint32_t lun);
+/* The LUN of an 8-byte LUN structure, or UINT32_MAX for a form that no logical unit here has. */
+uint32_t scsi_lun_decode(uint64_t lun_raw);
+uint64_t scsi_lun_encode(uint32_t lun);
+
+/* attention.c */
+struct scsi_sense;
+/* The first pending unit attention as sense; false when there is none. clear: it is taken out. */
+bool scsi_attention_next(struct scsi_itl *itl, bool clear, struct scsi_sense *ret_sense);
+unsigned scsi_attention_count(const struct scsi_itl *itl);
+static inline void scsi_attention_add(struct scsi_itl *itl, enum scsi_ua ua)
+{
+    atomic_fetch_or(&itl->ua, 1u << ua);
+}
+
+/* taskset.c */
+void scsi_bell_init(struct scsi_bell *b);
+void scsi_bell_destroy(struct scsi_bell *b);
+void scsi_bell_ring(struct scsi_bell *b);
+uint64_t scsi_bell_rings(struct scsi_bell *b);
+/* Waits until it has rung since it stood at rings: 0 or -ECANCELED. */
+MUST int scsi_bell_wait(struct scsi_bell *b, uint64_t rings) WAITS;
+void scsi_taskset_enter(struct scsi_task *t);
+void scsi_taskset_leave(struct scsi_task *t);
+void scsi_taskset_turn(struct scsi_task *t) WAITS;
+/* True when nobody is to be waited for. */
+bool scsi_taskset_is_free(const struct scsi_task *t);
+/* Which tasks a management function is about: all of the LU, or of one nexus, or of one tag of it.
+ */
+struct scsi_taskset_filter {
+    const struct scsi_nexus *nexus;
+    bool by_tag;
+    uint64_t tag;
+};
+/* Marks the matching tasks as aborted on behalf of `by`; how many there were. */
+unsigned scsi_taskset_abort(struct scsi_lu *lu, const struct scsi_taskset_filter *f,
+                            const struct scsi_nexus *by);
+unsigned scsi_taskset_count(struct scsi_lu *lu, const struct scsi_taskset_filter *f);
+/* Waits until no task of the LU that matches and that someone awaits is left: 0 or -ECANCELED. */
+MUST int scsi_taskset_wait(struct scsi_lu *lu, const struct scsi_taskset_filter *f) WAITS;
+
+/* reply.c */
+/* A zeroed buffer for data-in; NULL when out of memory, and then the task has failed with BUSY. */
+struct rt_buf *scsi_reply_begin(struct scsi_task *t, size_t cap);
+/* Sends its first len bytes, cut to the allocation length and to edtl; gives the buffer back. */
+void scsi_reply_end(struct scsi_task *t, struct rt_buf *b, size_t len);
+/* Cuts data_in, which holds in_total bytes or fewer, to edtl. */
+uint64_t scsi_task_in_limit(const struct scsi_task *t);
+/* Copies the parameter list, at most cap bytes of it; the length. */
+size_t scsi_parameters(const struct scsi_task *t, uint8_t *dst, size_t cap);

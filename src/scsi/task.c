@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A command's way: begin, turn, run, end. */
+#include "base/assert.h"
+#include "base/endian.h"
+#include "scsi/scsi_priv.h"
+#include "scsi/sense.h"
+
+void scsi_task_init(struct scsi_task *t, struct scsi_nexus *n, uint64_t lun_raw, const uint8_t *cdb,
+                    size_t cdb_len)
+{
+    ASSERT(cdb_len <= SCSI_CDB_MAX);
+    t->nexus = n;
+    t->lun_raw = lun_raw;
+    memcpy(t->cdb, cdb, cdb_len);
+    t->cdb_len = (uint16_t)cdb_len;
+    t->attr = SCSI_ATTR_SIMPLE;
+    t->tag = 0;
+    t->transport_read = false;
+    t->transport_write = false;
+    t->edtl = 0;
+    t->lu = NULL;
+    t->dir = SCSI_DIR_NONE;
+    t->data_len = 0;
+    t->out_wanted = 0;
+    t->takes_space = false;
+    t->ended = false;
+    t->data_out = (struct rt_chain){0};
+    t->space = (struct vol_space){0};
+    t->on_abort = NULL;
+    t->transport_arg = NULL;
+    t->status = SCSI_GOOD;
+    t->sense_len = 0;
+    t->data_in = (struct rt_chain){0};
+    t->in_total = 0;
+    t->aborted = false;
+    t->send_aborted = false;
+    t->command = NULL;
+    t->itl = NULL;
+    list_init(&t->lu_link);
+    list_init(&t->order_link);
+    t->order = 0;
+    t->lba = 0;
+    t->blocks = 0;
+    atomic_store_explicit(&t->state, SCSI_TASK_NEW, memory_order_relaxed);
+    t->awaited = false;
+    t->cleared_by_other = false;
+    t->turned = false;
+}
+
+bool scsi_task_is_aborted(const struct scsi_task *t)
+{
+    return atomic_load_explicit(&t->state, memory_order_acquire) == SCSI_TASK_ABORTING;
+}
+
+/* The result is there: from here on it is too late to abort, or it was in time. */
+static void finish(struct scsi_task *t)
+{
+    unsigned entered = SCSI_TASK_ENTERED;
+    if (likely(!t->itl) || atomic_compare_exchange_strong(&t->state, &entered, SCSI_TASK_DONE)) {
+        return;
+    }
+    t->aborted = true;
+    scsi_fail_status(t, SCSI_TASK_ABORTED);
+    if (!t->cleared_by_other) {
+        return;
+    }
+    if (scsi_lu_mode(t->lu) & SCSI_MODE_TAS) {
+        t->send_aborted = true;
+    } else {
+        scsi_attention_add(t->itl, SCSI_UA_COMMANDS_CLEARED);
+    }
+}
+
+/* What speaks against a command before its CDB is looked at: true when it may go on. */
+static bool admit(struct scsi_task *t, const struct scsi_command *c, uint32_t lun)
+{
+    unsigned flags = c ? c->flags : 0;
+    if (!t->itl) {
+        bool answers =
+            lun == SCSI_WLUN_REPORT_LUNS ? flags & SCSI_CMD_WLUN : flags & SCSI_CMD_NO_LU;
+        if (!answers) {
+            bool known = lun == SCSI_WLUN_REPORT_LUNS;
+            scsi_fail(t, SCSI_KEY_ILLEGAL_REQUEST,
+                      known ? SCSI_ASC_INVALID_OPCODE : SCSI_ASC_LUN_NOT_SUPPORTED);
+        }
+        return answers;
+    }
+    struct scsi_sense attention;
+    if (unlikely(atomic_load_explicit(&t->itl->ua, memory_order_relaxed) != 0) &&
+        !(flags & SCSI_CMD_UA_OK) && scsi_attention_next(t->itl, true, &attention)) {
+        scsi_fail_sense(t, &attention);
+        return false;
+    }
+    uint64_t holder = atomic_load_explicit(&t->lu->reserved_by, memory_order_relaxed);
+    if (unlikely(holder != 0 && holder != t->nexus->id) && !(flags & SCSI_CMD_RESERVED_OK)) {
+        scsi_fail_status(t, SCSI_RESERVATION_CONFLICT);
+        return false;
+    }
+    return true;
+}
+
+static uint64_t cdb_length_field(const struct scsi_task *t, const struct scsi_command *c)
+{
+    uint64_t v = 0;
+    for (unsigned i = 0; i < c->len_size; i++) {
+        v = v << 8 | t->cdb[c->len_at + i];
+    }
+    return v;
+}
+
+/* The CDB itself: true when the command is to be run. */
+static bool examine(struct scsi_task *t, const struct scsi_command *c)
+{
+    if (unlikely(t->cdb[c->cdb_len - 1] & 0x04)) {
+        scsi_fail_cdb(t, c->cdb_len - 1u, 2); /* NACA; INQUIRY says NORMACA = 0 */
+        return false;
+    }
+    if (unlikely(t->attr == SCSI_ATTR_ACA)) {
+        scsi_fail(t, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_MESSAGE);
+        return false;
+    }
+    t->command = c;
+    t->dir = c->dir;
+    t->data_len = cdb_length_field(t, c);
+    if (t->lu && (c->flags & SCSI_CMD_WRITES) && (scsi_lu_mode(t->lu) & SCSI_MODE_SWP)) {
+        scsi_fail(t, SCSI_KEY_DATA_PROTECT, SCSI_ASC_SOFTWARE_WRITE_PROTECTED);
+        return false;
+    }
+    if (c->parse) {
+        c->parse(t);
+    }
+    return t->status == SCSI_GOOD;
+}
+
+static void look_up(struct scsi_task *t, const struct scsi_command *c, uint32_t lun)
+{
+    struct scsi_nexus *n = t->nexus;
+    bool hot =
+        c && (c->flags & SCSI_CMD_MEDIUM) && rt_turn_ns() - n->checked_ns < SCSI_LUNS_RECHECK_NS;
+    if (unlikely(!hot)) {
+        scsi_nexus_refresh(n);
+    }
+    t->itl = lun <= DEV_LUN_MAX ? scsi_nexus_find(n, lun) : NULL;
+    if (likely(t->itl)) {
+        t->lu = t->itl->lu;
+        scsi_taskset_enter(t);
+    }
+}
+
+void scsi_task_begin(struct scsi_task *t)
+{
+    bool action_bad;
+    const struct scsi_command *c = scsi_command_find(t->cdb, t->cdb_len, &action_bad);
+    uint32_t lun = scsi_lun_decode(t->lun_raw);
+    t->nexus->tasks++;
+    look_up(t, c, lun);
+    bool goes_on = admit(t, c, lun);
+    if (goes_on && !c) {
+        if (action_bad) {
+            scsi_fail_cdb(t, 1, 4);
+        } else {
+            scsi_fail(t, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_OPCODE);
+        }
+        goes_on = false;
+    }
+    goes_on = goes_on && examine(t, c);
+    if (goes_on && (c->flags & SCSI_CMD_QUICK) && (!t->lu || scsi_taskset_is_free(t))) {
+        c->run(t);
+        goes_on = false;
+    }
+    if (!goes_on) {
+        t->ended = true;
+        t->dir = SCSI_DIR_NONE;
+        t->data_len = 0;
+        finish(t);
+        return;
+    }
+    if (t->dir == SCSI_DIR_OUT) {
+        t->out_wanted = t->transport_write ? MIN_OF(t->data_len, t->edtl) : 0;
+        t->takes_space = (c->flags & SCSI_CMD_SPACE) && t->out_wanted > 0;
+    }
+}
+
+void scsi_task_turn(struct scsi_task *t)
+{
+    if (t->turned || t->ended || !t->lu) {
+        return;
+    }
+    t->turned = true;
+    scsi_taskset_turn(t);
+}
+
+int scsi_task_take_space(struct scsi_task *t, uint64_t deadline_ns)
+{
+    ASSERT(t->takes_space && t->space.bytes == 0);
+    return vol_space_take(dev_volume(t->lu->dev), t->out_wanted, deadline_ns, &t->space);
+}
+
+void scsi_task_run(struct scsi_task *t)
+{
+    if (t->ended) {
+        return;
+    }
+    scsi_task_turn(t);
+    if (likely(!scsi_task_is_aborted(t))) {
+        t->command->run(t);
+    }
+    t->ended = true;
+    finish(t);
+}
+
+void scsi_task_end(struct scsi_task *t)
+{
+    struct scsi_nexus *n = t->nexus;
+    rt_chain_free(&t->data_in);
+    rt_chain_free(&t->data_out);
+    if (t->lu) {
+        if (t->space.bytes > 0) {
+            vol_space_release(dev_volume(t->lu->dev), &t->space);
+        }
+        scsi_taskset_leave(t);
+    }
+    n->tasks--;
+    if (unlikely(n->closing)) {
+        scsi_bell_ring(&n->target->bell);
+    }
+}
+
+/*
+ * SPDTL, what the command itself would move, against EDTL. A command that failed before it moved
+ * anything leaves all of EDTL over.
+ */
+void scsi_task_residual(const struct scsi_task *t, uint64_t *ret_count, bool *ret_under,
+                        bool *ret_over)
+{
+    uint64_t expected = t->transport_read || t->transport_write ? t->edtl : 0;
+    uint64_t wanted = 0;
+    if (t->dir == SCSI_DIR_IN) {
+        wanted = t->in_total;
+    } else if (t->dir == SCSI_DIR_OUT) {
+        wanted = t->data_len;
+    }
+    bool matching = (t->dir == SCSI_DIR_IN && t->transport_read) ||
+                    (t->dir == SCSI_DIR_OUT && t->transport_write);
+    uint64_t movable = matching ? expected : 0;
+    *ret_over = wanted > movable;
+    *ret_under = !*ret_over && wanted < expected;
+    *ret_count = *ret_over ? wanted - movable : expected - wanted;
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "scsi/vpd.h"
+#include "base/endian.h"
+#include "scsi/scsi_priv.h"
+#include <stdio.h>
+
+/* Designation descriptors, SPC-4 7.8.6: association and designator type share a byte. */
+enum {
+    CODE_BINARY = 1,
+    CODE_ASCII = 2,
+    CODE_UTF8 = 3,
+    OF_LU = 0x00,
+    OF_PORT = 0x10,
+    OF_TARGET = 0x20,
+    TYPE_T10 = 1,
+    TYPE_NAA = 3,
+    TYPE_RELATIVE_PORT = 4,
+    TYPE_PORT_GROUP = 5,
+    TYPE_NAME = 8,
+    PIV = 0x80,
+    PROTOCOL_ISCSI = 0x50,
+};
+
+static uint8_t *designator(uint8_t **at, uint8_t code_set, uint8_t type, size_t len)
+{
+    uint8_t *p = *at;
+    p[0] = code_set;
+    p[1] = type;
+    if (type & (OF_PORT | OF_TARGET)) {
+        p[0] |= PROTOCOL_ISCSI;
+        p[1] |= PIV;
+    }
+    p[3] = (uint8_t)len;
+    *at = p + 4 + len;
+    return p + 4;
+}
+
+/* A SCSI name string: null-terminated and padded to a multiple of four. */
+static void name_designator(uint8_t **at, uint8_t type, const char *name)
+{
+    size_t len = strlen(name);
+    uint8_t *p = designator(at, CODE_UTF8, type, (len + 4) & ~(size_t)3);
+    memcpy(p, name, len);
+}
+
+static void hex_of(const struct uuid *u, char ret[33])
+{
+    for (size_t i = 0; i < sizeof u->bytes; i++) {
+        snprintf(ret + 2 * i, 3, "%02x", u->bytes[i]);
+    }
+}
+
+static size_t put_supported(const struct scsi_task *t, uint8_t *p)
+{
+    static const uint8_t pages[] = {0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2};
+    size_t count = t->lu ? ARRAY_LEN(pages) : 1;
+    memcpy(p + 4, pages, count);
+    return 4 + count;
+}
+
+static size_t put_serial(const struct scsi_task *t, uint8_t *p)
+{
+    char hex[33];
+    hex_of(&t->lu->uuid, hex);
+    memcpy(p + 4, hex, 32);
+    return 4 + 32;
+}
+
+static size_t put_identification(const struct scsi_task *t, uint8_t *p)
+{
+    const struct scsi_nexus *n = t->nexus;
+    const struct uuid *u = &t->lu->uuid;
+    uint8_t *at = p + 4;
+    /* NAA 3h, locally assigned: 60 bits of the device's UUID. */
+    uint64_t naa = be64_load(u->bytes) ^ be64_load(u->bytes + 8);
+    naa = (naa & 0x0fffffffffffffffull) | 0x3000000000000000ull;
+    be64_store(designator(&at, CODE_BINARY, OF_LU | TYPE_NAA, 8), naa);
+
+    uint8_t *t10 = designator(&at, CODE_ASCII, OF_LU | TYPE_T10, 8 + 32);
+    char hex[33];
+    hex_of(u, hex);
+    memcpy(t10, SCSI_VENDOR, 8);
+    memcpy(t10 + 8, hex, 32);
+
+    uint8_t *port = designator(&at, CODE_BINARY, OF_PORT | TYPE_RELATIVE_PORT, 4);
+    be16_store(port + 2, n->opt.relative_port);
+    uint8_t *group = designator(&at, CODE_BINARY, OF_PORT | TYPE_PORT_GROUP, 4);
+    be16_store(group + 2, n->opt.tpgt);
+
+    char name[DEV_IQN_MAX + 16];
+    snprintf(name, sizeof name, "%s,t,0x%04x", n->target->iqn, n->opt.tpgt);
+    name_designator(&at, OF_PORT | TYPE_NAME, name);
+    name_designator(&at, OF_TARGET | TYPE_NAME, n->target->iqn);
+    return (size_t)(at - p);
+}
+
+static size_t put_extended(uint8_t *p)
+{
+    p[5] = 0x07; /* HEADSUP, ORDSUP, SIMPSUP */
+    p[6] = 0x01; /* V_SUP: there is a volatile cache */
+    p[7] = 0x01; /* LUICLR */
+    p[12] = SCSI_SENSE_MAX;
+    return 64;
+}
+
+static size_t put_limits(const struct scsi_task *t, uint8_t *p)
+{
+    uint32_t shift = t->lu->block_shift;
+    uint32_t unit = VOL_BLOCK_BYTES >> shift;
+    p[4] = 0x01; /* WSNZ: WRITE SAME of 0 blocks is refused */
+    p[5] = SCSI_COMPARE_WRITE_MAX;
+    be16_store(p + 6, (uint16_t)unit);
+    be32_store(p + 8, SCSI_TRANSFER_MAX_BYTES >> shift);
+    be32_store(p + 20, UINT32_MAX); /* maximum UNMAP LBA count: none */
+    be32_store(p + 24, SCSI_UNMAP_DESCRIPTORS_MAX);
+    be32_store(p + 28, unit);
+    be32_store(p + 32, 0x80000000u); /* UGAVALID, alignment 0 */
+    be64_store(p + 36, SCSI_WRITE_SAME_MAX);
+    return 64;
+}
+
+static size_t put_characteristics(uint8_t *p)
+{
+    be16_store(p + 4, 1); /* does not rotate */
+    return 64;
+}
+
+static size_t put_provisioning(uint8_t *p)
+{
+    p[5] = 0xe6; /* LBPU, LBPWS, LBPWS10, LBPRZ, ANC_SUP */
+    p[6] = 0x02; /* thin */
+    return 8;
+}
+
+bool scsi_vpd_known(const struct scsi_task *t, uint8_t page)
+{
+    uint8_t list[16] = {0};
+    size_t len = put_supported(t, list);
+    return memchr(list + 4, page, len - 4) != NULL;
+}
+
+size_t scsi_vpd_put(const struct scsi_task *t, uint8_t page, uint8_t *p)
+{
+    size_t len = 4;
+    switch (page) {
+    case 0x00:
+        len = put_supported(t, p);
+        break;
+    case 0x80:
+        len = put_serial(t, p);
+        break;
+    case 0x83:
+        len = put_identification(t, p);
+        break;
+    case 0x86:
+        len = put_extended(p);
+        break;
+    case 0xb0:
+        len = put_limits(t, p);
+        break;
+    case 0xb1:
+        len = put_characteristics(p);
+        break;
+    case 0xb2:
+        len = put_provisioning(p);
+        break;
+    default:
+        break;
+    }
+    p[0] = scsi_peripheral(t);
+    p[1] = page;
+    be16_store(p + 2, (uint16_t)(len - 4));
+    return len;
+}

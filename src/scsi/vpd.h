@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Vital product data (SPC-4 7.8, SBC-3 6.5), and the limits it announces. */
+#pragma once
+#include "scsi/scsi.h"
+
+#define SCSI_VENDOR "ZEROFS  "
+#define SCSI_PRODUCT "VIRTUAL DISK    "
+#define SCSI_REVISION "0001"
+
+#define SCSI_VPD_MAX 1024
+
+/* Limits of VPD page B0h, which the commands enforce. */
+#define SCSI_TRANSFER_MAX_BYTES DEV_IO_MAX
+#define SCSI_COMPARE_WRITE_MAX 128u /* blocks */
+#define SCSI_UNMAP_DESCRIPTORS_MAX 256u
+#define SCSI_WRITE_SAME_MAX (1u << 23) /* blocks */
+
+bool scsi_vpd_known(const struct scsi_task *t, uint8_t page);
+/* Writes the page at p, SCSI_VPD_MAX zero bytes; its length. */
+size_t scsi_vpd_put(const struct scsi_task *t, uint8_t page, uint8_t *p);
+/* Peripheral qualifier and device type of what the task's LUN is. */
+uint8_t scsi_peripheral(const struct scsi_task *t);
