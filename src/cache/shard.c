@@ -9,10 +9,9 @@
  *                   |
  *                   '--asked for again while remembered--> main
  *
- * A sweep over data that is read once passes through the small queue and leaves main alone. An
- * entry that is read a few times in quick succession (small reads of one frame) is promoted with
- * its uses set back, and so gets one round in main, not a place of its own. Nothing moves on a hit:
- * a hit only counts.
+ * A hit moves nothing, it only counts; and it counts only when the shard has taken in a 32nd of its
+ * entries since the last hit that counted. So a sweep over data that is read once, even when it
+ * reads each frame in several small pieces, passes through the small queue and leaves main alone.
  *
  * Ghosts are a direct-mapped table of key tags with the time of eviction: a later ghost may push
  * out an earlier one, which costs a promotion and nothing else.
@@ -101,7 +100,8 @@ static struct shard_entry *lookup(const struct shard *s, const struct shard_key 
 struct shard_entry *shard_find(struct shard *s, const struct shard_key *key)
 {
     struct shard_entry *e = lookup(s, key);
-    if (e != NULL && e->uses < SHARD_USES_MAX) {
+    if (e != NULL && e->uses < SHARD_USES_MAX && s->inserts - e->counted > s->count / 32) {
+        e->counted = s->inserts;
         e->uses++;
     }
     return e;
@@ -171,7 +171,6 @@ static void evict_small(struct shard *s, struct shard_entry **ret_dead)
     struct shard_entry *e = container_of(s->queues[SHARD_SMALL].prev, struct shard_entry, link);
     if (e->uses > 0) {
         dequeue(s, e);
-        e->uses = 0;
         enqueue(s, e, SHARD_MAIN);
         return;
     }
@@ -213,6 +212,7 @@ bool shard_insert(struct shard *s, struct shard_entry *e, struct shard_entry **r
     e->chain = *at;
     *at = e;
     e->uses = 0;
+    e->counted = ++s->inserts;
     enqueue(s, e, ghost_take(s, e->key.hash) ? SHARD_MAIN : SHARD_SMALL);
     s->count++;
     shard_shrink(s, ret_dead);

@@ -29,7 +29,8 @@ struct shard_entry {
     struct shard_key key;
     struct rt_piece piece;
     uint32_t charge_bytes;
-    uint8_t uses; /* since it entered its queue, at most SHARD_USES_MAX */
+    uint32_t counted; /* `inserts` at the last hit that counted */
+    uint8_t uses;     /* since it entered its queue, at most SHARD_USES_MAX */
     uint8_t queue;
 };
 
@@ -48,6 +49,7 @@ struct shard {
     struct list queues[SHARD_QUEUES];
     uint64_t queue_bytes[SHARD_QUEUES];
     uint64_t capacity_bytes;
+    uint32_t inserts;
     uint32_t clock; /* counts evictions from the small queue */
     uint64_t hits;
     uint64_t misses;
