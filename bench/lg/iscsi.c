@@ -73,9 +73,9 @@ static void take_key(struct lg_iscsi *s, const char *key)
     const char *value = strchr(key, '=');
     size_t len = value ? (size_t)(value++ - key) : 0;
     if (len == 24 && strncmp(key, "MaxRecvDataSegmentLength", len) == 0) {
-        s->segment_max = (uint32_t)atoi(value);
+        s->segment_max = (uint32_t)lg_number(value, UINT32_MAX);
     } else if (len == 16 && strncmp(key, "FirstBurstLength", len) == 0) {
-        s->first_burst = (uint32_t)atoi(value);
+        s->first_burst = (uint32_t)lg_number(value, UINT32_MAX);
     } else if (len == 10 && strncmp(key, "InitialR2T", len) == 0) {
         s->initial_r2t = strcmp(value, "Yes") == 0;
     } else if (len == 13 && strncmp(key, "ImmediateData", len) == 0) {

@@ -113,6 +113,8 @@ extern const struct lg_proto lg_iscsi;
 /* main.c */
 NORETURN void lg_die(const char *what);
 uint64_t lg_now_ns(void);
+/* A decimal number of at most max; ends the program when it is none. */
+uint64_t lg_number(const char *text, uint64_t max);
 
 /* load.c */
 void lg_conn_run(struct lg_conn *c);

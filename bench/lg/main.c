@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/err.h"
 #include "lg.h"
 #include <errno.h>
 #include <pthread.h>
@@ -15,8 +16,19 @@ uint8_t *lg_payload;
 
 void lg_die(const char *what)
 {
-    (void)fprintf(stderr, "lg: %s (%s)\n", what, strerror(errno));
+    (void)fprintf(stderr, "lg: %s (%s)\n", what, err_text(-errno));
     exit(1);
+}
+
+uint64_t lg_number(const char *text, uint64_t max)
+{
+    char *end;
+    errno = 0;
+    uint64_t n = strtoull(text, &end, 10);
+    if (errno != 0 || end == text || *end != 0 || text[0] == '-' || n > max) {
+        lg_die("a number is wrong or too large");
+    }
+    return n;
 }
 
 uint64_t lg_now_ns(void)
@@ -56,28 +68,28 @@ static void parse_options(int argc, char **argv)
     while ((opt = getopt(argc, argv, "w:f:b:d:t:n:s:c:q")) != -1) {
         switch (opt) {
         case 'w':
-            o->write_percent = (unsigned)atoi(optarg);
+            o->write_percent = (unsigned)lg_number(optarg, 100);
             break;
         case 'f':
-            o->flush_every = (unsigned)atoi(optarg);
+            o->flush_every = (unsigned)lg_number(optarg, UINT32_MAX);
             break;
         case 'b':
-            o->block_size = (uint32_t)strtoul(optarg, NULL, 10);
+            o->block_size = (uint32_t)lg_number(optarg, LG_PAYLOAD_SIZE);
             break;
         case 'd':
-            o->depth = (uint32_t)strtoul(optarg, NULL, 10);
+            o->depth = (uint32_t)lg_number(optarg, 65536);
             break;
         case 't':
             o->seconds = strtod(optarg, NULL);
             break;
         case 'n':
-            o->bytes_max = strtoull(optarg, NULL, 10);
+            o->bytes_max = lg_number(optarg, UINT64_MAX);
             break;
         case 's':
-            o->device_size = strtoull(optarg, NULL, 10);
+            o->device_size = lg_number(optarg, UINT64_MAX);
             break;
         case 'c':
-            o->connections = (unsigned)atoi(optarg);
+            o->connections = (unsigned)lg_number(optarg, 1000);
             break;
         case 'q':
             o->sequential = true;

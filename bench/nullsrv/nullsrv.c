@@ -10,6 +10,7 @@
  */
 #include "base/assert.h"
 #include "base/endian.h"
+#include "base/err.h"
 #include "bench/nbd_wire.h"
 #include "net/net.h"
 #include "rt/sync.h"
@@ -228,7 +229,7 @@ static void nullsrv_main(void *arg)
     struct net_listen_options opt = {.address = arg, .name = "nullsrv", .serve = serve};
     int r = net_listen(&opt, &l);
     if (r < 0) {
-        (void)fprintf(stderr, "nullsrv: %s: %s\n", opt.address, strerror(-r));
+        (void)fprintf(stderr, "nullsrv: %s: %s\n", opt.address, err_text(r));
         exit(1);
     }
     net_listener_address(l, text);
@@ -250,6 +251,6 @@ int main(int argc, char **argv)
         return 1;
     }
     memset(device, 7, device_size);
-    struct rt_options opt = {.cores = argc > 3 ? (unsigned)atoi(argv[3]) : 1};
+    struct rt_options opt = {.cores = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 1};
     return rt_run(&opt, nullsrv_main, argv[1]) < 0;
 }
