@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/msg.h"
+#include "iscsi/rx.h"
+#include "iscsi/task.h"
+#include "iscsi/tx.h"
+#include "scsi/sense.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* RFC 7143 §11.4.7.2: what the transport itself says with CHECK CONDITION. */
+#define ASC_PROTOCOL_SERVICE_CRC 0x4705
+
+static struct iscsi_task **bucket_of(struct iscsi_conn *c, uint32_t itt)
+{
+    return &c->tasks[hash_u64(itt) % ISCSI_TASK_BUCKETS];
+}
+
+struct iscsi_task *iscsi_task_find(struct iscsi_conn *c, uint32_t itt)
+{
+    struct iscsi_task *t = *bucket_of(c, itt);
+    while (t && t->itt != itt) {
+        t = t->next;
+    }
+    return t;
+}
+
+static struct iscsi_task *task_new(struct iscsi_conn *c, const struct iscsi_request *q)
+{
+    struct iscsi_task *t = c->free_tasks;
+    if (t) {
+        c->free_tasks = t->next;
+    } else {
+        t = calloc(1, sizeof *t);
+        if (!t) {
+            return NULL;
+        }
+        rt_mem_add(RT_MEM_CONNECTIONS, sizeof *t);
+    }
+    t->conn = c;
+    t->lun = q->lun;
+    t->itt = q->itt;
+    t->edtl = q->command.edtl;
+    t->immediate = q->immediate;
+    t->bidi = q->command.read && q->command.write;
+    t->bidi_len = 0;
+    t->began_ns = c->rx.last_ns;
+    t->received = 0;
+    t->unsolicited = !q->final;
+    t->unsolicited_at = 0;
+    t->unsolicited_sn = 0;
+    t->asked = 0;
+    t->credits = 0;
+    t->r2tsn = 0;
+    t->open = 0;
+    t->digest_failed = false;
+    t->no_memory = false;
+    t->waits = false;
+    struct iscsi_task **at = bucket_of(c, q->itt);
+    t->next = *at;
+    *at = t;
+    c->task_count++;
+    c->immediate_count += t->immediate;
+    return t;
+}
+
+void iscsi_task_free(struct iscsi_task *t)
+{
+    struct iscsi_conn *c = t->conn;
+    struct iscsi_task **at = bucket_of(c, t->itt);
+    while (*at != t) {
+        at = &(*at)->next;
+    }
+    *at = t->next;
+    c->task_count--;
+    c->immediate_count -= t->immediate;
+    if (c->rx_task == t) {
+        c->rx_task = NULL;
+    }
+    iscsi_gather_free(&t->gather);
+    if (t->credits > 0) {
+        rt_credits_give(&c->server->gather, t->credits);
+    }
+    if (t->waits) {
+        rt_event_destroy(&t->wake);
+        memset(t->bursts, 0, sizeof t->bursts);
+    }
+    t->next = c->free_tasks;
+    c->free_tasks = t;
+}
+
+void iscsi_task_pool_free(struct iscsi_conn *c)
+{
+    while (c->free_tasks) {
+        struct iscsi_task *t = c->free_tasks;
+        c->free_tasks = t->next;
+        free(t);
+        rt_mem_add(RT_MEM_CONNECTIONS, -(int64_t)sizeof *t);
+    }
+}
+
+/* On any core. */
+static void on_abort(struct scsi_task *s)
+{
+    struct iscsi_task *t = s->transport_arg;
+    rt_event_set(&t->wake);
+}
+
+/* What is wrong with the request, or NULL: §11.3. */
+static const char *check(const struct iscsi_conn *c, const struct iscsi_request *q)
+{
+    const struct iscsi_params *p = &c->params;
+    if (!q->command.write && (!q->final || q->data_len > 0)) {
+        return "data without the W bit";
+    }
+    if (q->data_len > 0 && !p->immediate) {
+        return "immediate data were not agreed on";
+    }
+    if (!q->final && p->initial_r2t) {
+        return "unsolicited data were not agreed on";
+    }
+    if (q->data_len > MIN_OF(q->command.edtl, MIN_OF(p->first_burst, p->max_burst))) {
+        return "more immediate data than FirstBurstLength or the transfer length";
+    }
+    if (q->itt == ISCSI_TAG_NONE) {
+        return "the reserved task tag";
+    }
+    return NULL;
+}
+
+/* The CDB with what an additional header adds to it. */
+static int set_up(struct iscsi_task *t, const struct iscsi_request *q, const uint8_t *ahs_at)
+{
+    struct iscsi_conn *c = t->conn;
+    uint8_t cdb[SCSI_CDB_MAX];
+    uint32_t cdb_len = sizeof q->command.cdb;
+    memcpy(cdb, q->command.cdb, cdb_len);
+    if (unlikely(q->ahs_len > 0)) {
+        struct iscsi_ahs ahs;
+        int r = iscsi_ahs_decode(ahs_at, q->ahs_len, &ahs);
+        if (r < 0 || ahs.cdb_rest_len > sizeof cdb - cdb_len) {
+            return ERR_PROTOCOL;
+        }
+        if (ahs.cdb_rest_len > 0) {
+            memcpy(cdb + cdb_len, ahs.cdb_rest, ahs.cdb_rest_len);
+            cdb_len += ahs.cdb_rest_len;
+        }
+        t->bidi_len = ahs.has_bidi ? ahs.bidi_len : 0;
+    }
+    struct scsi_task *s = &t->scsi;
+    scsi_task_init(s, c->nexus, q->lun, cdb, cdb_len);
+    s->attr = (enum scsi_attr)q->command.attr;
+    s->tag = q->itt;
+    s->transport_read = q->command.read;
+    s->transport_write = q->command.write;
+    s->edtl = q->command.edtl;
+    if (q->command.write && (q->data_len < q->command.edtl || !q->final)) {
+        rt_event_init(&t->wake);
+        t->waits = true;
+        s->on_abort = on_abort;
+        s->transport_arg = t;
+    }
+    return 0;
+}
+
+/* Immediate data, and room for the unsolicited data that may follow. 0; 1: the data digest was
+ * wrong. */
+static int receive_immediate(struct iscsi_task *t, const struct iscsi_request *q)
+{
+    struct iscsi_conn *c = t->conn;
+    uint32_t most = MIN_OF(c->params.first_burst, c->params.max_burst);
+    t->unsolicited_max = MIN_OF(t->edtl, most);
+    int r = iscsi_gather_room(&t->gather, t->unsolicited ? t->unsolicited_max : q->data_len);
+    if (r < 0) {
+        t->no_memory = true;
+        return iscsi_rx_end(c);
+    }
+    r = iscsi_data_receive(c, t, 0);
+    t->received = q->data_len;
+    t->unsolicited_at = q->data_len;
+    return r;
+}
+
+static int hold(struct iscsi_task *t, const struct iscsi_request *q)
+{
+    struct iscsi_conn *c = t->conn;
+    struct iscsi_held *h = calloc(1, sizeof *h);
+    if (!h) {
+        return -ENOMEM;
+    }
+    h->req = *q;
+    h->task = t;
+    list_push_back(&c->held, &h->link);
+    c->held_count++;
+    return 0;
+}
+
+static int refuse(struct iscsi_conn *c, enum iscsi_reject_reason reason, const uint8_t *bhs,
+                  const char *why)
+{
+    msg_warn("iscsi", "%s: %s: SCSI command: %s", c->peer, c->initiator, why);
+    iscsi_tx_reject(c, reason, bhs);
+    return ERR_PROTOCOL;
+}
+
+/* True when an earlier request with this CmdSN is held already. */
+static bool is_held(struct iscsi_conn *c, uint32_t cmdsn)
+{
+    list_for_each(&c->held, struct iscsi_held, link, h) {
+        if (!h->req.immediate && h->req.cmdsn == cmdsn) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int pass_over(struct iscsi_conn *c)
+{
+    int r = iscsi_rx_end(c);
+    return r < 0 ? r : 0;
+}
+
+int iscsi_command(struct iscsi_conn *c, const struct iscsi_request *q, const uint8_t *bhs_at,
+                  const uint8_t *ahs)
+{
+    uint8_t bhs[ISCSI_BHS_BYTES];
+    memcpy(bhs, bhs_at, sizeof bhs);
+    enum iscsi_window_verdict verdict =
+        q->immediate ? ISCSI_WINDOW_NOW : iscsi_window_judge(&c->window, q->cmdsn);
+    if (verdict == ISCSI_WINDOW_DROP || (verdict == ISCSI_WINDOW_HOLD && is_held(c, q->cmdsn))) {
+        return pass_over(c);
+    }
+    if (q->immediate && c->immediate_count >= ISCSI_IMMEDIATE_MAX) {
+        iscsi_tx_reject(c, ISCSI_REJECT_IMMEDIATE, bhs);
+        return pass_over(c);
+    }
+    const char *why = check(c, q);
+    if (why) {
+        return refuse(c, ISCSI_REJECT_PROTOCOL, bhs, why);
+    }
+    if (iscsi_task_find(c, q->itt)) {
+        return refuse(c, ISCSI_REJECT_IN_PROGRESS, bhs, "the task tag is in use");
+    }
+    struct iscsi_task *t = task_new(c, q);
+    if (!t) {
+        return -ENOMEM;
+    }
+    int r = set_up(t, q, ahs);
+    if (r < 0) {
+        iscsi_task_free(t);
+        return refuse(c, ISCSI_REJECT_INVALID_FIELD, bhs, "additional header");
+    }
+    if (q->data_len > 0 || t->unsolicited) {
+        r = receive_immediate(t, q);
+        if (r != 0) {
+            iscsi_task_free(t);
+            return r < 0 ? r : refuse(c, ISCSI_REJECT_DATA_DIGEST, bhs, "data digest");
+        }
+    }
+    if (verdict == ISCSI_WINDOW_HOLD) {
+        r = hold(t, q);
+        if (r < 0) {
+            iscsi_task_free(t);
+        }
+        return r;
+    }
+    if (!q->immediate) {
+        iscsi_window_take(&c->window);
+    }
+    iscsi_command_start(t);
+    return list_is_empty(&c->held) ? 0 : iscsi_ffp_turn(c);
+}
+
+static void count(struct iscsi_task *t)
+{
+    struct iscsi_core *k = iscsi_conn_counters(t->conn);
+    uint64_t us = (rt_now_ns() - t->began_ns) / 1000;
+    unsigned bucket = us ? 64u - (unsigned)__builtin_clzll(us) : 0;
+    iscsi_count(&k->commands);
+    iscsi_count(&k->latency[MIN_OF(bucket, 31u)]);
+}
+
+/* The data phase: 0 when the command may be carried out, or its status is decided; negative: there
+ * is nothing to answer. */
+static int data_phase(struct iscsi_task *t, uint64_t *ret_reading)
+{
+    struct scsi_task *s = &t->scsi;
+    if (s->dir == SCSI_DIR_IN) {
+        uint64_t len = MIN_OF(s->data_len, s->edtl);
+        int r = iscsi_egress_enter(t->conn, len);
+        if (r >= 0) {
+            *ret_reading = len;
+        }
+        return r;
+    }
+    if (s->dir == SCSI_DIR_OUT && s->out_wanted > 0) {
+        if (s->out_wanted > DEV_IO_MAX) {
+            scsi_fail(s, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+            return 0;
+        }
+        return iscsi_data_gather(t);
+    }
+    return 0;
+}
+
+/* The fiber of a command. */
+static void run(void *arg)
+{
+    struct iscsi_task *t = arg;
+    struct iscsi_conn *c = t->conn;
+    struct scsi_task *s = &t->scsi;
+    uint64_t reading = 0;
+    int r = 0;
+    scsi_task_begin(s);
+    if (!s->ended) {
+        r = data_phase(t, &reading);
+        if (t->no_memory) {
+            scsi_fail_status(s, SCSI_BUSY);
+        } else if (t->digest_failed) {
+            scsi_fail(s, SCSI_KEY_ABORTED_COMMAND, ASC_PROTOCOL_SERVICE_CRC);
+        } else if (s->status == SCSI_GOOD && (r >= 0 || scsi_task_is_aborted(s))) {
+            scsi_task_run(s);
+        }
+    }
+    /* An aborted task's data need not come any more; without a connection nothing does. */
+    r = iscsi_data_settle(t);
+    if (c->broken == 0 && (r >= 0 || scsi_task_is_aborted(s) || s->aborted)) {
+        iscsi_reply(t);
+    }
+    count(t);
+    if (reading > 0) {
+        iscsi_egress_leave(c, reading);
+    }
+    scsi_task_end(s);
+    iscsi_task_free(t);
+}
+
+void iscsi_command_start(struct iscsi_task *t)
+{
+    struct iscsi_conn *c = t->conn;
+    int r = rt_group_spawn_now(c->group, "iscsi-command", run, t);
+    if (likely(r >= 0)) {
+        return;
+    }
+    scsi_fail_status(&t->scsi, SCSI_BUSY);
+    iscsi_reply(t);
+    iscsi_task_free(t);
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/msg.h"
+#include "iscsi/rx.h"
+#include "iscsi/task.h"
+#include "iscsi/tx.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define LINGER_MS 1000
+#define LOGOUT_SECONDS 5 /* that an initiator is given to log out */
+
+struct iscsi_conn *iscsi_conn_ref(struct iscsi_conn *c)
+{
+    atomic_fetch_add(&c->refs, 1);
+    return c;
+}
+
+void iscsi_conn_unref(struct iscsi_conn *c)
+{
+    if (atomic_fetch_sub(&c->refs, 1) != 1) {
+        return;
+    }
+    rt_group_destroy(c->group);
+    rt_mutex_destroy(&c->egress_lock);
+    free(c->initiator);
+    free(c->iqn);
+    free(c);
+    rt_mem_add(RT_MEM_CONNECTIONS, -(int64_t)sizeof *c);
+}
+
+void iscsi_conn_break(struct iscsi_conn *c, int r)
+{
+    if (c->broken == 0) {
+        c->broken = r;
+    }
+    net_shutdown(c->stream);
+}
+
+static void poked(void *arg)
+{
+    struct iscsi_conn *c = arg;
+    unsigned what = atomic_exchange(&c->pokes, 0);
+    if (c->poke_ready && c->broken == 0) {
+        bool full = c->state == ISCSI_CONN_FULL && !c->discovery;
+        if ((what & ISCSI_POKE_LOGOUT) && full && !c->logout_requested) {
+            c->logout_requested = true;
+            iscsi_tx_async(c, ISCSI_ASYNC_LOGOUT, (uint16_t[3]){0, 0, LOGOUT_SECONDS});
+        } else if ((what & ISCSI_POKE_LOGOUT) && !full) {
+            what |= ISCSI_POKE_DROP;
+        }
+        if ((what & ISCSI_POKE_ASYNC_DROP) && full) {
+            iscsi_tx_async(c, ISCSI_ASYNC_DROP_SESSION, (uint16_t[3]){0, 2, 0});
+            net_send_flush(c->stream);
+        }
+        if (what & (ISCSI_POKE_ASYNC_DROP | ISCSI_POKE_DROP)) {
+            iscsi_conn_break(c, -ECONNABORTED);
+        }
+    }
+    iscsi_conn_unref(c);
+}
+
+void iscsi_conn_poke(struct iscsi_conn *c, enum iscsi_poke what)
+{
+    if (atomic_fetch_or(&c->pokes, what) != 0) {
+        return; /* one is on its way */
+    }
+    iscsi_conn_ref(c);
+    int r = rt_spawn_on(c->core, "iscsi-poke", poked, c);
+    if (r < 0) {
+        atomic_store(&c->pokes, 0);
+        iscsi_conn_unref(c);
+        msg_error("iscsi", "%s: cannot be told to end: %s", c->peer, err_name(r));
+    }
+}
+
+static struct iscsi_conn *conn_new(struct iscsi_server *s, struct net_stream *stream)
+{
+    struct iscsi_conn *c = calloc(1, sizeof *c);
+    if (!c) {
+        return NULL;
+    }
+    if (rt_group_create(&c->group) < 0) {
+        free(c);
+        return NULL;
+    }
+    rt_mem_add(RT_MEM_CONNECTIONS, sizeof *c);
+    c->server = s;
+    c->stream = stream;
+    c->core = rt_core_self();
+    atomic_store(&c->refs, 1);
+    c->poke_ready = true;
+    c->text_ttt = ISCSI_TAG_NONE;
+    c->ping_ttt = ISCSI_TAG_NONE;
+    c->params.recv_len = 8192;
+    c->rx.last_ns = rt_now_ns();
+    list_init(&c->held);
+    list_init(&c->session_link);
+    list_init(&c->all_link);
+    rt_mutex_init(&c->egress_lock);
+    rt_waitq_init(&c->egress);
+    net_peer_address(stream, c->peer);
+    net_local_address(stream, c->local);
+    return c;
+}
+
+static void enlist(struct iscsi_conn *c)
+{
+    struct iscsi_server *s = c->server;
+    rt_mutex_lock(&s->lock);
+    list_push_back(&s->conns, &c->all_link);
+    s->conn_count++;
+    rt_mutex_unlock(&s->lock);
+}
+
+static void delist(struct iscsi_conn *c)
+{
+    struct iscsi_server *s = c->server;
+    rt_mutex_lock(&s->lock);
+    list_remove(&c->all_link);
+    s->conn_count--;
+    rt_waitq_wake_all(&s->changed);
+    rt_mutex_unlock(&s->lock);
+}
+
+/* So that the last response is not lost to a reset: until the peer has closed too, for a moment. */
+static void linger(struct iscsi_conn *c)
+{
+    uint64_t deadline = rt_after_ms(LINGER_MS);
+    net_send_flush(c->stream);
+    while (net_recv(c->stream, c->rx.small, sizeof c->rx.small, deadline) > 0) {
+    }
+}
+
+/* Full feature phase, or the login, is over for the reason r. */
+static void close_down(struct iscsi_conn *c, int r)
+{
+    rt_shield();
+    if (c->broken == 0) {
+        c->broken = r;
+    }
+    c->state = ISCSI_CONN_CLOSING;
+    net_send_flush(c->stream);
+    if (c->nexus) {
+        scsi_nexus_abort_all(c->nexus);
+    }
+    rt_group_cancel(c->group);
+    rt_group_wait(c->group);
+    iscsi_ffp_drop_held(c);
+    iscsi_session_close(c);
+    iscsi_text_reset(c);
+    iscsi_rx_free(c);
+    iscsi_task_pool_free(c);
+    rt_unshield();
+    linger(c);
+    c->poke_ready = false;
+    delist(c);
+    net_close(c->stream);
+    c->stream = NULL;
+}
+
+/* Strangers are many and cheap to turn away. */
+static bool admit_stranger(struct iscsi_server *s)
+{
+    if (atomic_fetch_add(&s->pending_logins, 1) < ISCSI_PENDING_MAX) {
+        return true;
+    }
+    atomic_fetch_sub(&s->pending_logins, 1);
+    return false;
+}
+
+void iscsi_conn_serve(struct net_stream *stream, void *server)
+{
+    struct iscsi_server *s = server;
+    struct iscsi_conn *c = admit_stranger(s) ? conn_new(s, stream) : NULL;
+    if (!c) {
+        msg_warn("iscsi", "a connection is refused: too many that have not logged in");
+        net_close(stream);
+        return;
+    }
+    enlist(c);
+    int r = iscsi_login(c);
+    atomic_fetch_sub(&s->pending_logins, 1);
+    if (r >= 0) {
+        r = iscsi_ffp_run(c);
+        if (r == ERR_PROTOCOL) {
+            msg_warn("iscsi", "%s: %s broke the protocol; its session is ended", c->peer,
+                     c->initiator);
+        } else {
+            msg_debug("iscsi", "%s: session of %s ends: %s", c->peer, c->initiator, err_name(r));
+        }
+    }
+    close_down(c, r);
+    iscsi_conn_unref(c);
+}

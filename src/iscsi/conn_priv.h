@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A connection, which with MaxConnections=1 is also its session. Private to iscsi.
+ *
+ * WHO TOUCHES WHAT
+ * A connection lives on one core. Its fiber (conn.c) receives; commands and task management run on
+ * fibers of its group. All of its state is used on that core alone, except for what is marked
+ * [lock]: the server's mutex, and the atomics. Others reach a connection through iscsi_conn_poke()
+ * only.
+ *
+ * LIFE
+ *     login -> full feature -> closing -> gone
+ * login     receives login requests; not in the session table until the last of them
+ * full      in the session table, has a nexus (not for discovery)
+ * closing   the stream is broken; tasks are aborted and waited for; then the nexus goes, then the
+ * table entry Memory goes when the last reference does.
+ */
+#pragma once
+#include "base/bytes.h"
+#include "base/list.h"
+#include "iscsi/iscsi.h"
+#include "iscsi/nego.h"
+#include "iscsi/pdu.h"
+#include "iscsi/window.h"
+#include "net/net.h"
+#include "rt/rt.h"
+#include "rt/sync.h"
+#include "scsi/scsi.h"
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define ISCSI_TURN_PDUS 64u
+#define ISCSI_RX_BYTES (256u << 10) /* receive buffer of a busy connection */
+#define ISCSI_RX_SMALL 64u          /* of an idle one */
+#define ISCSI_RECV_LEN (256u << 10) /* the MaxRecvDataSegmentLength we declare */
+#define ISCSI_SEND_LEN (256u << 10) /* the longest data segment we send */
+#define ISCSI_BURST_MAX (1u << 20)
+#define ISCSI_FIRST_BURST_MAX (64u << 10)
+#define ISCSI_R2T_MAX 8u
+#define ISCSI_GATHER_BYTES (256u << 10) /* one buffer of gathered data */
+#define ISCSI_TASK_BUCKETS 64u
+#define ISCSI_IMMEDIATE_MAX 16u       /* immediate commands and TMFs under way */
+#define ISCSI_EGRESS_BYTES (8u << 20) /* read data under way or queued, per connection */
+#define ISCSI_EGRESS_HARD (12u << 20) /* past this the connection stops reading requests */
+#define ISCSI_PENDING_MAX 1024u       /* connections that have not logged in */
+#define ISCSI_IDLE_NS 1000000000ull
+#define ISCSI_TPGT 1
+
+struct iscsi_task;
+
+/* Whose nexus it is: what scsi is given to reach the session, which may move to another connection.
+ */
+struct iscsi_owner {
+    struct rt_mutex lock; /* a leaf */
+    struct iscsi_conn *conn;
+};
+
+/* Counters of one core: written there alone. */
+struct iscsi_core {
+    _Alignas(64) _Atomic uint64_t commands;
+    _Atomic uint64_t digest_errors;
+    _Atomic uint64_t rejects;
+    _Atomic uint64_t latency[32];
+};
+
+struct iscsi_server {
+    struct dev_registry *registry;
+    struct scsi_host *host;
+    struct net_listener *listeners[ISCSI_PORTALS_MAX];
+    size_t listener_count;
+    unsigned sessions_max;
+    uint64_t login_timeout_ns;
+    uint64_t nop_interval_ns;
+    struct rt_credits ingress; /* immediate and unsolicited data of all windows */
+    struct rt_credits gather;  /* solicited data that is not for the medium */
+    _Atomic bool draining;
+    _Atomic unsigned pending_logins;
+    _Atomic uint64_t logins;
+    _Atomic uint64_t login_failures;
+    struct iscsi_core cores[RT_CORES_MAX];
+
+    struct rt_mutex lock; /* all below, and conn.[lock] */
+    struct rt_waitq changed;
+    struct list *buckets; /* of sessions in full feature phase, by identity */
+    struct list conns;    /* every connection */
+    size_t conn_count;
+    size_t session_count;
+    uint16_t last_tsih;
+    char **advertise;
+    size_t advertise_count;
+};
+
+#define ISCSI_SESSION_BUCKETS 1024u
+
+enum iscsi_conn_state {
+    ISCSI_CONN_LOGIN,
+    ISCSI_CONN_FULL,
+    ISCSI_CONN_CLOSING,
+};
+
+struct iscsi_rx {
+    struct rt_buf *buf; /* NULL while idle */
+    uint32_t head;
+    uint32_t tail;
+    bool bulk; /* the last data segment was received in place: take little more than the next header
+                */
+    uint32_t segment;     /* bytes of the current data segment not yet taken */
+    uint32_t pad;         /* and its padding */
+    uint32_t crc;         /* of what was taken */
+    bool check;           /* a data digest follows */
+    uint64_t last_ns;     /* when something last arrived */
+    uint64_t deadline_ns; /* for the current receive */
+    uint8_t small[ISCSI_RX_SMALL];
+};
+
+/* A request that waits for its CmdSN's turn. */
+struct iscsi_held {
+    struct list link;
+    struct iscsi_request req;
+    struct iscsi_task *task;  /* of a SCSI command */
+    struct bytes_writer data; /* of another request */
+};
+
+struct iscsi_conn {
+    struct iscsi_server *server;
+    struct net_stream *stream;
+    struct rt_group *group;
+    unsigned core;
+    _Atomic unsigned refs;
+    _Atomic unsigned pokes; /* enum iscsi_poke bits wanted from other cores */
+    bool poke_ready;        /* the stream may be used by a poke */
+    int broken;             /* why the connection ends; 0 while it does not */
+    enum iscsi_conn_state state;
+
+    /* The session. Written at login before the table has it, constant after. */
+    bool discovery;
+    char *initiator;
+    char *iqn;
+    uint8_t isid[6];
+    uint16_t tsih;
+    uint16_t cid;
+    struct scsi_target *target;
+    struct scsi_nexus *nexus;
+    struct iscsi_owner *owner;
+    uint64_t reserved; /* of server->ingress */
+    uint32_t window_size;
+    char peer[NET_ADDRESS_SIZE];
+    char local[NET_ADDRESS_SIZE];
+
+    struct list all_link;     /* [lock] */
+    struct list session_link; /* [lock]; in the table */
+    bool in_table;            /* [lock] */
+    struct iscsi_conn *heir;  /* [lock] a new connection that takes the session over */
+    bool inherited;           /* [lock] the heir has been given it */
+
+    struct iscsi_params params;
+    bool header_digest; /* in force */
+    bool data_digest;
+    struct iscsi_window window;
+    uint32_t statsn;
+    struct iscsi_rx rx;
+
+    struct list held; /* by arrival */
+    unsigned held_count;
+    struct iscsi_task *tasks[ISCSI_TASK_BUCKETS]; /* by ITT */
+    unsigned task_count;
+    unsigned immediate_count;
+    struct iscsi_task *free_tasks;
+    struct iscsi_task
+        *rx_task; /* whose data are being received; NULL when it has ended meanwhile */
+    uint32_t next_ttt;
+
+    uint64_t reading; /* bytes of Data-In being prepared */
+    unsigned egress_waiters;
+    bool egress_pump;
+    struct rt_mutex egress_lock;
+    struct rt_waitq egress;
+
+    struct bytes_writer text_in; /* of a text exchange; freed at its end */
+    struct bytes_writer text_out;
+    size_t text_sent;
+    uint32_t text_ttt; /* ISCSI_TAG_NONE: no exchange is open */
+    uint32_t text_itt;
+
+    uint32_t ping_ttt; /* ISCSI_TAG_NONE: none outstanding */
+    bool logout_requested;
+    bool logged_out;
+};
+
+enum iscsi_poke {
+    ISCSI_POKE_DROP = 1,       /* end it now */
+    ISCSI_POKE_LOGOUT = 2,     /* ask for a logout */
+    ISCSI_POKE_ASYNC_DROP = 4, /* say that the session is dropped, then end it */
+};
+
+/* conn.c */
+void iscsi_conn_serve(struct net_stream *stream, void *server) WAITS;
+struct iscsi_conn *iscsi_conn_ref(struct iscsi_conn *c);
+void iscsi_conn_unref(struct iscsi_conn *c);
+/* Asks the connection, from any core, to do that. Does not wait. The caller holds a reference or
+ * server->lock. */
+void iscsi_conn_poke(struct iscsi_conn *c, enum iscsi_poke what);
+/* On the connection's core: ends it for the reason r; the fiber notices. The first reason stays. */
+void iscsi_conn_break(struct iscsi_conn *c, int r);
+
+/* login.c: 0 when in full feature phase, ERR_* or -errno when the connection is to be closed (the
+ * response is queued). */
+MUST int iscsi_login(struct iscsi_conn *c) WAITS;
+
+/* session.c */
+/* Status 0, or enum iscsi_login_status as a negative number. */
+MUST int iscsi_session_open(struct iscsi_conn *c, uint16_t tsih, uint64_t deadline_ns) WAITS;
+/* The connection's tasks have ended. Gives nexus and table entry back, or over to the heir. */
+void iscsi_session_close(struct iscsi_conn *c) WAITS;
+/* Chooses the target and reserves for its window before negotiation. Status as above. */
+MUST int iscsi_session_admit(struct iscsi_conn *c) WAITS;
+void iscsi_session_limits(struct iscsi_conn *c, struct iscsi_limits *ret_limits);
+/* The negotiation is over: how many commands the reservation carries. Status as above. */
+MUST int iscsi_session_window(struct iscsi_conn *c);
+
+/* ffp.c: full feature phase until the connection ends: why. */
+MUST int iscsi_ffp_run(struct iscsi_conn *c) WAITS;
+/* The CmdSN window has moved: requests whose turn has come. */
+MUST int iscsi_ffp_turn(struct iscsi_conn *c) WAITS;
+/* Frees the requests that never had their turn. */
+void iscsi_ffp_drop_held(struct iscsi_conn *c);
+
+/* text_request.c */
+MUST int iscsi_text_request(struct iscsi_conn *c, const struct iscsi_request *q, const void *data,
+                            size_t len);
+void iscsi_text_reset(struct iscsi_conn *c);
+
+/* tmf.c */
+MUST int iscsi_tmf_request(struct iscsi_conn *c, const struct iscsi_request *q) WAITS;
+
+static inline struct iscsi_core *iscsi_conn_counters(struct iscsi_conn *c)
+{
+    return &c->server->cores[c->core];
+}
+/* For counters that one core alone writes: no locked instruction. */
+static inline void iscsi_count(_Atomic uint64_t *counter)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}

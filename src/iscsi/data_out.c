@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Data from the initiator: unsolicited Data-Out, R2T and what answers it (RFC 7143 §4.2.5.2, §11.7,
+ * §11.8).
+ *
+ * Order is checked to the byte (DataPDUInOrder and DataSequenceInOrder are Yes): each sequence has
+ * its next offset and DataSN, and whatever else comes is an error of the protocol, which at
+ * ErrorRecoveryLevel 0 ends the session. Data for a task that is no longer there is passed over: it
+ * may have been aborted.
+ */
+#include "base/err.h"
+#include "base/msg.h"
+#include "iscsi/rx.h"
+#include "iscsi/task.h"
+#include "iscsi/tx.h"
+
+#include <errno.h>
+
+int iscsi_data_receive(struct iscsi_conn *c, struct iscsi_task *t, uint32_t offset)
+{
+    uint32_t end = offset + c->rx.segment;
+    c->rx_task = t;
+    while (offset < end) {
+        uint32_t len;
+        struct rt_buf *buf;
+        uint8_t *to = iscsi_gather_at(&t->gather, offset, &len, &buf);
+        len = MIN_OF(len, end - offset);
+        /* The task may end while its bytes are on their way: the buffer stays for them. */
+        rt_buf_ref(buf);
+        int r = iscsi_rx_data(c, to, len);
+        rt_buf_unref(buf);
+        if (r < 0) {
+            return r;
+        }
+        offset += len;
+        if (c->rx_task != t) {
+            break;
+        }
+    }
+    int r = iscsi_rx_end(c);
+    return r;
+}
+
+static int protocol_error(struct iscsi_conn *c, const uint8_t *bhs, const char *why)
+{
+    msg_warn("iscsi", "%s: %s: Data-Out: %s", c->peer, c->initiator, why);
+    iscsi_tx_reject(c, ISCSI_REJECT_PROTOCOL, bhs);
+    return ERR_PROTOCOL;
+}
+
+/* What the task's fiber waits for has changed. */
+static void wake(struct iscsi_task *t)
+{
+    if (t->waits) {
+        rt_event_set(&t->wake);
+    }
+}
+
+static struct iscsi_burst *find_burst(struct iscsi_task *t, uint32_t ttt)
+{
+    for (unsigned i = 0; i < ISCSI_R2T_MAX; i++) {
+        if (t->bursts[i].len > 0 && t->bursts[i].ttt == ttt) {
+            return &t->bursts[i];
+        }
+    }
+    return NULL;
+}
+
+/* What is wrong with the PDU, or NULL. */
+static const char *check_unsolicited(const struct iscsi_task *t, const struct iscsi_request *q)
+{
+    if (!t->unsolicited) {
+        return "unsolicited data that was not announced";
+    }
+    if (q->data_out.offset != t->unsolicited_at || q->data_out.datasn != t->unsolicited_sn) {
+        return "out of sequence";
+    }
+    if (q->data_len > t->unsolicited_max - t->unsolicited_at) {
+        return "more than FirstBurstLength";
+    }
+    return NULL;
+}
+
+static const char *check_burst(const struct iscsi_burst *b, const struct iscsi_request *q)
+{
+    if (!b) {
+        return "unknown target transfer tag";
+    }
+    if (q->data_out.offset != b->offset + b->got || q->data_out.datasn != b->datasn) {
+        return "out of sequence";
+    }
+    if (q->data_len > b->len - b->got) {
+        return "more than was asked for";
+    }
+    if (q->final != (b->got + q->data_len == b->len)) {
+        return "the F bit is not where the sequence ends";
+    }
+    return NULL;
+}
+
+/* The PDU's data are there, or lost to a wrong digest. */
+static void account(struct iscsi_task *t, struct iscsi_burst *b, const struct iscsi_request *q)
+{
+    t->received += q->data_len;
+    if (!b) {
+        t->unsolicited_at += q->data_len;
+        t->unsolicited_sn++;
+        t->unsolicited = !q->final;
+        if (q->final) {
+            wake(t);
+        }
+        return;
+    }
+    b->got += q->data_len;
+    b->datasn++;
+    if (q->final) {
+        *b = (struct iscsi_burst){0};
+        t->open--;
+        wake(t);
+    }
+}
+
+static int skip(struct iscsi_conn *c)
+{
+    int r = iscsi_rx_end(c);
+    return r < 0 ? r : 0;
+}
+
+int iscsi_data_out(struct iscsi_conn *c, const struct iscsi_request *q, const uint8_t *bhs_at)
+{
+    uint8_t bhs[ISCSI_BHS_BYTES];
+    memcpy(bhs, bhs_at, sizeof bhs);
+    struct iscsi_task *t = iscsi_task_find(c, q->itt);
+    if (!t) {
+        return skip(c);
+    }
+    bool solicited = q->data_out.ttt != ISCSI_TAG_NONE;
+    struct iscsi_burst *b = solicited ? find_burst(t, q->data_out.ttt) : NULL;
+    const char *why = solicited ? check_burst(b, q) : check_unsolicited(t, q);
+    if (why) {
+        return protocol_error(c, bhs, why);
+    }
+    int r = t->no_memory ? iscsi_rx_end(c) : iscsi_data_receive(c, t, q->data_out.offset);
+    if (r < 0) {
+        return r;
+    }
+    if (r > 0) {
+        iscsi_tx_reject(c, ISCSI_REJECT_DATA_DIGEST, bhs);
+    }
+    if (c->rx_task != t && !t->no_memory) {
+        return 0; /* it ended meanwhile */
+    }
+    c->rx_task = NULL;
+    t->digest_failed = t->digest_failed || r > 0;
+    account(t, b, q);
+    return 0;
+}
+
+/* True when the fiber need not wait any more, whatever for. */
+static bool is_over(const struct iscsi_task *t)
+{
+    return t->conn->broken < 0 || scsi_task_is_aborted(&t->scsi);
+}
+
+static int wait_for_more(struct iscsi_task *t)
+{
+    int r = rt_event_wait(&t->wake, RT_FOREVER);
+    return r < 0 || is_over(t) ? -ECANCELED : 0;
+}
+
+int iscsi_data_settle(struct iscsi_task *t)
+{
+    while (t->unsolicited) {
+        rt_event_reset(&t->wake);
+        if (is_over(t)) {
+            return -ECANCELED;
+        }
+        int r = wait_for_more(t);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static void send_r2t(struct iscsi_task *t, uint32_t want)
+{
+    struct iscsi_conn *c = t->conn;
+    struct iscsi_burst *b = t->bursts;
+    while (b->len > 0) {
+        b++;
+    }
+    if (++c->next_ttt == ISCSI_TAG_NONE) {
+        c->next_ttt = 1;
+    }
+    *b = (struct iscsi_burst){.ttt = c->next_ttt,
+                              .offset = t->asked,
+                              .len = MIN_OF(want - t->asked, c->params.max_burst)};
+    struct iscsi_r2t p = {.lun = t->lun,
+                          .itt = t->itt,
+                          .ttt = b->ttt,
+                          .r2tsn = t->r2tsn++,
+                          .offset = b->offset,
+                          .len = b->len};
+    uint8_t bhs[ISCSI_BHS_BYTES];
+    struct iscsi_sn sn = iscsi_tx_sn(c);
+    iscsi_encode_r2t(bhs, &p, &sn);
+    iscsi_tx_copy(c, bhs, NULL, 0);
+    t->asked += b->len;
+    t->open++;
+}
+
+/* Back-pressure R: nothing is asked for that there is no room for. */
+static int take_room(struct iscsi_task *t, uint32_t want)
+{
+    struct scsi_task *s = &t->scsi;
+    scsi_task_turn(s);
+    if (is_over(t)) {
+        return -ECANCELED;
+    }
+    if (s->takes_space) {
+        int r = scsi_task_take_space(s, RT_FOREVER);
+        if (r < 0) {
+            return r;
+        }
+    } else {
+        struct rt_credits *pool = &t->conn->server->gather;
+        uint64_t n = MIN_OF((uint64_t)want, pool->total / 4);
+        int r = rt_credits_take(pool, n, RT_FOREVER);
+        if (r < 0) {
+            return r;
+        }
+        t->credits = n;
+    }
+    return is_over(t) ? -ECANCELED : iscsi_gather_room(&t->gather, want);
+}
+
+static int solicit(struct iscsi_task *t, uint32_t want)
+{
+    struct iscsi_conn *c = t->conn;
+    t->asked = t->received;
+    while (t->received < want) {
+        rt_event_reset(&t->wake);
+        if (is_over(t)) {
+            return -ECANCELED;
+        }
+        while (t->asked < want && t->open < c->params.max_r2t) {
+            send_r2t(t, want);
+        }
+        int r = wait_for_more(t);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+int iscsi_data_gather(struct iscsi_task *t)
+{
+    uint32_t want = (uint32_t)t->scsi.out_wanted;
+    int r = iscsi_data_settle(t);
+    if (r < 0) {
+        return r;
+    }
+    if (t->received < want && !t->no_memory && !t->digest_failed) {
+        r = take_room(t, want);
+        if (r >= 0) {
+            r = solicit(t, want);
+        }
+    }
+    if (r == -ENOMEM || t->no_memory) {
+        t->no_memory = true;
+        return 0;
+    }
+    if (r < 0 || t->digest_failed) {
+        return r;
+    }
+    r = iscsi_gather_chain(&t->gather, want, &t->scsi.data_out);
+    t->no_memory = r < 0;
+    return 0;
+}

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Full feature phase: takes requests off the connection, in the order of their CmdSN, and never
+ * waits for anything but the socket.
+ *
+ * ORDER (RFC 7143 §4.2.2.1). A request whose CmdSN is ExpCmdSN is taken at once; one further on in
+ * the window is held until the ones before it are there; any other is ignored. Immediate requests
+ * are taken at once, except for task management functions over whole task sets, which are held
+ * until every command that is older than they has been taken (§11.5.1).
+ */
+#include "base/err.h"
+#include "base/msg.h"
+#include "iscsi/rx.h"
+#include "iscsi/task.h"
+#include "iscsi/tx.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HELD_MAX (ISCSI_WINDOW_MAX + ISCSI_IMMEDIATE_MAX)
+
+static void answer_nop(struct iscsi_conn *c, const struct iscsi_request *q, const void *data,
+                       size_t len)
+{
+    if (q->itt == ISCSI_TAG_NONE) {
+        if (q->text.ttt == c->ping_ttt) {
+            c->ping_ttt = ISCSI_TAG_NONE;
+        }
+        return;
+    }
+    struct iscsi_answer a = {.opcode = ISCSI_NOP_IN,
+                             .flags = ISCSI_FINAL,
+                             .lun = q->lun,
+                             .itt = q->itt,
+                             .ttt = ISCSI_TAG_NONE};
+    iscsi_tx_answer(c, &a, data, (uint32_t)MIN_OF(len, c->params.send_len));
+}
+
+static int answer_logout(struct iscsi_conn *c, const struct iscsi_request *q)
+{
+    struct iscsi_answer a = {.opcode = ISCSI_LOGOUT_RESPONSE, .flags = ISCSI_FINAL, .itt = q->itt};
+    a.param[1] = (uint16_t)c->params.time2wait;
+    if (q->logout.reason > ISCSI_LOGOUT_RECOVERY) {
+        return ERR_PROTOCOL;
+    }
+    if (q->logout.reason == ISCSI_LOGOUT_RECOVERY) {
+        a.result = ISCSI_LOGOUT_NO_RECOVERY;
+    } else if (q->logout.reason == ISCSI_LOGOUT_CONNECTION && q->logout.cid != c->cid) {
+        a.result = ISCSI_LOGOUT_NO_CID;
+    }
+    iscsi_tx_answer(c, &a, NULL, 0);
+    if (a.result != ISCSI_LOGOUT_OK) {
+        return 0;
+    }
+    c->logged_out = true;
+    return -ESHUTDOWN; /* whatever is under way is not answered after this */
+}
+
+/* A request other than a SCSI command, whose turn it is. */
+static int take_request(struct iscsi_conn *c, const struct iscsi_request *q, const void *data,
+                        size_t len)
+{
+    if (q->opcode == ISCSI_TMF_REQUEST) {
+        return iscsi_tmf_request(c, q);
+    }
+    if (!q->immediate) {
+        iscsi_window_give(&c->window);
+    }
+    switch (q->opcode) {
+    case ISCSI_NOP_OUT:
+        answer_nop(c, q, data, len);
+        return 0;
+    case ISCSI_TEXT_REQUEST:
+        return iscsi_text_request(c, q, data, len);
+    default:
+        return answer_logout(c, q);
+    }
+}
+
+static void free_held(struct iscsi_conn *c, struct iscsi_held *h)
+{
+    list_remove(&h->link);
+    c->held_count--;
+    bytes_writer_free(&h->data);
+    free(h);
+}
+
+static bool has_turn(const struct iscsi_conn *c, const struct iscsi_held *h)
+{
+    if (h->req.immediate) {
+        return !iscsi_sn_before(c->window.exp, h->req.cmdsn);
+    }
+    return h->req.cmdsn == c->window.exp;
+}
+
+static struct iscsi_held *next_held(struct iscsi_conn *c)
+{
+    list_for_each(&c->held, struct iscsi_held, link, h) {
+        if (has_turn(c, h)) {
+            return h;
+        }
+    }
+    return NULL;
+}
+
+int iscsi_ffp_turn(struct iscsi_conn *c)
+{
+    struct iscsi_held *h;
+    while ((h = next_held(c)) != NULL) {
+        if (!h->req.immediate) {
+            iscsi_window_take(&c->window);
+        }
+        int r = 0;
+        if (h->task) {
+            iscsi_command_start(h->task);
+        } else if (h->req.opcode == ISCSI_SCSI_COMMAND) {
+            iscsi_window_give(&c->window); /* aborted before its turn */
+        } else {
+            r = take_request(c, &h->req, h->data.data, h->data.len);
+        }
+        free_held(c, h);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int hold(struct iscsi_conn *c, const struct iscsi_request *q, struct bytes_writer *data)
+{
+    if (c->held_count >= HELD_MAX) {
+        return ERR_PROTOCOL;
+    }
+    struct iscsi_held *h = calloc(1, sizeof *h);
+    if (!h) {
+        return -ENOMEM;
+    }
+    h->req = *q;
+    h->data = *data;
+    *data = (struct bytes_writer){0};
+    list_push_back(&c->held, &h->link);
+    c->held_count++;
+    return 0;
+}
+
+/* Now, later, or never: for requests that are not SCSI commands. */
+static enum iscsi_window_verdict judge(const struct iscsi_conn *c, const struct iscsi_request *q)
+{
+    if (!q->immediate) {
+        return iscsi_window_judge(&c->window, q->cmdsn);
+    }
+    bool waits = q->opcode == ISCSI_TMF_REQUEST && q->tmf.function != SCSI_TMF_ABORT_TASK &&
+                 iscsi_sn_before(c->window.exp, q->cmdsn);
+    return waits ? ISCSI_WINDOW_HOLD : ISCSI_WINDOW_NOW;
+}
+
+static int ordered_request(struct iscsi_conn *c, const struct iscsi_request *q,
+                           struct bytes_writer *data)
+{
+    switch (judge(c, q)) {
+    case ISCSI_WINDOW_DROP:
+        return 0;
+    case ISCSI_WINDOW_HOLD:
+        return hold(c, q, data);
+    case ISCSI_WINDOW_NOW:
+        break;
+    }
+    if (!q->immediate) {
+        iscsi_window_take(&c->window);
+    }
+    int r = take_request(c, q, data->data, data->len);
+    if (r < 0 || list_is_empty(&c->held)) {
+        return r;
+    }
+    return iscsi_ffp_turn(c);
+}
+
+/* With its data segment, which may not be long for these. */
+static int take_with_data(struct iscsi_conn *c, const struct iscsi_header *h)
+{
+    struct iscsi_request q = h->req;
+    struct bytes_writer data = {0};
+    uint8_t bhs[ISCSI_BHS_BYTES];
+    memcpy(bhs, h->bhs, sizeof bhs);
+    int r = iscsi_rx_all(c, &data);
+    if (r > 0) {
+        iscsi_tx_reject(c, ISCSI_REJECT_DATA_DIGEST, bhs);
+        r = q.immediate ? 0 : ERR_PROTOCOL; /* its CmdSN is lost: the session must start again */
+    } else if (r == 0) {
+        r = ordered_request(c, &q, &data);
+    }
+    bytes_writer_free(&data);
+    return r;
+}
+
+static int reject(struct iscsi_conn *c, enum iscsi_reject_reason reason, const uint8_t *bhs_at)
+{
+    uint8_t bhs[ISCSI_BHS_BYTES];
+    memcpy(bhs, bhs_at, sizeof bhs);
+    iscsi_tx_reject(c, reason, bhs);
+    int r = iscsi_rx_end(c);
+    return r < 0 ? r : 0;
+}
+
+/* A discovery session knows these alone: §4.3. */
+static bool fits_discovery(uint8_t opcode)
+{
+    return opcode == ISCSI_TEXT_REQUEST || opcode == ISCSI_LOGOUT_REQUEST ||
+           opcode == ISCSI_NOP_OUT;
+}
+
+static int dispatch(struct iscsi_conn *c, const struct iscsi_header *h)
+{
+    if (h->req.data_len > c->params.recv_len) {
+        iscsi_tx_reject(c, ISCSI_REJECT_PROTOCOL, h->bhs);
+        return ERR_PROTOCOL;
+    }
+    if (!h->known) {
+        return reject(c, ISCSI_REJECT_NOT_SUPPORTED, h->bhs);
+    }
+    if (c->discovery && !fits_discovery(h->req.opcode)) {
+        return reject(c, ISCSI_REJECT_NOT_SUPPORTED, h->bhs);
+    }
+    switch (h->req.opcode) {
+    case ISCSI_SCSI_COMMAND:
+        return iscsi_command(c, &h->req, h->bhs, h->ahs);
+    case ISCSI_DATA_OUT:
+        return iscsi_data_out(c, &h->req, h->bhs);
+    case ISCSI_SNACK_REQUEST:
+        return reject(c, ISCSI_REJECT_SNACK, h->bhs);
+    case ISCSI_LOGIN_REQUEST:
+        iscsi_tx_reject(c, ISCSI_REJECT_PROTOCOL, h->bhs);
+        return ERR_PROTOCOL;
+    default:
+        return take_with_data(c, h);
+    }
+}
+
+static uint64_t idle_deadline(const struct iscsi_conn *c)
+{
+    unsigned intervals = c->ping_ttt == ISCSI_TAG_NONE ? 1 : 2;
+    return c->rx.last_ns + intervals * c->server->nop_interval_ns;
+}
+
+/* Nothing has come for an interval: is the peer still there? */
+static int ping(struct iscsi_conn *c)
+{
+    if (c->ping_ttt != ISCSI_TAG_NONE || c->discovery) {
+        msg_info("iscsi", "%s: %s: no sign of life", c->peer, c->initiator);
+        return -ETIMEDOUT;
+    }
+    if (c->task_count == 0) {
+        iscsi_task_pool_free(c);
+    }
+    if (++c->next_ttt == ISCSI_TAG_NONE) {
+        c->next_ttt = 1;
+    }
+    c->ping_ttt = c->next_ttt;
+    struct iscsi_answer a = {
+        .opcode = ISCSI_NOP_IN, .flags = ISCSI_FINAL, .itt = ISCSI_TAG_NONE, .ttt = c->ping_ttt};
+    uint8_t bhs[ISCSI_BHS_BYTES];
+    struct iscsi_sn sn = iscsi_tx_sn(c); /* no StatSN is taken: §11.19.1 */
+    iscsi_encode_answer(bhs, &a, &sn);
+    iscsi_tx_copy(c, bhs, NULL, 0);
+    return 0;
+}
+
+static int next_request(struct iscsi_conn *c)
+{
+    struct iscsi_header h;
+    if (unlikely(net_send_queued(c->stream) > ISCSI_EGRESS_HARD)) {
+        int r = net_send_wait(c->stream, ISCSI_EGRESS_HARD / 2);
+        if (r < 0) {
+            return r;
+        }
+    }
+    int r = iscsi_rx_header(c, idle_deadline(c), &h);
+    if (r == -ETIMEDOUT) {
+        return ping(c);
+    }
+    return r < 0 ? r : dispatch(c, &h);
+}
+
+int iscsi_ffp_run(struct iscsi_conn *c)
+{
+    unsigned taken = 0;
+    for (;;) {
+        int r = next_request(c);
+        if (r < 0) {
+            return r;
+        }
+        if (c->broken < 0) {
+            return c->broken;
+        }
+        taken = iscsi_rx_ready(c) ? taken + 1 : 0;
+        if (taken >= ISCSI_TURN_PDUS) {
+            taken = 0;
+            rt_yield();
+        }
+    }
+}
+
+void iscsi_ffp_drop_held(struct iscsi_conn *c)
+{
+    list_for_each(&c->held, struct iscsi_held, link, h) {
+        if (h->task) {
+            iscsi_task_free(h->task);
+        }
+        free_held(c, h);
+    }
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The iSCSI target (RFC 7143, 7144): listeners, sessions, connections. Codecs are pure and in files
+ * of their own; a connection is a fiber that reads PDUs, and a fiber per command.
+ */
+#pragma once
+#include "base/attr.h"
+#include "dev/dev.h"
+#include "net/net.h"
+#include "scsi/scsi.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+struct iscsi_server;
+
+#define ISCSI_PORTALS_MAX 16
+
+struct iscsi_options {
+    struct dev_registry *registry; /* not owned */
+    const char *const *addresses;  /* portals to listen on */
+    size_t address_count;
+    const char *const *advertise; /* what SendTargets gives in their place; empty = the address at
+                                     which the client reached us */
+    size_t advertise_count;
+    unsigned sessions_max;    /* 0 = 16384 */
+    unsigned login_timeout_s; /* 0 = 15 */
+    unsigned nop_interval_s;  /* 0 = 30 */
+    /*
+     * Memory for the immediate and unsolicited data of all sessions' command windows, reserved at
+     * login; 0 = 64 MiB. Sessions for which there is too little left are told to send all data on
+     * request.
+     */
+    uint64_t ingress_bytes;
+};
+
+/* Listens: 0, or the first listener's error with a message in the log. */
+MUST int iscsi_start(const struct iscsi_options *opt, struct iscsi_server **ret_server) WAITS;
+/* The bound address of portal i (the port the kernel chose). */
+MUST int iscsi_address(const struct iscsi_server *s, size_t i, char ret_text[NET_ADDRESS_SIZE]);
+/*
+ * Drain: takes no more connections, asks each session to log out (async message, event 1), lets
+ * what is under way be answered, and returns when all have gone or the deadline has come.
+ */
+void iscsi_drain(struct iscsi_server *s, uint64_t deadline_ns) WAITS;
+/* Cancels what is left and frees. Accepts NULL. */
+void iscsi_stop(struct iscsi_server *s) WAITS;
+/* Ends every session of the target (deleted by force). */
+void iscsi_target_drop(struct iscsi_server *s, const char *iqn) WAITS;
+/* New addresses to advertise (SIGHUP). Copied. */
+MUST int iscsi_advertise_set(struct iscsi_server *s, const char *const *advertise, size_t count);
+
+struct iscsi_counts {
+    uint64_t sessions;
+    uint64_t connections;
+    uint64_t logins;
+    uint64_t login_failures;
+    uint64_t commands;
+    uint64_t digest_errors;
+    uint64_t rejects;
+    uint64_t latency_us_log2[32]; /* of commands */
+};
+void iscsi_counts(const struct iscsi_server *s, struct iscsi_counts *ret_counts);

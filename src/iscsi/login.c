@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The login phase (RFC 7143 §6, §11.12, §11.13), as steps in a line:
+ *
+ *     receive the first request -> who and what (names, session type) -> admit -> [security stage]
+ * -> [operational stage]
+ *                                                                                             ->
+ * session -> last response
+ *
+ * A stage is left when the initiator says so (T) and we agree. Either stage may lead to full
+ * feature phase; an initiator may also begin with the operational one. A step that fails gives a
+ * negative enum iscsi_login_status; the response that says so is sent in one place, iscsi_login(),
+ * and the connection is closed.
+ */
+#include "base/err.h"
+#include "base/msg.h"
+#include "iscsi/conn_priv.h"
+#include "iscsi/rx.h"
+#include "iscsi/tx.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOGIN_SEND_LEN 8192u /* data segments of login responses: the default limit, §13.12 */
+#define LOGIN_ROUNDS_MAX 64u /* requests in one login */
+
+struct login {
+    struct iscsi_conn *c;
+    struct iscsi_request req; /* the last one */
+    struct bytes_writer in;   /* the text of the last exchange */
+    struct bytes_writer out;
+    uint8_t stage;
+    uint16_t tsih_asked;
+    unsigned rounds;
+    bool started; /* the first request has been taken */
+    bool portal_sent;
+    uint64_t deadline_ns;
+};
+
+static const char *status_text(int status)
+{
+    switch (status) {
+    case ISCSI_LOGIN_AUTH_FAILED:
+        return "no common authentication method";
+    case ISCSI_LOGIN_NOT_FOUND:
+        return "no such target";
+    case ISCSI_LOGIN_VERSION:
+        return "unsupported version";
+    case ISCSI_LOGIN_TOO_MANY_CONNECTIONS:
+        return "a session has one connection";
+    case ISCSI_LOGIN_MISSING_PARAMETER:
+        return "a key is missing";
+    case ISCSI_LOGIN_CANNOT_INCLUDE:
+        return "the session is being taken over";
+    case ISCSI_LOGIN_SESSION_TYPE:
+        return "unknown session type";
+    case ISCSI_LOGIN_NO_SESSION:
+        return "no such session";
+    case ISCSI_LOGIN_INVALID:
+        return "not a login request";
+    case ISCSI_LOGIN_UNAVAILABLE:
+        return "shutting down, or an old session does not end";
+    case ISCSI_LOGIN_NO_RESOURCES:
+        return "out of resources";
+    default:
+        return "protocol error";
+    }
+}
+
+static void send_response(struct login *l, uint8_t flags, int status, const void *data, size_t len)
+{
+    struct iscsi_conn *c = l->c;
+    uint8_t bhs[ISCSI_BHS_BYTES];
+    struct iscsi_login_response p = {.flags = flags,
+                                     .tsih = c->tsih ? c->tsih : l->tsih_asked,
+                                     .itt = l->req.itt,
+                                     .status = (uint16_t)status,
+                                     .data_len = (uint32_t)len};
+    memcpy(p.isid, c->isid, sizeof p.isid);
+    /* TSIH is told with the last response only (§11.13.3). */
+    if ((flags & 3) != ISCSI_STAGE_FULL_FEATURE || !(flags & ISCSI_FINAL)) {
+        p.tsih = l->tsih_asked;
+    }
+    struct iscsi_sn sn = iscsi_tx_status_sn(c);
+    iscsi_encode_login_response(bhs, &p, &sn);
+    iscsi_tx_copy(c, bhs, data, (uint32_t)len);
+}
+
+/* What must hold of the first request, and what it fixes for the others. */
+static int take_first(struct login *l, const struct iscsi_request *q)
+{
+    struct iscsi_conn *c = l->c;
+    l->req = *q;
+    memcpy(c->isid, q->login.isid, sizeof c->isid);
+    c->cid = q->login.cid;
+    l->tsih_asked = q->login.tsih;
+    c->statsn = q->exp_statsn;
+    iscsi_window_open(&c->window, q->cmdsn, ISCSI_WINDOW_MAX);
+    l->stage = q->login.stage;
+    l->started = true;
+    if (q->login.version_min > 0) {
+        return -ISCSI_LOGIN_VERSION;
+    }
+    if (l->stage != ISCSI_STAGE_SECURITY && l->stage != ISCSI_STAGE_OPERATIONAL) {
+        return -ISCSI_LOGIN_INITIATOR_ERROR;
+    }
+    return 0;
+}
+
+/* What must hold of every later one. */
+static int check_next(struct login *l, const struct iscsi_request *q)
+{
+    struct iscsi_conn *c = l->c;
+    bool same = q->itt == l->req.itt && q->login.cid == c->cid && q->login.tsih == l->tsih_asked &&
+                q->login.stage == l->stage && memcmp(q->login.isid, c->isid, sizeof c->isid) == 0;
+    l->req = *q;
+    return same ? 0 : -ISCSI_LOGIN_INITIATOR_ERROR;
+}
+
+static int check_transit(const struct login *l)
+{
+    const struct iscsi_request *q = &l->req;
+    if (q->final && q->more) {
+        return -ISCSI_LOGIN_INITIATOR_ERROR; /* §11.12.2: C=1 needs T=0 */
+    }
+    if (q->final && (q->login.next_stage <= l->stage || q->login.next_stage == 2)) {
+        return -ISCSI_LOGIN_INITIATOR_ERROR;
+    }
+    return 0;
+}
+
+/* One request PDU; its text goes to the end of l->in. */
+static int receive_one(struct login *l)
+{
+    struct iscsi_conn *c = l->c;
+    struct iscsi_header head;
+    int r = iscsi_rx_header(c, l->deadline_ns, &head);
+    if (r < 0) {
+        return r;
+    }
+    if (head.req.opcode != ISCSI_LOGIN_REQUEST) {
+        if (!l->started) {
+            return ERR_PROTOCOL; /* there is nothing to answer to */
+        }
+        return -ISCSI_LOGIN_INVALID;
+    }
+    r = l->started ? check_next(l, &head.req) : take_first(l, &head.req);
+    if (r < 0) {
+        return r;
+    }
+    if (head.req.ahs_len > 0 || head.req.data_len > LOGIN_SEND_LEN ||
+        l->in.len + head.req.data_len > ISCSI_TEXT_MAX || ++l->rounds > LOGIN_ROUNDS_MAX) {
+        return -ISCSI_LOGIN_INITIATOR_ERROR;
+    }
+    r = check_transit(l);
+    if (r < 0) {
+        return r;
+    }
+    return iscsi_rx_all(c, &l->in);
+}
+
+/* A whole request: all PDUs of it while the initiator says that more follows (C). */
+static int receive(struct login *l)
+{
+    l->in.len = 0;
+    for (;;) {
+        int r = receive_one(l);
+        if (r < 0 || !l->req.more) {
+            return r;
+        }
+        send_response(l, (uint8_t)(l->stage << 2), ISCSI_LOGIN_OK, NULL, 0);
+    }
+}
+
+/* The response to the last request, in as many PDUs as it takes. */
+static int respond(struct login *l, bool transit)
+{
+    uint8_t flags = (uint8_t)(l->stage << 2);
+    if (l->out.failed) {
+        return -ISCSI_LOGIN_NO_RESOURCES;
+    }
+    size_t sent = 0;
+    while (l->out.len - sent > LOGIN_SEND_LEN) {
+        send_response(l, flags | ISCSI_CONTINUE, ISCSI_LOGIN_OK, l->out.data + sent,
+                      LOGIN_SEND_LEN);
+        sent += LOGIN_SEND_LEN;
+        l->in.len = 0;
+        int r = receive_one(l);
+        if (r < 0) {
+            return r;
+        }
+        if (l->in.len > 0 || l->req.more) {
+            return -ISCSI_LOGIN_INITIATOR_ERROR;
+        }
+    }
+    if (transit) {
+        flags |= (uint8_t)(ISCSI_FINAL | l->req.login.next_stage);
+    }
+    send_response(l, flags, ISCSI_LOGIN_OK, l->out.data + sent, l->out.len - sent);
+    l->out.len = 0;
+    return 0;
+}
+
+static char *lower_copy(const char *name)
+{
+    char *copy = strdup(name);
+    for (char *p = copy; p && *p; p++) {
+        if (*p >= 'A' && *p <= 'Z') {
+            *p = (char)(*p | 0x20);
+        }
+    }
+    return copy;
+}
+
+/* iSCSI names (§4.2.7): what may stand in one is checked where targets are made; here it must be
+ * fit to be printed. */
+static int take_name(const char *value, char **ret_name)
+{
+    size_t len = strlen(value);
+    if (len == 0 || len > ISCSI_NAME_MAX || *ret_name) {
+        return -ISCSI_LOGIN_INITIATOR_ERROR;
+    }
+    for (size_t i = 0; i < len; i++) {
+        if ((uint8_t)value[i] <= ' ' || value[i] == 0x7f) {
+            return -ISCSI_LOGIN_INITIATOR_ERROR;
+        }
+    }
+    *ret_name = lower_copy(value);
+    return *ret_name ? 0 : -ISCSI_LOGIN_NO_RESOURCES;
+}
+
+static int take_identity_key(struct iscsi_conn *c, const struct iscsi_key *k)
+{
+    if (iscsi_key_is(k, "InitiatorName")) {
+        return take_name(k->value, &c->initiator);
+    }
+    if (iscsi_key_is(k, "TargetName")) {
+        return take_name(k->value, &c->iqn);
+    }
+    if (iscsi_key_is(k, "SessionType")) {
+        c->discovery = strcmp(k->value, "Discovery") == 0;
+        return c->discovery || strcmp(k->value, "Normal") == 0 ? 0 : -ISCSI_LOGIN_SESSION_TYPE;
+    }
+    return 0;
+}
+
+/* Step: who logs in, and to what. These keys come with the first request (§6.3, §13). */
+static int step_identity(struct login *l)
+{
+    struct iscsi_conn *c = l->c;
+    struct iscsi_text t = iscsi_text_of(l->in.data, l->in.len);
+    struct iscsi_key k;
+    int r;
+    while ((r = iscsi_text_next(&t, &k)) > 0) {
+        r = take_identity_key(c, &k);
+        if (r < 0) {
+            return r;
+        }
+    }
+    if (r < 0) {
+        return -ISCSI_LOGIN_INITIATOR_ERROR;
+    }
+    if (!c->initiator || (!c->discovery && !c->iqn)) {
+        return -ISCSI_LOGIN_MISSING_PARAMETER;
+    }
+    return 0;
+}
+
+/* Step: do we want it at all. */
+static int step_admit(struct login *l, struct iscsi_nego *n)
+{
+    struct iscsi_conn *c = l->c;
+    if (atomic_load(&c->server->draining)) {
+        return -ISCSI_LOGIN_UNAVAILABLE;
+    }
+    int r = iscsi_session_admit(c);
+    if (r < 0) {
+        return r;
+    }
+    struct iscsi_limits limits;
+    iscsi_session_limits(c, &limits);
+    iscsi_nego_init(n, &limits, c->discovery);
+    return 0;
+}
+
+/* Declarations that need no answer, and may come again in a later stage. */
+static bool is_declaration(const struct iscsi_key *k)
+{
+    static const char *const names[] = {"InitiatorName", "TargetName", "SessionType",
+                                        "InitiatorAlias"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (iscsi_key_is(k, names[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Keys that only a target may send, or that belong to another phase. */
+static bool is_misplaced(const struct iscsi_key *k)
+{
+    static const char *const names[] = {"TargetAlias", "TargetAddress", "TargetPortalGroupTag",
+                                        "SendTargets"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (iscsi_key_is(k, names[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int security_key(struct login *l, const struct iscsi_key *k)
+{
+    static const char *const methods[] = {"None"};
+    if (!iscsi_key_is(k, "AuthMethod")) {
+        return 1;
+    }
+    if (l->stage != ISCSI_STAGE_SECURITY) {
+        return -ISCSI_LOGIN_INITIATOR_ERROR;
+    }
+    if (iscsi_text_choose(k->value, methods, 1) < 0) {
+        return -ISCSI_LOGIN_AUTH_FAILED;
+    }
+    iscsi_text_put_key(&l->out, k, "None");
+    return 0;
+}
+
+/* One key of a request, in either stage. */
+static int take_key(struct login *l, struct iscsi_nego *n, const struct iscsi_key *k)
+{
+    if (is_declaration(k)) {
+        return 0;
+    }
+    if (is_misplaced(k)) {
+        return -ISCSI_LOGIN_INITIATOR_ERROR;
+    }
+    int r = security_key(l, k);
+    if (r <= 0) {
+        return r;
+    }
+    if (l->stage == ISCSI_STAGE_OPERATIONAL) {
+        r = iscsi_nego_key(n, k, &l->out);
+        if (r < 0) {
+            return -ISCSI_LOGIN_INITIATOR_ERROR;
+        }
+    }
+    if (r > 0) {
+        iscsi_text_put_key(&l->out, k, "NotUnderstood");
+    }
+    return 0;
+}
+
+static int take_text(struct login *l, struct iscsi_nego *n)
+{
+    struct iscsi_text t = iscsi_text_of(l->in.data, l->in.len);
+    struct iscsi_key k;
+    int r;
+    while ((r = iscsi_text_next(&t, &k)) > 0) {
+        r = take_key(l, n, &k);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return r < 0 ? -ISCSI_LOGIN_INITIATOR_ERROR : 0;
+}
+
+/* What we declare of ourselves. */
+static void declare(struct login *l, struct iscsi_nego *n)
+{
+    if (!l->portal_sent && !l->c->discovery) {
+        iscsi_text_put(&l->out, "TargetAlias", "ZeroFS");
+        iscsi_text_put(&l->out, "TargetPortalGroupTag", "%u", (unsigned)ISCSI_TPGT);
+    }
+    l->portal_sent = true;
+    if (l->stage == ISCSI_STAGE_OPERATIONAL) {
+        iscsi_nego_declare(n, &l->out);
+    }
+}
+
+/* Step: the session exists from here on. */
+static int step_session(struct login *l, const struct iscsi_nego *n)
+{
+    struct iscsi_conn *c = l->c;
+    c->params = n->agreed;
+    if (l->tsih_asked == 0 || c->discovery) {
+        int r = iscsi_session_window(c);
+        if (r < 0) {
+            return r;
+        }
+        iscsi_window_open(&c->window, l->req.cmdsn, c->window_size);
+    }
+    if (c->discovery) {
+        c->tsih = 1;
+        return l->tsih_asked ? -ISCSI_LOGIN_NO_SESSION : 0;
+    }
+    return iscsi_session_open(c, l->tsih_asked, l->deadline_ns);
+}
+
+/* Exchanges until full feature phase. The first request is there. */
+static int step_stages(struct login *l, struct iscsi_nego *n)
+{
+    for (;;) {
+        int r = take_text(l, n);
+        if (r < 0) {
+            return r;
+        }
+        declare(l, n);
+        /* With text for several PDUs the stage is not left; the initiator asks again. */
+        bool transit = l->req.final && l->out.len <= LOGIN_SEND_LEN;
+        bool last = transit && l->req.login.next_stage == ISCSI_STAGE_FULL_FEATURE;
+        if (last) {
+            r = step_session(l, n);
+            if (r < 0) {
+                return r;
+            }
+        }
+        r = respond(l, transit);
+        if (r < 0 || last) {
+            return r;
+        }
+        if (transit) {
+            l->stage = l->req.login.next_stage;
+        }
+        r = receive(l);
+        if (r < 0) {
+            return r;
+        }
+    }
+}
+
+static int run_steps(struct login *l)
+{
+    struct iscsi_nego nego;
+    int r = receive(l);
+    if (r < 0) {
+        return r;
+    }
+    r = step_identity(l);
+    if (r < 0) {
+        return r;
+    }
+    r = step_admit(l, &nego);
+    if (r < 0) {
+        return r;
+    }
+    return step_stages(l, &nego);
+}
+
+/* Status codes are above 0x0200 = 512, errno values below, private codes far below zero. */
+static bool is_status(int r)
+{
+    return r <= -ISCSI_LOGIN_INITIATOR_ERROR && r > ERR_END_PRIVATE;
+}
+
+int iscsi_login(struct iscsi_conn *c)
+{
+    struct login l = {.c = c, .deadline_ns = rt_now_ns() + c->server->login_timeout_ns};
+    c->rx.deadline_ns = l.deadline_ns;
+    int r = run_steps(&l);
+    bytes_writer_free(&l.in);
+    bytes_writer_free(&l.out);
+    if (r < 0) {
+        atomic_fetch_add(&c->server->login_failures, 1);
+        if (is_status(r)) {
+            msg_warn("iscsi", "%s: login of %s to %s refused: %s (%04x)", c->peer,
+                     c->initiator ? c->initiator : "?", c->iqn ? c->iqn : "discovery",
+                     status_text(-r), (unsigned)-r);
+            send_response(&l, (uint8_t)(l.stage << 2), -r, NULL, 0);
+        }
+        return is_status(r) ? ERR_PROTOCOL : r;
+    }
+    atomic_fetch_add(&c->server->logins, 1);
+    c->header_digest = c->params.header_digest;
+    c->data_digest = c->params.data_digest;
+    c->state = ISCSI_CONN_FULL;
+    msg_debug("iscsi", "%s: %s logged in to %s", c->peer, c->initiator,
+              c->iqn ? c->iqn : "discovery");
+    return 0;
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What stands on the wire: opcodes, flags and codes of RFC 7143 §11. Nothing else is in this file.
+ */
+#pragma once
+
+#define ISCSI_BHS_BYTES 48u
+#define ISCSI_AHS_MAX (255u * 4u)
+#define ISCSI_DIGEST_BYTES 4u
+#define ISCSI_HEADER_MAX (ISCSI_BHS_BYTES + ISCSI_AHS_MAX + ISCSI_DIGEST_BYTES)
+#define ISCSI_DATA_LEN_MAX 0xffffffu /* DataSegmentLength has 24 bits */
+#define ISCSI_TAG_NONE 0xffffffffu   /* the reserved ITT and TTT */
+#define ISCSI_CID_BYTES 2u
+#define ISCSI_NAME_MAX 223u /* RFC 7143 §4.2.7.1 */
+#define ISCSI_PORT_DEFAULT 3260
+
+enum iscsi_opcode { /* §11.2.1.2 */
+    ISCSI_NOP_OUT = 0x00,
+    ISCSI_SCSI_COMMAND = 0x01,
+    ISCSI_TMF_REQUEST = 0x02,
+    ISCSI_LOGIN_REQUEST = 0x03,
+    ISCSI_TEXT_REQUEST = 0x04,
+    ISCSI_DATA_OUT = 0x05,
+    ISCSI_LOGOUT_REQUEST = 0x06,
+    ISCSI_SNACK_REQUEST = 0x10,
+    ISCSI_NOP_IN = 0x20,
+    ISCSI_SCSI_RESPONSE = 0x21,
+    ISCSI_TMF_RESPONSE = 0x22,
+    ISCSI_LOGIN_RESPONSE = 0x23,
+    ISCSI_TEXT_RESPONSE = 0x24,
+    ISCSI_DATA_IN = 0x25,
+    ISCSI_LOGOUT_RESPONSE = 0x26,
+    ISCSI_R2T = 0x31,
+    ISCSI_ASYNC_MESSAGE = 0x32,
+    ISCSI_REJECT = 0x3f,
+};
+
+#define ISCSI_OPCODE_MASK 0x3f
+#define ISCSI_IMMEDIATE 0x40
+#define ISCSI_FINAL 0x80        /* F; T of login PDUs */
+#define ISCSI_CONTINUE 0x40     /* C of login and text PDUs */
+#define ISCSI_COMMAND_READ 0x40 /* SCSI Command, §11.3.1 */
+#define ISCSI_COMMAND_WRITE 0x20
+#define ISCSI_RESPONSE_BIDI_OVER 0x10 /* SCSI Response, §11.4.1 */
+#define ISCSI_RESPONSE_BIDI_UNDER 0x08
+#define ISCSI_RESPONSE_OVER 0x04 /* and Data-In, §11.7.3 */
+#define ISCSI_RESPONSE_UNDER 0x02
+#define ISCSI_DATA_IN_STATUS 0x01 /* S of Data-In */
+
+#define ISCSI_AHS_EXTENDED_CDB 1 /* §11.2.2.1 */
+#define ISCSI_AHS_BIDI_LENGTH 2
+
+enum iscsi_stage { /* §11.12.3 */
+    ISCSI_STAGE_SECURITY = 0,
+    ISCSI_STAGE_OPERATIONAL = 1,
+    ISCSI_STAGE_FULL_FEATURE = 3,
+};
+
+enum iscsi_login_status { /* §11.13.5, class in the high byte */
+    ISCSI_LOGIN_OK = 0x0000,
+    ISCSI_LOGIN_INITIATOR_ERROR = 0x0200,
+    ISCSI_LOGIN_AUTH_FAILED = 0x0201,
+    ISCSI_LOGIN_FORBIDDEN = 0x0202,
+    ISCSI_LOGIN_NOT_FOUND = 0x0203,
+    ISCSI_LOGIN_REMOVED = 0x0204,
+    ISCSI_LOGIN_VERSION = 0x0205,
+    ISCSI_LOGIN_TOO_MANY_CONNECTIONS = 0x0206,
+    ISCSI_LOGIN_MISSING_PARAMETER = 0x0207,
+    ISCSI_LOGIN_CANNOT_INCLUDE = 0x0208,
+    ISCSI_LOGIN_SESSION_TYPE = 0x0209,
+    ISCSI_LOGIN_NO_SESSION = 0x020a,
+    ISCSI_LOGIN_INVALID = 0x020b,
+    ISCSI_LOGIN_TARGET_ERROR = 0x0300,
+    ISCSI_LOGIN_UNAVAILABLE = 0x0301,
+    ISCSI_LOGIN_NO_RESOURCES = 0x0302,
+};
+
+enum iscsi_reject_reason { /* §11.17.1 */
+    ISCSI_REJECT_DATA_DIGEST = 0x02,
+    ISCSI_REJECT_SNACK = 0x03,
+    ISCSI_REJECT_PROTOCOL = 0x04,
+    ISCSI_REJECT_NOT_SUPPORTED = 0x05,
+    ISCSI_REJECT_IMMEDIATE = 0x06,
+    ISCSI_REJECT_IN_PROGRESS = 0x07,
+    ISCSI_REJECT_INVALID_FIELD = 0x09,
+    ISCSI_REJECT_LONG_OPERATION = 0x0a,
+    ISCSI_REJECT_WAITING_FOR_LOGOUT = 0x0c,
+};
+
+enum iscsi_logout_reason { /* §11.14.1 */
+    ISCSI_LOGOUT_SESSION = 0,
+    ISCSI_LOGOUT_CONNECTION = 1,
+    ISCSI_LOGOUT_RECOVERY = 2,
+};
+
+enum iscsi_logout_response { /* §11.15.1 */
+    ISCSI_LOGOUT_OK = 0,
+    ISCSI_LOGOUT_NO_CID = 1,
+    ISCSI_LOGOUT_NO_RECOVERY = 2,
+    ISCSI_LOGOUT_FAILED = 3,
+};
+
+enum iscsi_async_event { /* §11.9.1 */
+    ISCSI_ASYNC_SCSI = 0,
+    ISCSI_ASYNC_LOGOUT = 1,
+    ISCSI_ASYNC_DROP_CONNECTION = 2,
+    ISCSI_ASYNC_DROP_SESSION = 3,
+};

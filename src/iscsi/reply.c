@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What goes back for a command: Data-In and SCSI Response (RFC 7143 §11.4, §11.7), and the bound on
+ * what a slow reader can make us hold: read commands wait while ISCSI_EGRESS_BYTES are being read
+ * or are queued.
+ */
+#include "base/assert.h"
+#include "base/endian.h"
+#include "iscsi/task.h"
+#include "iscsi/tx.h"
+
+#include <errno.h>
+#include <string.h>
+
+static uint8_t residual_of(const struct iscsi_task *t, uint32_t *ret_count)
+{
+    uint64_t count;
+    bool under;
+    bool over;
+    scsi_task_residual(&t->scsi, &count, &under, &over);
+    *ret_count = (uint32_t)MIN_OF(count, UINT32_MAX);
+    if (over) {
+        return ISCSI_RESPONSE_OVER;
+    }
+    return under ? ISCSI_RESPONSE_UNDER : 0;
+}
+
+/* All of the data; with_status: the last PDU carries GOOD. The number of PDUs. */
+static uint32_t send_data(struct iscsi_task *t, bool with_status, uint8_t residual_flags,
+                          uint32_t residual)
+{
+    struct iscsi_conn *c = t->conn;
+    struct rt_chain *data = &t->scsi.data_in;
+    uint64_t total = data->len;
+    uint32_t most = MIN_OF(c->params.send_len, ISCSI_SEND_LEN);
+    uint32_t datasn = 0;
+    uint64_t off = 0;
+    uint64_t burst_end = MIN_OF(total, c->params.max_burst);
+    while (off < total && c->broken == 0) {
+        uint32_t len = (uint32_t)MIN_OF(burst_end - off, most);
+        bool last = off + len == total;
+        struct iscsi_data_in p = {
+            .itt = t->itt, .datasn = datasn++, .offset = (uint32_t)off, .data_len = len};
+        p.flags = off + len == burst_end ? ISCSI_FINAL : 0;
+        struct iscsi_sn sn;
+        if (last && with_status) {
+            p.flags |= ISCSI_DATA_IN_STATUS | residual_flags;
+            p.status = SCSI_GOOD;
+            p.residual = residual;
+            sn = iscsi_tx_status_sn(c);
+        } else {
+            sn = iscsi_tx_sn(c);
+        }
+        uint8_t bhs[ISCSI_BHS_BYTES];
+        iscsi_encode_data_in(bhs, &p, &sn);
+        if (len == total) {
+            iscsi_tx_chain(c, bhs, data);
+        } else {
+            struct rt_chain part = {0};
+            int r = rt_chain_add_range(&part, data, off, len);
+            if (r < 0) {
+                iscsi_conn_break(c, r);
+            } else {
+                iscsi_tx_chain(c, bhs, &part);
+            }
+            rt_chain_free(&part);
+        }
+        off += len;
+        if (off == burst_end) {
+            burst_end = MIN_OF(total, burst_end + c->params.max_burst);
+        }
+    }
+    return datasn;
+}
+
+static void send_response(struct iscsi_task *t, uint8_t residual_flags, uint32_t residual,
+                          uint32_t datasn)
+{
+    struct iscsi_conn *c = t->conn;
+    struct scsi_task *s = &t->scsi;
+    uint8_t data[2 + SCSI_SENSE_MAX];
+    struct iscsi_scsi_response p = {.itt = t->itt,
+                                    .flags = residual_flags,
+                                    .status = (uint8_t)s->status,
+                                    .exp_datasn = datasn + t->r2tsn,
+                                    .residual = residual};
+    if (t->bidi) {
+        p.flags |= t->bidi_len ? ISCSI_RESPONSE_BIDI_UNDER : 0;
+        p.bidi_residual = t->bidi_len;
+    }
+    if (s->sense_len > 0) {
+        be16_store(data, s->sense_len);
+        memcpy(data + 2, s->sense, s->sense_len);
+        p.data_len = 2u + s->sense_len;
+    }
+    uint8_t bhs[ISCSI_BHS_BYTES];
+    struct iscsi_sn sn = iscsi_tx_status_sn(c);
+    iscsi_encode_scsi_response(bhs, &p, &sn);
+    iscsi_tx_copy(c, bhs, data, p.data_len);
+}
+
+void iscsi_reply(struct iscsi_task *t)
+{
+    struct iscsi_conn *c = t->conn;
+    struct scsi_task *s = &t->scsi;
+    if (!t->immediate) {
+        iscsi_window_give(&c->window); /* the answer itself tells of the room */
+    }
+    if (s->aborted && !s->send_aborted) {
+        return;
+    }
+    uint32_t residual;
+    uint8_t flags = residual_of(t, &residual);
+    uint32_t datasn = 0;
+    if (s->data_in.len > 0) {
+        bool collapse = s->status == SCSI_GOOD && !t->bidi;
+        datasn = send_data(t, collapse, flags, residual);
+        if (collapse) {
+            return;
+        }
+    }
+    send_response(t, flags, residual, datasn);
+}
+
+static bool fits(const struct iscsi_conn *c, uint64_t len)
+{
+    uint64_t held = c->reading + net_send_queued(c->stream);
+    return held == 0 || held + len <= ISCSI_EGRESS_BYTES;
+}
+
+/* Wakes those who wait for the queue to get shorter. One at a time. */
+static void pump(void *arg)
+{
+    struct iscsi_conn *c = arg;
+    while (c->egress_waiters > 0 && c->broken == 0) {
+        size_t queued = net_send_queued(c->stream);
+        if (queued == 0) {
+            break;
+        }
+        int r = net_send_wait(c->stream, queued / 2);
+        if (r < 0) {
+            iscsi_conn_break(c, r);
+        }
+        rt_mutex_lock(&c->egress_lock);
+        rt_waitq_wake_all(&c->egress);
+        rt_mutex_unlock(&c->egress_lock);
+        rt_yield();
+    }
+    c->egress_pump = false;
+}
+
+int iscsi_egress_enter(struct iscsi_conn *c, uint64_t len)
+{
+    int r = 0;
+    if (unlikely(!fits(c, len))) {
+        c->egress_waiters++;
+        while (r >= 0 && !fits(c, len)) {
+            if (!c->egress_pump && net_send_queued(c->stream) > 0) {
+                c->egress_pump = true;
+                r = rt_group_spawn(c->group, "iscsi-egress", pump, c);
+                c->egress_pump = r >= 0;
+            }
+            rt_mutex_lock(&c->egress_lock);
+            r = rt_waitq_wait(&c->egress, &c->egress_lock, rt_after_ms(1000));
+            rt_mutex_unlock(&c->egress_lock);
+            r = r == -ETIMEDOUT ? 0 : r;
+            r = c->broken < 0 ? -ECANCELED : r;
+        }
+        c->egress_waiters--;
+    }
+    if (r >= 0) {
+        c->reading += len;
+    }
+    return r;
+}
+
+void iscsi_egress_leave(struct iscsi_conn *c, uint64_t len)
+{
+    ASSERT(c->reading >= len);
+    c->reading -= len;
+    if (unlikely(c->egress_waiters > 0)) {
+        rt_mutex_lock(&c->egress_lock);
+        rt_waitq_wake_all(&c->egress);
+        rt_mutex_unlock(&c->egress_lock);
+    }
+}

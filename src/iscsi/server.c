@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/msg.h"
+#include "iscsi/conn_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INGRESS_BYTES (64ull << 20)
+#define GATHER_BYTES (64ull << 20)
+
+static void free_advertise(char **list, size_t count)
+{
+    for (size_t i = 0; list && i < count; i++) {
+        free(list[i]);
+    }
+    free(list);
+}
+
+int iscsi_advertise_set(struct iscsi_server *s, const char *const *advertise, size_t count)
+{
+    char **copy = calloc(count ? count : 1, sizeof *copy);
+    if (!copy) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < count; i++) {
+        copy[i] = strdup(advertise[i]);
+        if (!copy[i]) {
+            free_advertise(copy, i);
+            return -ENOMEM;
+        }
+    }
+    rt_mutex_lock(&s->lock);
+    char **old = s->advertise;
+    size_t old_count = s->advertise_count;
+    s->advertise = copy;
+    s->advertise_count = count;
+    rt_mutex_unlock(&s->lock);
+    free_advertise(old, old_count);
+    return 0;
+}
+
+static struct iscsi_server *server_new(const struct iscsi_options *opt)
+{
+    struct iscsi_server *s = aligned_alloc(_Alignof(struct iscsi_server), sizeof *s);
+    if (!s) {
+        return NULL;
+    }
+    memset(s, 0, sizeof *s);
+    s->buckets = calloc(ISCSI_SESSION_BUCKETS, sizeof *s->buckets);
+    if (!s->buckets) {
+        free(s);
+        return NULL;
+    }
+    for (size_t i = 0; i < ISCSI_SESSION_BUCKETS; i++) {
+        list_init(&s->buckets[i]);
+    }
+    s->registry = opt->registry;
+    s->sessions_max = opt->sessions_max ? opt->sessions_max : 16384;
+    s->login_timeout_ns = (opt->login_timeout_s ? opt->login_timeout_s : 15) * 1000000000ull;
+    s->nop_interval_ns = (opt->nop_interval_s ? opt->nop_interval_s : 30) * 1000000000ull;
+    rt_credits_init(&s->ingress, opt->ingress_bytes ? opt->ingress_bytes : INGRESS_BYTES);
+    rt_credits_init(&s->gather, GATHER_BYTES);
+    rt_mutex_init(&s->lock);
+    rt_waitq_init(&s->changed);
+    list_init(&s->conns);
+    return s;
+}
+
+static int listen_all(struct iscsi_server *s, const struct iscsi_options *opt)
+{
+    for (size_t i = 0; i < opt->address_count; i++) {
+        struct net_listen_options l = {.address = opt->addresses[i],
+                                       .name = "iscsi",
+                                       .connections_max = s->sessions_max + ISCSI_PENDING_MAX,
+                                       .serve = iscsi_conn_serve,
+                                       .arg = s};
+        int r = net_listen(&l, &s->listeners[i]);
+        if (r < 0) {
+            msg_error("iscsi", "cannot listen on %s: %s", opt->addresses[i], err_text(r));
+            return r;
+        }
+        s->listener_count++;
+    }
+    return 0;
+}
+
+int iscsi_start(const struct iscsi_options *opt, struct iscsi_server **ret_server)
+{
+    if (opt->address_count > ISCSI_PORTALS_MAX) {
+        msg_error("iscsi", "more than %d addresses to listen on", ISCSI_PORTALS_MAX);
+        return -EINVAL;
+    }
+    struct iscsi_server *s = server_new(opt);
+    if (!s) {
+        return -ENOMEM;
+    }
+    int r = scsi_host_create(opt->registry, &s->host);
+    if (r >= 0) {
+        r = iscsi_advertise_set(s, opt->advertise, opt->advertise_count);
+    }
+    if (r >= 0) {
+        r = listen_all(s, opt);
+    }
+    if (r < 0) {
+        iscsi_stop(s);
+        return r;
+    }
+    *ret_server = s;
+    return 0;
+}
+
+int iscsi_address(const struct iscsi_server *s, size_t i, char ret_text[NET_ADDRESS_SIZE])
+{
+    if (i >= s->listener_count) {
+        return -ENOENT;
+    }
+    net_listener_address(s->listeners[i], ret_text);
+    return 0;
+}
+
+static void poke_all(struct iscsi_server *s, enum iscsi_poke what)
+{
+    rt_mutex_lock(&s->lock);
+    list_for_each(&s->conns, struct iscsi_conn, all_link, c) {
+        iscsi_conn_poke(c, what);
+    }
+    rt_mutex_unlock(&s->lock);
+}
+
+void iscsi_drain(struct iscsi_server *s, uint64_t deadline_ns)
+{
+    atomic_store(&s->draining, true);
+    for (size_t i = 0; i < s->listener_count; i++) {
+        net_listener_stop(s->listeners[i]);
+    }
+    poke_all(s, ISCSI_POKE_LOGOUT);
+    rt_mutex_lock(&s->lock);
+    int r = 0;
+    while (s->conn_count > 0 && r >= 0) {
+        r = rt_waitq_wait(&s->changed, &s->lock, deadline_ns);
+    }
+    size_t left = s->conn_count;
+    rt_mutex_unlock(&s->lock);
+    if (left > 0) {
+        msg_info("iscsi", "%zu connections have not logged out in time", left);
+    }
+}
+
+void iscsi_stop(struct iscsi_server *s)
+{
+    if (!s) {
+        return;
+    }
+    for (size_t i = 0; i < s->listener_count; i++) {
+        net_listener_close(s->listeners[i]);
+    }
+    ASSERT(s->conn_count == 0);
+    scsi_host_destroy(s->host);
+    free_advertise(s->advertise, s->advertise_count);
+    rt_credits_destroy(&s->ingress);
+    rt_credits_destroy(&s->gather);
+    rt_mutex_destroy(&s->lock);
+    free(s->buckets);
+    free(s);
+}
+
+void iscsi_target_drop(struct iscsi_server *s, const char *iqn)
+{
+    rt_mutex_lock(&s->lock);
+    list_for_each(&s->conns, struct iscsi_conn, all_link, c) {
+        if (c->in_table && strcasecmp(c->iqn, iqn) == 0) {
+            iscsi_conn_poke(c, ISCSI_POKE_ASYNC_DROP);
+        }
+    }
+    rt_mutex_unlock(&s->lock);
+}
+
+void iscsi_counts(const struct iscsi_server *server, struct iscsi_counts *ret_counts)
+{
+    struct iscsi_server *s = (struct iscsi_server *)server; /* for its lock */
+    *ret_counts = (struct iscsi_counts){.logins = atomic_load(&s->logins),
+                                        .login_failures = atomic_load(&s->login_failures)};
+    rt_mutex_lock(&s->lock);
+    ret_counts->sessions = s->session_count;
+    ret_counts->connections = s->conn_count;
+    rt_mutex_unlock(&s->lock);
+    for (size_t i = 0; i < RT_CORES_MAX; i++) {
+        const struct iscsi_core *k = &s->cores[i];
+        ret_counts->commands += atomic_load_explicit(&k->commands, memory_order_relaxed);
+        ret_counts->digest_errors += atomic_load_explicit(&k->digest_errors, memory_order_relaxed);
+        ret_counts->rejects += atomic_load_explicit(&k->rejects, memory_order_relaxed);
+        for (size_t j = 0; j < ARRAY_LEN(k->latency); j++) {
+            ret_counts->latency_us_log2[j] +=
+                atomic_load_explicit(&k->latency[j], memory_order_relaxed);
+        }
+    }
+}

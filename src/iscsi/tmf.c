@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Task management (RFC 7143 §11.5, §11.6; RFC 7144): each function on a fiber of its own. */
+#include "base/err.h"
+#include "iscsi/task.h"
+#include "iscsi/tx.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct tmf {
+    struct iscsi_conn *c;
+    struct iscsi_request req;
+};
+
+static void respond(struct iscsi_conn *c, const struct iscsi_request *q, uint8_t response,
+                    const uint8_t extra[3])
+{
+    if (!q->immediate) {
+        iscsi_window_give(&c->window);
+    }
+    struct iscsi_answer a = {.opcode = ISCSI_TMF_RESPONSE,
+                             .flags = ISCSI_FINAL,
+                             .result = response,
+                             .itt = q->itt,
+                             .extra = {extra[0], extra[1], extra[2]}};
+    iscsi_tx_answer(c, &a, NULL, 0);
+}
+
+static const uint8_t no_extra[3];
+
+static void run(void *arg)
+{
+    struct tmf *m = arg;
+    struct iscsi_conn *c = m->c;
+    uint8_t extra[3] = {0};
+    enum scsi_tmf_response response = scsi_tmf(c->nexus, (enum scsi_tmf)m->req.tmf.function,
+                                               m->req.lun, m->req.tmf.ref_itt, extra);
+    if (c->broken == 0) {
+        respond(c, &m->req, (uint8_t)response, extra);
+    }
+    c->immediate_count--;
+    free(m);
+}
+
+static struct iscsi_held *find_held(struct iscsi_conn *c, uint32_t itt)
+{
+    list_for_each(&c->held, struct iscsi_held, link, h) {
+        if (h->task && h->task->itt == itt) {
+            return h;
+        }
+    }
+    return NULL;
+}
+
+/* The command's CmdSN counts as received: nobody waits for it any more. */
+static int fill_hole(struct iscsi_conn *c, uint32_t cmdsn)
+{
+    list_for_each(&c->held, struct iscsi_held, link, h) {
+        if (!h->req.immediate && h->req.cmdsn == cmdsn) {
+            return 0;
+        }
+    }
+    struct iscsi_held *h = calloc(1, sizeof *h);
+    if (!h) {
+        return -ENOMEM;
+    }
+    h->req = (struct iscsi_request){.opcode = ISCSI_SCSI_COMMAND, .cmdsn = cmdsn};
+    list_push_back(&c->held, &h->link);
+    c->held_count++;
+    return 0;
+}
+
+/*
+ * ABORT TASK for a command that has not been started (§11.6.1): true when it is dealt with here.
+ */
+static bool abort_unstarted(struct iscsi_conn *c, const struct iscsi_request *q, int *ret_r)
+{
+    struct iscsi_held *h = find_held(c, q->tmf.ref_itt);
+    if (h) {
+        iscsi_task_free(h->task);
+        h->task = NULL;
+        respond(c, q, SCSI_TMF_COMPLETE, no_extra);
+        return true;
+    }
+    uint32_t ref = q->tmf.ref_cmdsn;
+    bool missing = !iscsi_task_find(c, q->tmf.ref_itt) && !iscsi_sn_before(ref, c->window.exp) &&
+                   !iscsi_sn_before(c->window.max, ref) && iscsi_sn_before(ref, q->cmdsn);
+    if (!missing) {
+        return false;
+    }
+    *ret_r = fill_hole(c, ref);
+    if (*ret_r >= 0) {
+        respond(c, q, SCSI_TMF_COMPLETE, no_extra);
+        *ret_r = iscsi_ffp_turn(c);
+    }
+    return true;
+}
+
+int iscsi_tmf_request(struct iscsi_conn *c, const struct iscsi_request *q)
+{
+    int r = 0;
+    if (q->tmf.function == SCSI_TMF_TASK_REASSIGN) {
+        respond(c, q, SCSI_TMF_NO_REASSIGN, no_extra);
+        return 0;
+    }
+    if (q->tmf.function == SCSI_TMF_ABORT_TASK && abort_unstarted(c, q, &r)) {
+        return r;
+    }
+    struct tmf *m = c->immediate_count < ISCSI_IMMEDIATE_MAX ? malloc(sizeof *m) : NULL;
+    if (!m) {
+        respond(c, q, SCSI_TMF_REJECTED, no_extra);
+        return 0;
+    }
+    m->c = c;
+    m->req = *q;
+    c->immediate_count++;
+    r = rt_group_spawn_now(c->group, "iscsi-tmf", run, m);
+    if (r < 0) {
+        c->immediate_count--;
+        free(m);
+        respond(c, q, SCSI_TMF_REJECTED, no_extra);
+    }
+    return 0;
+}
