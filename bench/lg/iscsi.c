@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * iSCSI (RFC 7143), one session of one connection, LUN 0, no digests. Login goes straight to full
+ * iSCSI (RFC 7143), one session of one connection, one LUN, no digests. Login goes straight to full
  * feature; writes send immediate data, then unsolicited data up to the first burst, then what R2Ts
  * ask for.
  */
@@ -106,6 +106,7 @@ static void settle(struct lg_conn *c)
         memset(h, 0, sizeof h);
         h[0] = OP_COMMAND;
         h[1] = 0x81;
+        h[9] = (uint8_t)lg_options.lun;
         be32_store(h + 16, i);
         be32_store(h + 24, c->iscsi.cmd_sn++);
         be32_store(h + 28, c->iscsi.exp_stat_sn);
@@ -163,6 +164,7 @@ static void data_out(struct lg_conn *c, uint32_t slot, uint32_t ttt, uint32_t of
         uint8_t *h = lg_wire_header(&c->wire, BHS);
         h[0] = OP_DATA_OUT;
         h[1] = n == len ? 0x80 : 0;
+        h[9] = (uint8_t)lg_options.lun;
         be24_store(h + 5, n);
         be32_store(h + 16, slot);
         be32_store(h + 20, ttt);
@@ -192,6 +194,7 @@ static void submit(struct lg_conn *c, uint32_t slot)
     h[1] |= s->op == LG_READ ? 0x40 : s->op == LG_WRITE ? 0x20 : 0;
     h[1] |= unsolicited == immediate ? 0x80 : 0;
     be24_store(h + 5, immediate);
+    h[9] = (uint8_t)lg_options.lun;
     be32_store(h + 16, slot);
     be32_store(h + 20, len);
     be32_store(h + 24, i->cmd_sn++);

@@ -38,6 +38,7 @@ struct lg_options {
     uint64_t bytes_max;   /* per connection; 0 = no bound */
     uint64_t device_size; /* how much of the device is used */
     unsigned connections;
+    unsigned lun;
 };
 
 extern struct lg_options lg_options;

@@ -51,6 +51,12 @@ static void socket_shutdown(struct net_stream *s)
 static void socket_close(struct net_stream *s)
 {
     rt_watch_remove(&s->watch);
+    if (s->error == 0) {
+        /* A close over unread bytes resets the connection, and takes the last reply away from the
+         * peer. */
+        (void)shutdown(s->watch.fd, SHUT_WR);
+        (void)recv(s->watch.fd, NULL, 1 << 20, MSG_TRUNC | MSG_DONTWAIT);
+    }
     (void)close(s->watch.fd);
 }
 

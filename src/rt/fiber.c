@@ -7,6 +7,9 @@
  * of fiber_main()'s loop, so that the next life begins with two stores and a switch. The pool is
  * last in, first out: the pages of the next stack are warm. Above RT_POOL_MAX stacks are unmapped.
  *
+ * Each stack costs two of the mappings that the system allows a process (vm.max_map_count); their
+ * number is bounded so that some remain for everything else.
+ *
  * Control goes from resumer to fiber and back, never sideways: the loop resumes a fiber, and a
  * fiber in rt_spawn_now() resumes another one. Whoever resumed looks at `ended` afterwards and
  * recycles.
@@ -56,7 +59,9 @@ static uint8_t *fiber_mapping(struct rt_fiber *f)
     return (uint8_t *)(f + 1) - RT_STACK_SIZE - RT_GUARD_SIZE;
 }
 
-static struct rt_fiber *fiber_map(void)
+static _Atomic unsigned stacks_mapped;
+
+static struct rt_fiber *fiber_map_one(void)
 {
     size_t size = RT_STACK_SIZE + RT_GUARD_SIZE;
     uint8_t *base = mmap(NULL, size, PROT_READ | PROT_WRITE,
@@ -74,8 +79,35 @@ static struct rt_fiber *fiber_map(void)
     return f;
 }
 
+/* A new stack, or NULL when memory or the number of mappings that the system allows come to an end.
+ */
+static struct rt_fiber *fiber_map(void)
+{
+    if (atomic_fetch_add(&stacks_mapped, 1) < rt_runtime.stacks_max) {
+        struct rt_fiber *f = fiber_map_one();
+        if (f) {
+            return f;
+        }
+    }
+    atomic_fetch_sub(&stacks_mapped, 1);
+    return NULL;
+}
+
+void rt_stack_trim(void)
+{
+    struct rt_fiber *f = rt_fiber_self();
+    uint8_t *low = fiber_mapping(f) + RT_GUARD_SIZE;
+    uint8_t *here = __builtin_frame_address(0);
+    /* This frame, what it calls and the kernel's red zone keep a page. */
+    size_t unused = (size_t)(here - low) & ~(size_t)4095;
+    if (!RT_ASAN && !RT_TSAN && unused > 4096) {
+        (void)madvise(low, unused - 4096, MADV_DONTNEED);
+    }
+}
+
 void rt_fiber_unmap(struct rt_fiber *f)
 {
+    atomic_fetch_sub(&stacks_mapped, 1);
     rt_ctx_free(&f->ctx);
     (void)munmap(fiber_mapping(f), RT_STACK_SIZE + RT_GUARD_SIZE);
     rt_mem_add(RT_MEM_STACKS, -RT_STACK_RESIDENT);

@@ -75,6 +75,11 @@ void rt_random_bytes(void *dst, size_t len);
 MUST int rt_spawn(const char *name, void (*fn)(void *arg), void *arg);
 MUST int rt_spawn_now(const char *name, void (*fn)(void *arg), void *arg);
 MUST int rt_spawn_on(unsigned core, const char *name, void (*fn)(void *arg), void *arg);
+/*
+ * Gives the pages of the calling fiber's stack that are not in use back to the system: for a fiber
+ * that has done something deep (a login) and will now mostly wait. Costs a system call.
+ */
+void rt_stack_trim(void);
 /* True when this code runs on a fiber. */
 bool rt_on_fiber(void);
 

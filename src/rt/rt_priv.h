@@ -100,7 +100,8 @@ struct rt_core {
 struct rt_runtime {
     struct rt_core *cores[RT_CORES_MAX];
     unsigned core_count; /* 0: no runtime */
-    unsigned fibers_max;
+    unsigned fibers_max; /* per core */
+    unsigned stacks_max; /* of the process */
     unsigned cpu_threads;
     unsigned block_threads;
     _Atomic bool main_ended;

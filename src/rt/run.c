@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 
 struct main_call {
     void (*fn)(void *arg);
@@ -28,6 +29,21 @@ static unsigned cpus_usable(void)
     }
     int n = CPU_COUNT(&set);
     return n < 1 ? 1 : MIN_OF((unsigned)n, (unsigned)RT_CORES_MAX);
+}
+
+/* How many stacks may be mapped: two mappings each, and a reserve of 8192 for the rest of the
+ * process. */
+static unsigned stacks_max(void)
+{
+    unsigned maps = 65530;
+    FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
+    if (f) {
+        if (fscanf(f, "%u", &maps) != 1) {
+            maps = 65530;
+        }
+        (void)fclose(f);
+    }
+    return maps > 20480 ? (maps - 8192) / 2 : 6144;
 }
 
 static void core_enter(struct rt_core *core, struct rng *g)
@@ -114,6 +130,7 @@ int rt_run(const struct rt_options *opt, void (*main_fn)(void *arg), void *arg)
     unsigned cores = opt->sim ? 1 : opt->cores ? opt->cores : cpus_usable();
     ASSERT(cores <= RT_CORES_MAX);
     rt_runtime.fibers_max = opt->fibers_max ? opt->fibers_max : 16384;
+    rt_runtime.stacks_max = stacks_max();
     rt_runtime.cpu_threads = opt->cpu_threads ? opt->cpu_threads : MIN_OF(cores, 8u);
     rt_runtime.block_threads = opt->block_threads ? opt->block_threads : 16;
     atomic_store(&rt_runtime.main_ended, false);

@@ -477,6 +477,37 @@ static void refusals(void **state)
     run_on(1, refused_main);
 }
 
+static void say_bye(struct net_stream *s, void *arg)
+{
+    uint8_t byte;
+    (void)arg;
+    CHECK(net_recv_all(s, &byte, 1, RT_FOREVER) == 0);
+    CHECK(rt_sleep_ms(20) == 0);
+    CHECK(net_send_copy(s, "bye", 3) == 0);
+    net_close(s);
+}
+
+static void bye_main(void *arg)
+{
+    uint8_t bytes[4];
+    struct net_listener *l = listen_at(arg, say_bye, 0);
+    struct net_stream *s = connect_to(l);
+    CHECK(net_send_ref(s, NULL, rt_zeros, 10000) == 0);
+    CHECK(net_recv_all(s, bytes, 3, RT_FOREVER) == 0);
+    CHECK(memcmp(bytes, "bye", 3) == 0);
+    CHECK(net_recv(s, bytes, 1, RT_FOREVER) == 0);
+    net_close(s);
+    net_listener_close(l);
+}
+
+/* A close over bytes that nobody read is an orderly end, not a reset. */
+static void last_words_arrive(void **state)
+{
+    static char v4[] = "127.0.0.1:0";
+    (void)state;
+    assert_int_equal(rt_run(&(struct rt_options){.cores = 1}, bye_main, v4), 0);
+}
+
 static void addresses(void **state)
 {
     static const char *const good[] = {"127.0.0.1:10809", "0.0.0.0:0", "[::1]:3260", "unix:/a/b"};
@@ -514,6 +545,7 @@ int main(void)
         cmocka_unit_test(connections_are_limited),
         cmocka_unit_test(unix_sockets),
         cmocka_unit_test(refusals),
+        cmocka_unit_test(last_words_arrive),
     };
     (void)snprintf(unix_address, sizeof unix_address, "unix:/tmp/zerofs-net-%d", (int)getpid());
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "rt/ctx.h"
 #include "rt/sync.h"
 #include "rt_test.h"
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static char trail[64];
 
@@ -72,6 +74,35 @@ static void stack_is_deep(void **state)
     (void)state;
     run_on(1, deep_main);
 }
+
+#if !RT_ASAN && !RT_TSAN /* under which stacks are not trimmed */
+/* Whether the page is in memory that lies so many bytes below the caller's frame. */
+static bool is_resident(uintptr_t frame, size_t below)
+{
+    uintptr_t page = (frame - below) & ~(uintptr_t)4095;
+    unsigned char state = 0;
+    CHECK(mincore((void *)page, 1, &state) == 0);
+    return state & 1;
+}
+
+static void trim_main(void *arg)
+{
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    (void)arg;
+    CHECK(dig(15) == 15);
+    CHECK(is_resident(here, 24000));
+    rt_stack_trim();
+    CHECK(!is_resident(here, 24000));
+    CHECK(is_resident(here, 0));
+    CHECK(dig(20) == 20);
+}
+
+static void trim_gives_pages_back(void **state)
+{
+    (void)state;
+    run_on(1, trim_main);
+}
+#endif
 
 static _Atomic unsigned ended_count;
 
@@ -234,10 +265,19 @@ static void laws_are_asserted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(spawn_order),       cmocka_unit_test(stack_is_deep),
-        cmocka_unit_test(run_waits_for_all), cmocka_unit_test(run_waits_for_chain),
-        cmocka_unit_test(pool_is_bounded),   cmocka_unit_test(many_fibers),
-        cmocka_unit_test(overrun_faults),    cmocka_unit_test(laws_are_asserted),
+        cmocka_unit_test(spawn_order),
+        cmocka_unit_test(stack_is_deep),
+
+#if !RT_ASAN && !RT_TSAN
+        cmocka_unit_test(trim_gives_pages_back),
+#endif
+
+        cmocka_unit_test(run_waits_for_all),
+        cmocka_unit_test(run_waits_for_chain),
+        cmocka_unit_test(pool_is_bounded),
+        cmocka_unit_test(many_fibers),
+        cmocka_unit_test(overrun_faults),
+        cmocka_unit_test(laws_are_asserted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
