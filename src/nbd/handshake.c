@@ -160,6 +160,16 @@ static int do_export_name(struct talk *t)
     return r < 0 ? r : TRANSMIT;
 }
 
+#define DESCRIPTION_SIZE 64
+
+/* One line for a human being: its length. */
+static size_t describe(const struct dev_info *info, char ret_text[DESCRIPTION_SIZE])
+{
+    char uuid[UUID_TEXT_SIZE];
+    uuid_format(&info->uuid, uuid);
+    return (size_t)snprintf(ret_text, DESCRIPTION_SIZE, "ZeroFS device %s", uuid);
+}
+
 static int reply_infos(struct talk *t, struct dev *d, const struct nbd_info_request *q)
 {
     struct dev_info info;
@@ -176,11 +186,8 @@ static int reply_infos(struct talk *t, struct dev *d, const struct nbd_info_requ
         r = reply(t, NBD_REP_INFO, bytes, 2 + len);
     }
     if (r >= 0 && q->want_description) {
-        char uuid[UUID_TEXT_SIZE];
-        uuid_format(&info.uuid, uuid);
         be16_store(bytes, NBD_INFO_DESCRIPTION);
-        int len = snprintf((char *)bytes + 2, sizeof bytes - 2, "ZeroFS device %s", uuid);
-        r = reply(t, NBD_REP_INFO, bytes, 2 + (size_t)len);
+        r = reply(t, NBD_REP_INFO, bytes, 2 + describe(&info, (char *)bytes + 2));
     }
     if (r >= 0 && q->want_block_size) {
         be16_store(bytes, NBD_INFO_BLOCK_SIZE);
@@ -229,11 +236,12 @@ static int do_list(struct talk *t) WAITS
     struct dev_info info;
     struct dev_info *after = NULL;
     while (dev_list(t->c->server->opt.registry, DEV_NBD, after, &info, 1) == 1) {
-        uint8_t bytes[4 + DEV_NAME_MAX];
+        uint8_t bytes[4 + DEV_NAME_MAX + DESCRIPTION_SIZE];
         uint32_t len = (uint32_t)strlen(info.name);
         be32_store(bytes, len);
         memcpy(bytes + 4, info.name, len);
-        int r = reply(t, NBD_REP_SERVER, bytes, 4 + len);
+        size_t more = describe(&info, (char *)bytes + 4 + len);
+        int r = reply(t, NBD_REP_SERVER, bytes, 4 + len + more);
         if (r >= 0) {
             r = net_send_wait(t->c->stream, NBD_OPTION_DATA_MAX);
         }

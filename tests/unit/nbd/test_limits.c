@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What one peer can make the server hold. */
+#include "nbd/client.h"
+#include "nbd/conn.h"
+
+static uint8_t block[1 << 20];
+
+/* Lets the server do what it can do without us. */
+static void settle(void)
+{
+    assert_int_equal(rt_sleep_ms(50), 0);
+}
+
+/* It asks for much and reads nothing: the server stops at its limit, and serves others. */
+static void deaf_peer_body(void *arg)
+{
+    (void)arg;
+    struct client deaf;
+    struct client other;
+    server_up(&(struct nbd_options){0});
+    enter(&deaf, NBD_MODE_SIMPLE);
+    for (uint64_t i = 0; i < 60; i++) {
+        request(&deaf, NBD_CMD_READ, 0, i << 20, 1 << 20);
+    }
+    settle();
+    /* Its limit, and what the kernel's buffers took. */
+    unsigned held = fake_reads;
+    assert_true(held >= 12 && held < 40);
+    enter(&other, NBD_MODE_SIMPLE);
+    assert_int_equal(do_write(&other, 0, 0, block, 4096), NBD_OK);
+    hang_up(&other);
+    for (uint64_t i = 0; i < 60; i++) { /* and all of it is there in the end */
+        uint64_t which;
+        assert_int_equal(simple(&deaf, &which), NBD_OK);
+        get(&deaf, block, sizeof block);
+    }
+    assert_int_equal(fake_reads, 60);
+    hang_up(&deaf);
+    server_down();
+}
+
+/* Writes wait: what is received is bounded. */
+static void stuck_writes_body(void *arg)
+{
+    (void)arg;
+    struct client k;
+    struct client other;
+    struct rt_event gate;
+    uint64_t which;
+    server_up(&(struct nbd_options){0});
+    enter(&k, NBD_MODE_SIMPLE);
+    rt_event_init(&gate);
+    fake_write_gate = &gate;
+    uint64_t before = rt_mem_used(RT_MEM_INGRESS);
+    const uint64_t sent = 64;
+    for (uint64_t i = 0; i < sent; i++) {
+        request(&k, NBD_CMD_WRITE, 0, i << 20, 1 << 20);
+        put(&k, block, 1 << 20);
+    }
+    settle();
+    uint64_t held = rt_mem_used(RT_MEM_INGRESS) - before;
+    assert_true(held > (NBD_INGRESS_MAX >> 1) && held <= NBD_INGRESS_MAX + (2 << 20));
+    enter(&other, NBD_MODE_SIMPLE);
+    assert_int_equal(do_simple(&other, NBD_CMD_READ, 0, 63 << 20, 0), NBD_OK);
+    hang_up(&other);
+    rt_event_set(&gate);
+    for (uint64_t i = 0; i < sent; i++) {
+        assert_int_equal(simple(&k, &which), NBD_OK);
+    }
+    hang_up(&k);
+    fake_write_gate = NULL;
+    rt_event_destroy(&gate);
+    server_down();
+    assert_int_equal(rt_mem_used(RT_MEM_INGRESS), 0);
+}
+
+static void small_stuck_writes_body(void *arg)
+{
+    (void)arg;
+    struct client k;
+    struct rt_event gate;
+    uint64_t which;
+    server_up(&(struct nbd_options){0});
+    enter(&k, NBD_MODE_SIMPLE);
+    rt_event_init(&gate);
+    fake_write_gate = &gate;
+    const uint64_t sent = 1000;
+    for (uint64_t i = 0; i < sent; i++) {
+        request(&k, NBD_CMD_WRITE, 0, i << 16, 16000);
+        put(&k, block, 16000);
+    }
+    settle();
+    uint64_t held = rt_mem_used(RT_MEM_INGRESS);
+    assert_true(held > NBD_RX_PINNED_MAX >> 1 && held <= NBD_RX_PINNED_MAX + 2 * NBD_RX_BYTES);
+    rt_event_set(&gate);
+    for (uint64_t i = 0; i < sent; i++) {
+        assert_int_equal(simple(&k, &which), NBD_OK);
+    }
+    hang_up(&k);
+    fake_write_gate = NULL;
+    rt_event_destroy(&gate);
+    server_down();
+    assert_int_equal(rt_mem_used(RT_MEM_INGRESS), 0);
+}
+
+/* Requests in flight are bounded, and their cancellation frees everything. */
+static void many_requests_body(void *arg)
+{
+    (void)arg;
+    struct client k;
+    struct rt_event gate;
+    server_up(&(struct nbd_options){0});
+    enter(&k, NBD_MODE_SIMPLE);
+    rt_event_init(&gate);
+    fake_gate_off = 0;
+    fake_read_gate = &gate;
+    for (uint64_t i = 0; i < 3000; i++) {
+        request(&k, NBD_CMD_READ, 0, i, 1);
+    }
+    settle();
+    assert_int_equal(fake_reads, NBD_INFLIGHT_MAX);
+    net_shutdown(k.s);
+    hang_up(&k);
+    server_down(); /* cancels what waits */
+    fake_read_gate = NULL;
+    rt_event_destroy(&gate);
+}
+
+/* Nothing is held for a connection that does nothing. */
+static void idle_body(void *arg)
+{
+    (void)arg;
+    static struct client k[50];
+    server_up(&(struct nbd_options){0});
+    for (size_t i = 0; i < ARRAY_LEN(k); i++) {
+        enter(&k[i], NBD_MODE_SIMPLE);
+        assert_int_equal(do_simple(&k[i], NBD_CMD_FLUSH, 0, 0, 0), NBD_OK);
+    }
+    uint64_t deadline_ns = soon();
+    while (rt_mem_used(RT_MEM_INGRESS) > 0 && rt_now_ns() < deadline_ns) {
+        settle();
+    }
+    assert_int_equal(rt_mem_used(RT_MEM_INGRESS), 0);
+    for (size_t i = 0; i < ARRAY_LEN(k); i++) {
+        assert_int_equal(do_write(&k[i], 0, i << 13, block, 5000), NBD_OK);
+        hang_up(&k[i]);
+    }
+    server_down();
+}
+
+BODY(deaf_peer)
+BODY(stuck_writes)
+BODY(small_stuck_writes)
+BODY(many_requests)
+BODY(idle)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(deaf_peer), cmocka_unit_test(stuck_writes),
+                                       cmocka_unit_test(small_stuck_writes),
+                                       cmocka_unit_test(many_requests), cmocka_unit_test(idle)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
