@@ -57,7 +57,7 @@ static void meta_is_read(void **state)
     assert_false(q.allocation || q.wildcard);
     uint8_t huge[] = {0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff};
     assert_int_equal(nbd_meta_decode(huge, sizeof huge, &q), -EINVAL);
-    uint8_t long_name[4 + 5000] = {0, 0, 0x13, 0x88};
+    static const uint8_t long_name[4 + 5000] = {0, 0, 0x13, 0x88};
     assert_int_equal(nbd_meta_decode(long_name, sizeof long_name, &q), -EINVAL);
 }
 

@@ -5,10 +5,28 @@
 
 static uint8_t block[1 << 20];
 
-/* Lets the server do what it can do without us. */
-static void settle(void)
+/* The value once the server has gone as far as it can go without us: it moved, and stands still. */
+static uint64_t steady(uint64_t (*value)(void))
 {
-    assert_int_equal(rt_sleep_ms(50), 0);
+    uint64_t have = value();
+    uint64_t deadline_ns = soon();
+    for (int same = 0; same < 30 && rt_now_ns() < deadline_ns;) {
+        assert_int_equal(rt_sleep_ms(5), 0);
+        uint64_t now = value();
+        same = now == have && now > 0 ? same + 1 : 0;
+        have = now;
+    }
+    return have;
+}
+
+static uint64_t reads(void)
+{
+    return fake_reads;
+}
+
+static uint64_t ingress(void)
+{
+    return rt_mem_used(RT_MEM_INGRESS);
 }
 
 /* It asks for much and reads nothing: the server stops at its limit, and serves others. */
@@ -22,9 +40,8 @@ static void deaf_peer_body(void *arg)
     for (uint64_t i = 0; i < 60; i++) {
         request(&deaf, NBD_CMD_READ, 0, i << 20, 1 << 20);
     }
-    settle();
     /* Its limit, and what the kernel's buffers took. */
-    unsigned held = fake_reads;
+    uint64_t held = steady(reads);
     assert_true(held >= 12 && held < 40);
     enter(&other, NBD_MODE_SIMPLE);
     assert_int_equal(do_write(&other, 0, 0, block, 4096), NBD_OK);
@@ -51,14 +68,12 @@ static void stuck_writes_body(void *arg)
     enter(&k, NBD_MODE_SIMPLE);
     rt_event_init(&gate);
     fake_write_gate = &gate;
-    uint64_t before = rt_mem_used(RT_MEM_INGRESS);
     const uint64_t sent = 64;
     for (uint64_t i = 0; i < sent; i++) {
         request(&k, NBD_CMD_WRITE, 0, i << 20, 1 << 20);
         put(&k, block, 1 << 20);
     }
-    settle();
-    uint64_t held = rt_mem_used(RT_MEM_INGRESS) - before;
+    uint64_t held = steady(ingress);
     assert_true(held > (NBD_INGRESS_MAX >> 1) && held <= NBD_INGRESS_MAX + (2 << 20));
     enter(&other, NBD_MODE_SIMPLE);
     assert_int_equal(do_simple(&other, NBD_CMD_READ, 0, 63 << 20, 0), NBD_OK);
@@ -89,8 +104,7 @@ static void small_stuck_writes_body(void *arg)
         request(&k, NBD_CMD_WRITE, 0, i << 16, 16000);
         put(&k, block, 16000);
     }
-    settle();
-    uint64_t held = rt_mem_used(RT_MEM_INGRESS);
+    uint64_t held = steady(ingress);
     assert_true(held > NBD_RX_PINNED_MAX >> 1 && held <= NBD_RX_PINNED_MAX + 2 * NBD_RX_BYTES);
     rt_event_set(&gate);
     for (uint64_t i = 0; i < sent; i++) {
@@ -117,8 +131,7 @@ static void many_requests_body(void *arg)
     for (uint64_t i = 0; i < 3000; i++) {
         request(&k, NBD_CMD_READ, 0, i, 1);
     }
-    settle();
-    assert_int_equal(fake_reads, NBD_INFLIGHT_MAX);
+    assert_int_equal(steady(reads), NBD_INFLIGHT_MAX);
     net_shutdown(k.s);
     hang_up(&k);
     server_down(); /* cancels what waits */
@@ -138,7 +151,7 @@ static void idle_body(void *arg)
     }
     uint64_t deadline_ns = soon();
     while (rt_mem_used(RT_MEM_INGRESS) > 0 && rt_now_ns() < deadline_ns) {
-        settle();
+        assert_int_equal(rt_sleep_ms(5), 0);
     }
     assert_int_equal(rt_mem_used(RT_MEM_INGRESS), 0);
     for (size_t i = 0; i < ARRAY_LEN(k); i++) {
