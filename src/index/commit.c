@@ -260,7 +260,8 @@ static int commit_locked(struct index *ix, const struct index_edit *edit) WAITS
         return r;
     }
     uint64_t before = ix->head.number;
-    bool keep = ix->head.first_of_epoch; /* I5 */
+    /* I5. And what stood before a claim is the sweeper's. */
+    bool keep = ix->head.first_of_epoch || m.first_of_epoch;
     install(ix, edit, &m, v);
     if (!keep) {
         index_reap_manifest(ix, before);

@@ -98,6 +98,7 @@ static inline int world_open(struct world *w)
 {
     struct index_manifest_info info;
     struct uuid open_id = uuid_random();
+    w->ix = NULL;
     int r = index_load(&w->opt, &w->ix);
     if (r < 0) {
         return r;
@@ -163,10 +164,13 @@ static inline int world_write(struct world *w)
                             : (uint32_t)rng_below(&w->rng, WORLD_KEYS);
         bool put = rng_below(&w->rng, 4) > 0;
         b->writes[i] = (struct world_write){key, put ? ++w->stamps : 0};
-        w->model[key] = b->writes[i].stamp;
     }
     w->batch_count++;
-    return world_apply_batch(w, b, w->batch_count);
+    int r = world_apply_batch(w, b, w->batch_count);
+    for (uint32_t i = 0; r == 0 && i < b->count; i++) {
+        w->model[b->writes[i].key] = b->writes[i].stamp;
+    }
+    return r;
 }
 
 static inline void world_check_value(struct world *w, uint32_t n, int r,

@@ -1,0 +1,544 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The index and its store: rivals, lost answers, failing and spoilt requests, deletion by I5 and
+ * I7, back-pressure, and that an idle index asks for nothing.
+ */
+#include "index/manifest.h"
+#include "tamper.h"
+#include "world.h"
+
+struct place {
+    struct tamper *t;
+    struct world w;
+};
+
+static struct place *place_open(uint64_t seed)
+{
+    struct place *p = calloc(1, sizeof *p);
+    assert_non_null(p);
+    p->t = tamper_open();
+    world_start(&p->w, seed, &p->t->store);
+    assert_int_equal(world_open(&p->w), 0);
+    return p;
+}
+
+static void place_close(struct place *p, bool clean)
+{
+    if (p->w.ix != NULL) {
+        assert_int_equal(index_close(p->w.ix, clean, p->w.next_seq - 1), 0);
+    }
+    world_end(&p->w);
+    obj_close(&p->t->store);
+    free(p);
+}
+
+static void write_many(struct world *w, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        assert_int_equal(world_write(w), 0);
+    }
+}
+
+static void run(void (*fn)(void *arg), uint64_t seed)
+{
+    struct rt_options opt = {.sim = true, .sim_seed = seed};
+    assert_int_equal(rt_run(&opt, fn, &seed), 0);
+    assert_int_equal(rt_mem_used(RT_MEM_MEMTABLE), 0);
+    assert_int_equal(rt_mem_used(RT_MEM_INDEX_CACHE), 0);
+    assert_int_equal(rt_mem_used(RT_MEM_SEALING), 0);
+}
+
+static void manifests_main(void *arg)
+{
+    (void)arg;
+    struct index_manifest_info info;
+    struct tamper *t = tamper_open();
+    struct world w;
+    struct index_options opt = {.store = &t->store, .volume = {{1, 2, 3}}, .read_only = true};
+    assert_int_equal(index_load(&opt, &w.ix), ERR_NOT_A_VOLUME);
+    world_start(&w, 1, &t->store);
+    assert_int_equal(index_format(&t->store, &w.opt.volume), -EEXIST);
+    opt.volume.bytes[0] = 9; /* somebody else's */
+    assert_int_equal(index_load(&opt, &w.ix), ERR_CORRUPT_MANIFEST);
+    assert_int_equal(world_open(&w), 0);
+    index_manifest(w.ix, &info);
+    assert_int_equal(info.number, 1);
+    assert_int_equal(info.epoch, 1);
+    assert_int_equal(info.replay_from, 1);
+    assert_string_equal(info.owner, "test");
+    write_many(&w, 20);
+    assert_int_equal(index_close(w.ix, true, 20), 0);
+    assert_int_equal(index_load(&w.opt, &w.ix), 0);
+    index_manifest(w.ix, &info);
+    assert_true(info.clean);
+    assert_int_equal(info.closed_through, 20);
+    assert_int_equal(info.replay_from, 21);
+    assert_int_equal(info.last_batch, 20);
+    assert_int_equal(info.log_epoch, 1);
+    assert_int_equal(info.epoch, 1);
+    world_check_all(&w);
+    assert_int_equal(index_flush(w.ix), 0); /* nothing to flush, nothing claimed */
+    assert_int_equal(index_close(w.ix, true, 20), 0);
+    assert_int_equal(tamper_count(t, "manifest/"), info.number + 1);
+    world_end(&w);
+    obj_close(&t->store);
+}
+
+static void manifests_say_where_to_go_on(void **state)
+{
+    (void)state;
+    run(manifests_main, 1);
+}
+
+static void rivals_main(void *arg)
+{
+    (void)arg;
+    struct place *p = place_open(1);
+    struct world *w = &p->w;
+    struct index *a = w->ix;
+    struct index *b;
+    struct index *late;
+    struct uuid id = uuid_random();
+    uint64_t epoch;
+    write_many(w, 30);
+    assert_int_equal(index_flush(a), 0);
+    assert_int_equal(index_load(&w->opt, &b), 0);
+    assert_int_equal(index_load(&w->opt, &late), 0);
+    assert_int_equal(index_claim(b, &id, "rival", &epoch), 0);
+    assert_int_equal(epoch, 2);
+    assert_int_equal(index_claim(late, &id, "late", &epoch), ERR_LOST_OPEN_RACE);
+    assert_int_equal(index_close(late, false, 0), 0);
+    assert_int_equal(index_recheck(b), 0);
+    /* The first writer finds out at its next manifest, and from then on says so to all. */
+    write_many(w, 1);
+    assert_int_equal(w->fenced_calls, 0);
+    assert_int_equal(index_flush(a), ERR_FENCED);
+    assert_int_equal(w->fenced_calls, 1);
+    struct bytes_writer out = {0};
+    assert_int_equal(index_get(a, "k", 1, &out), ERR_FENCED);
+    assert_int_equal(index_get_cached(a, "k", 1, &out), ERR_FENCED);
+    assert_int_equal(index_apply(a, 99, 99, 1, NULL, 0), ERR_FENCED);
+    assert_int_equal(index_flush(a), ERR_FENCED);
+    assert_int_equal(index_close(a, true, 99), ERR_FENCED);
+    assert_int_equal(w->fenced_calls, 1);
+    /* One who claimed, and was overtaken before its recheck, gives up. */
+    assert_int_equal(index_close(b, false, 0), 0);
+    assert_int_equal(index_load(&w->opt, &a), 0);
+    assert_int_equal(index_claim(a, &id, "slow", &epoch), 0);
+    assert_int_equal(index_load(&w->opt, &b), 0);
+    assert_int_equal(index_claim(b, &id, "fast", &epoch), 0);
+    uint64_t puts = p->t->by_kind[OBJ_PUT];
+    assert_int_equal(index_recheck(a), ERR_LOST_OPEN_RACE);
+    assert_int_equal(index_close(a, true, 0), 0);
+    assert_int_equal(p->t->by_kind[OBJ_PUT], puts);
+    assert_int_equal(p->t->by_kind[OBJ_DELETE], 0);
+    assert_int_equal(index_recheck(b), 0);
+    assert_int_equal(index_close(b, true, 0), 0);
+    w->ix = NULL;
+    place_close(p, false);
+}
+
+static void one_writer_at_a_time(void **state)
+{
+    (void)state;
+    run(rivals_main, 1);
+}
+
+/* The same scenario with its Nth request failing, for every N: in the end everything is there. */
+static struct {
+    uint64_t fail_at;
+    enum tamper_mode mode;
+    bool beyond; /* the run had fewer requests */
+} sweep;
+
+static void sweep_main(void *arg)
+{
+    (void)arg;
+    struct place *p = place_open(7);
+    struct world *w = &p->w;
+    uint64_t start = p->t->requests;
+    p->t->mode = sweep.mode;
+    p->t->fail_at = start + sweep.fail_at;
+    for (unsigned i = 0; i < 6; i++) {
+        write_many(w, 20);
+        assert_int_equal(index_flush(w->ix), 0);
+    }
+    (void)rt_sleep_ms(3000); /* deletions too */
+    for (uint32_t n = 0; n < WORLD_KEYS; n += 3) {
+        char key[64];
+        struct bytes_writer got = {0};
+        int r = index_get(w->ix, key, world_key(n, key), &got);
+        if (r < 0 && r != -ENOENT) { /* the failing request was this read: once more */
+            assert_true(p->t->requests >= p->t->fail_at);
+            r = index_get(w->ix, key, world_key(n, key), &got);
+        }
+        world_check_value(w, n, r, &got);
+        bytes_writer_free(&got);
+    }
+    sweep.beyond = p->t->requests < p->t->fail_at;
+    p->t->fail_at = 0;
+    assert_int_equal(w->fenced_calls, 0);
+    assert_int_equal(index_close(w->ix, true, w->next_seq - 1), 0);
+    assert_int_equal(world_open(w), 0);
+    world_check_all(w);
+    place_close(p, true);
+}
+
+static void any_request_may_fail(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < 2; mode++) {
+        sweep.mode = (enum tamper_mode)mode;
+        sweep.beyond = false;
+        for (sweep.fail_at = 1; !sweep.beyond; sweep.fail_at++) {
+            run(sweep_main, 1);
+        }
+        assert_true(sweep.fail_at > 30);
+    }
+}
+
+/* Opening is the caller's to repeat; a claim whose answer was lost is not taken for a rival's. */
+static void open_sweep_main(void *arg)
+{
+    (void)arg;
+    struct place *p = place_open(7);
+    struct world *w = &p->w;
+    write_many(w, 30);
+    assert_int_equal(index_close(w->ix, true, w->next_seq - 1), 0);
+    p->t->mode = sweep.mode;
+    p->t->fail_at = p->t->requests + sweep.fail_at;
+    int r = world_open(w);
+    assert_true(r == 0 || r == -EIO || r == -ETIMEDOUT);
+    if (r < 0) {
+        assert_int_equal(world_open(w), 0);
+    }
+    p->t->fail_at = 0;
+    world_check_all(w);
+    place_close(p, true);
+}
+
+static void opening_may_fail_anywhere(void **state)
+{
+    (void)state;
+    for (sweep.fail_at = 1; sweep.fail_at < 8; sweep.fail_at++) {
+        sweep.mode = TAMPER_FAIL_BEFORE;
+        run(open_sweep_main, 1);
+        sweep.mode = TAMPER_FAIL_AFTER;
+        run(open_sweep_main, 1);
+    }
+}
+
+static void hopeless_main(void *arg)
+{
+    (void)arg;
+    struct place *p = place_open(7);
+    struct world *w = &p->w;
+    assert_int_equal(index_close(w->ix, true, 0), 0);
+    p->t->fail_with = -EROFS;
+    p->t->fail_puts = 1;
+    assert_int_equal(world_open(w), -EROFS);
+    /* But with one, for as long as it takes, once it runs. */
+    assert_int_equal(world_open(w), 0);
+    write_many(w, 5);
+    p->t->fail_puts = 5;
+    assert_int_equal(index_flush(w->ix), 0);
+    world_check_all(w);
+    place_close(p, false);
+}
+
+static void a_claim_does_not_wait_for_wonders(void **state)
+{
+    (void)state;
+    run(hopeless_main, 1);
+}
+
+static void spoilt_main(void *arg)
+{
+    (void)arg;
+    struct place *p = place_open(3);
+    struct world *w = &p->w;
+    char key[64];
+    struct bytes_writer got = {0};
+    write_many(w, 30);
+    assert_int_equal(index_close(w->ix, true, w->next_seq - 1), 0);
+    uint32_t n = 0;
+    while (w->model[n] == 0) {
+        n++;
+    }
+    size_t len = world_key(n, key);
+    /* Once: fetched again. */
+    assert_int_equal(world_open(w), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(index_get_cached(w->ix, key, len, &got), i == 0 ? -EAGAIN : 0);
+        p->t->spoil_prefix = "sst/";
+        p->t->spoil_gets = i == 0;
+        got.len = 0;
+        world_check_value(w, n, index_get(w->ix, key, len, &got), &got);
+        got.len = 0;
+    }
+    assert_int_equal(p->t->spoil_gets, 0);
+    /* For good: an error of that read, in look-ups, scans and compactions; and it is over when the
+     * bytes are right again. */
+    assert_int_equal(index_close(w->ix, true, w->next_seq - 1), 0);
+    assert_int_equal(world_open(w), 0);
+    p->t->spoil_gets = 1000000;
+    struct world_scan scan = {.w = w};
+    assert_int_equal(index_get(w->ix, key, len, &got), ERR_CORRUPT_INDEX);
+    assert_int_equal(index_scan(w->ix, NULL, 0, NULL, 0, world_scan_each, &scan),
+                     ERR_CORRUPT_INDEX);
+    for (unsigned i = 0; i < 8; i++) {
+        write_many(w, 10);
+        assert_int_equal(index_flush(w->ix), 0);
+    }
+    struct index_counts counts;
+    (void)rt_sleep_ms(1000);
+    index_counts(w->ix, &counts);
+    assert_int_equal(counts.compactions, 0);
+    p->t->spoil_gets = 0;
+    write_many(w, 10);
+    assert_int_equal(index_flush(w->ix), 0);
+    (void)rt_sleep_ms(1000);
+    index_counts(w->ix, &counts);
+    assert_true(counts.compactions > 0);
+    world_check_all(w);
+    bytes_writer_free(&got);
+    place_close(p, true);
+}
+
+static void what_is_spoilt_is_noticed(void **state)
+{
+    (void)state;
+    run(spoilt_main, 1);
+}
+
+static void manifest_spoilt_main(void *arg)
+{
+    (void)arg;
+    struct place *p = place_open(3);
+    struct world *w = &p->w;
+    assert_int_equal(index_close(w->ix, true, 0), 0);
+    p->t->spoil_prefix = "manifest/";
+    p->t->spoil_gets = 1;
+    assert_int_equal(world_open(w), 0);
+    assert_int_equal(p->t->spoil_gets, 0);
+    assert_int_equal(index_close(w->ix, true, 0), 0);
+    p->t->spoil_gets = 100;
+    assert_int_equal(world_open(w), ERR_CORRUPT_MANIFEST);
+    place_close(p, false);
+}
+
+static void a_spoilt_manifest_is_refused(void **state)
+{
+    (void)state;
+    run(manifest_spoilt_main, 1);
+}
+
+/* I5 and I7: what is deleted is no first manifest of an epoch, and nothing that the newest manifest
+ * names. */
+static void check_removal(struct tamper *t, const char *name)
+{
+    struct world *w = t->arg;
+    struct rt_buf *buf;
+    size_t len;
+    struct manifest m;
+    uint64_t number;
+    uint64_t epoch;
+    uint64_t counter;
+    struct obj_names names = {0};
+    if (manifest_name_parse(name, &number) == 0) {
+        assert_int_equal(
+            obj_get_all(t->store.next, OBJ_READ, name, 1 << 20, RT_MEM_OTHER, &buf, &len), 0);
+        assert_int_equal(manifest_decode(buf->data, len, &w->opt.volume, &m), 0);
+        rt_buf_unref(buf);
+        assert_false(m.first_of_epoch); /* I5 */
+        manifest_free(&m);
+        return;
+    }
+    assert_int_equal(sst_name_parse(name, &epoch, &counter), 0);
+    assert_int_equal(obj_list(t->store.next, OBJ_READ, "manifest/", "", 1, &names), 0);
+    assert_int_equal(
+        obj_get_all(t->store.next, OBJ_READ, names.names.at[0], 1 << 20, RT_MEM_OTHER, &buf, &len),
+        0);
+    obj_names_free(&names);
+    assert_int_equal(manifest_decode(buf->data, len, &w->opt.volume, &m), 0);
+    rt_buf_unref(buf);
+    for (size_t i = 0; i < m.ssts.len; i++) {
+        assert_false(m.ssts.at[i].meta.epoch == epoch && m.ssts.at[i].meta.counter == counter);
+    }
+    manifest_free(&m);
+}
+
+static int hold_view(void *arg, const void *key, size_t key_len, const void *value,
+                     size_t value_len) WAITS
+{
+    (void)arg;
+    (void)key;
+    (void)key_len;
+    (void)value;
+    (void)value_len;
+    return rt_sleep_ms(40);
+}
+
+static void slow_scan(void *arg)
+{
+    struct world *w = arg;
+    assert_int_equal(index_scan(w->ix, NULL, 0, NULL, 0, hold_view, NULL), 0);
+}
+
+static void deletion_main(void *arg)
+{
+    (void)arg;
+    struct place *p = place_open(5);
+    struct world *w = &p->w;
+    struct index_counts counts;
+    p->t->removing = check_removal;
+    p->t->arg = w;
+    for (unsigned round = 0; round < 5; round++) {
+        struct rt_group *g;
+        assert_int_equal(rt_group_create(&g), 0);
+        write_many(w, 60);
+        assert_int_equal(index_flush(w->ix), 0);
+        assert_int_equal(rt_group_spawn_now(g, "scan", slow_scan, w), 0);
+        for (unsigned i = 0; i < 8; i++) {
+            write_many(w, 15);
+            assert_int_equal(index_flush(w->ix), 0);
+        }
+        uint64_t deleted = p->t->by_kind[OBJ_DELETE];
+        (void)rt_sleep_ms(900); /* the grace is not over for the newest ones */
+        assert_true(tamper_count(p->t, "manifest/") > round + 3);
+        rt_group_wait(g);
+        rt_group_destroy(g);
+        (void)rt_sleep_ms(3000);
+        assert_true(p->t->by_kind[OBJ_DELETE] > deleted);
+        index_counts(w->ix, &counts);
+        /* All that is left: the live SSTs, the firsts of epochs, and the newest manifest. */
+        assert_int_equal(tamper_count(p->t, "sst/"), counts.sst_count);
+        assert_int_equal(tamper_count(p->t, "manifest/"), 1 + round + 1 + 1);
+        world_check_all(w);
+        /* Left behind by a crash; the next opener finds it. */
+        for (unsigned i = 0; i < 6; i++) {
+            write_many(w, 15);
+            assert_int_equal(index_flush(w->ix), 0);
+        }
+        assert_int_equal(index_close(w->ix, false, 0), 0);
+        assert_int_equal(world_open(w), 0);
+    }
+    place_close(p, true);
+}
+
+static void deletes_what_nobody_needs(void **state)
+{
+    (void)state;
+    run(deletion_main, 1);
+    run(deletion_main, 2);
+}
+
+static void idle_main(void *arg)
+{
+    (void)arg;
+    struct place *p = place_open(5);
+    struct world *w = &p->w;
+    for (unsigned i = 0; i < 8; i++) {
+        write_many(w, 15);
+        assert_int_equal(index_flush(w->ix), 0);
+    }
+    (void)rt_sleep_ms(10000);
+    uint64_t before = p->t->requests;
+    (void)rt_sleep_ms(24 * 3600 * 1000ull);
+    assert_int_equal(p->t->requests, before);
+    world_check_all(w);
+    place_close(p, true);
+}
+
+static void idle_costs_nothing(void **state)
+{
+    (void)state;
+    run(idle_main, 1);
+}
+
+struct pressure {
+    struct world *w;
+    bool done;
+};
+
+static void write_on(void *arg)
+{
+    struct pressure *pr = arg;
+    write_many(pr->w, 400);
+    pr->done = true;
+}
+
+static void pressure_main(void *arg)
+{
+    (void)arg;
+    struct place *p = place_open(5);
+    struct rt_group *g;
+    struct index_counts counts;
+    struct pressure pr = {.w = &p->w};
+    assert_int_equal(rt_group_create(&g), 0);
+    assert_false(index_is_strained(p->w.ix));
+    p->t->hold_puts = true; /* an outage */
+    assert_int_equal(rt_group_spawn(g, "write", write_on, &pr), 0);
+    (void)rt_sleep_ms(60000);
+    assert_false(pr.done);
+    assert_true(index_is_strained(p->w.ix));
+    index_counts(p->w.ix, &counts);
+    assert_true(counts.memtable_bytes < 4 * p->w.opt.memtable_bytes); /* bounded */
+    world_check_all(&p->w);                                           /* and readable */
+    p->t->hold_puts = false;
+    rt_group_wait(g);
+    assert_true(pr.done);
+    assert_int_equal(index_flush(p->w.ix), 0);
+    assert_false(index_is_strained(p->w.ix));
+    world_check_all(&p->w);
+    rt_group_destroy(g);
+    place_close(p, true);
+}
+
+static void an_outage_holds_the_applier(void **state)
+{
+    (void)state;
+    run(pressure_main, 1);
+}
+
+/* Every flush of segments_max segments, though the memtable is small. */
+static void segments_main(void *arg)
+{
+    (void)arg;
+    struct place *p = place_open(5);
+    struct index_counts counts;
+    for (uint64_t i = 1; i <= 500; i++) {
+        assert_int_equal(index_apply(p->w.ix, i, i, 1, NULL, 0), 0);
+        rt_yield();
+    }
+    (void)rt_sleep_ms(100);
+    index_counts(p->w.ix, &counts);
+    assert_int_equal(counts.flushes, 9);
+    assert_int_equal(counts.sst_count, 0);
+    assert_int_equal(counts.replay_from, 451);
+    place_close(p, true);
+}
+
+static void replay_is_bounded(void **state)
+{
+    (void)state;
+    run(segments_main, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(manifests_say_where_to_go_on),
+        cmocka_unit_test(one_writer_at_a_time),
+        cmocka_unit_test(any_request_may_fail),
+        cmocka_unit_test(opening_may_fail_anywhere),
+        cmocka_unit_test(a_claim_does_not_wait_for_wonders),
+        cmocka_unit_test(what_is_spoilt_is_noticed),
+        cmocka_unit_test(a_spoilt_manifest_is_refused),
+        cmocka_unit_test(deletes_what_nobody_needs),
+        cmocka_unit_test(idle_costs_nothing),
+        cmocka_unit_test(an_outage_holds_the_applier),
+        cmocka_unit_test(replay_is_bounded),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
