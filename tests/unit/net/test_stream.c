@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -508,6 +509,73 @@ static void last_words_arrive(void **state)
     assert_int_equal(rt_run(&(struct rt_options){.cores = 1}, bye_main, v4), 0);
 }
 
+static void exhausted_main(void *arg)
+{
+    struct rlimit old;
+    uint8_t byte;
+    (void)arg;
+    struct net_listener *l = listen_at("127.0.0.1:0", say_bye, 0);
+    /* The next descriptor, and no other: it goes to the client, and none is left to accept with. */
+    int next = dup(STDERR_FILENO);
+    CHECK(next >= 0 && close(next) == 0);
+    CHECK(getrlimit(RLIMIT_NOFILE, &old) == 0);
+    struct rlimit tight = {.rlim_cur = (rlim_t)next + 1, .rlim_max = old.rlim_max};
+    CHECK(setrlimit(RLIMIT_NOFILE, &tight) == 0);
+    struct net_stream *s = connect_to(l);
+    CHECK(net_send_copy(s, "x", 1) == 0);
+    CHECK(net_recv(s, &byte, 1, rt_after_ms(50)) == -ETIMEDOUT);
+    CHECK(net_listener_connections(l) == 0);
+    CHECK(setrlimit(RLIMIT_NOFILE, &old) == 0);
+    CHECK(net_recv(s, &byte, 1, rt_after_ms(5000)) == 1 && byte == 'b');
+    net_close(s);
+    net_listener_close(l);
+}
+
+/* Out of descriptors: the waiting connection is served once there are some again. */
+static void exhaustion_is_survived(void **state)
+{
+    (void)state;
+    run_on(1, exhausted_main);
+}
+
+static void send_some(void *arg)
+{
+    struct net_stream *s = arg;
+    CHECK(net_send_ref(s, NULL, rt_zeros, 50000) == 0);
+    CHECK(net_send_wait(s, 60000) == 0);
+    CHECK(net_send_queued(s) <= 60000);
+    waiter_result++;
+}
+
+static void senders_main(void *arg)
+{
+    static uint8_t sink[10000];
+    struct net_stream *a;
+    struct net_stream *b;
+    (void)arg;
+    waiter_result = 0;
+    CHECK(net_pipe(&a, &b) == 0);
+    for (unsigned i = 0; i < 10; i++) {
+        CHECK(rt_spawn_now("send", send_some, a) == 0);
+    }
+    CHECK(rt_sleep_ms(1) == 0);
+    CHECK(waiter_result < 10);
+    for (unsigned i = 0; i < 50; i++) {
+        CHECK(net_recv_all(b, sink, sizeof sink, RT_FOREVER) == 0);
+    }
+    CHECK(rt_sleep_ms(1) == 0);
+    CHECK(waiter_result == 10);
+    net_close(a);
+    net_close(b);
+}
+
+static void many_fibers_send(void **state)
+{
+    (void)state;
+    run_on(1, senders_main);
+    run_sim(2, senders_main, NULL);
+}
+
 static void addresses(void **state)
 {
     static const char *const good[] = {"127.0.0.1:10809", "0.0.0.0:0", "[::1]:3260", "unix:/a/b"};
@@ -546,6 +614,8 @@ int main(void)
         cmocka_unit_test(unix_sockets),
         cmocka_unit_test(refusals),
         cmocka_unit_test(last_words_arrive),
+        cmocka_unit_test(exhaustion_is_survived),
+        cmocka_unit_test(many_fibers_send),
     };
     (void)snprintf(unix_address, sizeof unix_address, "unix:/tmp/zerofs-net-%d", (int)getpid());
     return cmocka_run_group_tests(tests, NULL, NULL);

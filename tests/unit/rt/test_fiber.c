@@ -2,6 +2,7 @@
 #include "rt/ctx.h"
 #include "rt/sync.h"
 #include "rt_test.h"
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -209,6 +210,51 @@ static void many_fibers(void **state)
     run_on(1, many_main);
 }
 
+struct outsider {
+    struct rt_event started;
+    struct rt_event told;
+};
+
+static void tell_back(void *arg)
+{
+    struct outsider *o = arg;
+    CHECK(rt_core_self() == 1);
+    CHECK(rt_event_wait(&o->told, rt_after_ms(5000)) == 0);
+    rt_event_set(&o->started);
+}
+
+static void *outside_thread(void *arg)
+{
+    struct outsider *o = arg;
+    CHECK(rt_core_self() == UINT32_MAX && !rt_on_fiber());
+    CHECK(rt_spawn_on(1, "tell", tell_back, o) == 0);
+    rt_event_set(&o->told);
+    return NULL;
+}
+
+static void outside_main(void *arg)
+{
+    struct outsider o;
+    (void)arg;
+    for (unsigned i = 0; i < 20; i++) {
+        pthread_t thread;
+        rt_event_init(&o.started);
+        rt_event_init(&o.told);
+        CHECK(pthread_create(&thread, NULL, outside_thread, &o) == 0);
+        CHECK(rt_event_wait(&o.started, rt_after_ms(5000)) == 0);
+        CHECK(pthread_join(thread, NULL) == 0);
+        rt_event_destroy(&o.started);
+        rt_event_destroy(&o.told);
+    }
+}
+
+/* A thread that is none of the runtime's starts fibers and sets events. */
+static void outside_threads(void **state)
+{
+    (void)state;
+    run_on(2, outside_main);
+}
+
 static void overrun_main(void *arg)
 {
     (void)arg;
@@ -276,6 +322,7 @@ int main(void)
         cmocka_unit_test(run_waits_for_chain),
         cmocka_unit_test(pool_is_bounded),
         cmocka_unit_test(many_fibers),
+        cmocka_unit_test(outside_threads),
         cmocka_unit_test(overrun_faults),
         cmocka_unit_test(laws_are_asserted),
     };
