@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured, and the goals."""
+
+ZEROFS, ZEROFS_MEMORY = "zerofs", "zerofs memory:"
+NBDKIT_MEMORY, NBDKIT_FILE = "nbdkit memory", "nbdkit file"
+QEMU, TGT, NULL = "qemu-nbd", "tgt -t 1", "null"
+ZEROFS_TWO_CPUS = "zerofs, two CPUs"
+MIB = 1 << 20
+
+
+class Goal:
+    """The field of one server over that of another must be at least, or at most, so much."""
+
+    def __init__(self, text, field, than, at_least=None, at_most=None, of=ZEROFS):
+        self.text, self.field, self.of, self.than = text, field, of, than
+        self.at_least, self.at_most = at_least, at_most
+
+    def judge(self, results):
+        ratio = getattr(results[self.of], self.field) / max(
+            getattr(results[self.than], self.field), 1e-9)
+        reached = ratio >= self.at_least if self.at_least is not None else ratio <= self.at_most
+        return ratio, reached
+
+
+class Case:
+    """One table. durable: the server's CPU counts until all is stored; fresh: each run has a new
+    store."""
+
+    def __init__(self, name, title, servers, goals, options, protocol="nbd", seconds=1.5,
+                 size=1 << 40, durable=False, fresh=False):
+        self.name, self.title, self.servers, self.goals = name, title, servers, goals
+        self.options, self.protocol, self.seconds, self.bytes = options, protocol, seconds, size
+        self.durable, self.fresh = durable, fresh
+        self.reads = "-w" not in options
+        self.megabytes = str(MIB) in options
+
+
+CASES = (
+    Case("nbd-read", "NBD, 4 KiB random read, one connection, depth 32",
+         (ZEROFS, ZEROFS_MEMORY, NBDKIT_MEMORY, QEMU, NULL),
+         (Goal("IOPS over nbdkit memory, at least 4", "iops", NBDKIT_MEMORY, at_least=4),
+          Goal("server CPU over the null server, at most 4", "cpu", NULL, at_most=4)),
+         ("-d", "32")),
+    Case("nbd-read-1", "NBD, 4 KiB random read, one connection, depth 1",
+         (ZEROFS, NBDKIT_MEMORY, NULL),
+         (Goal("IOPS over nbdkit memory, at least 1", "iops", NBDKIT_MEMORY, at_least=1),),
+         ("-d", "1"), seconds=1),
+    Case("nbd-write", "NBD, 4 KiB random write, depth 32, until the dirty limit",
+         (ZEROFS, ZEROFS_MEMORY, NBDKIT_MEMORY, QEMU, NULL),
+         (Goal("IOPS over nbdkit memory, at least 2", "iops", NBDKIT_MEMORY, at_least=2),),
+         ("-w", "100", "-d", "32"), size=160 * MIB, seconds=20),
+    Case("nbd-write-sustained", "NBD, 4 KiB random write, depth 32, sustained and flushed",
+         (ZEROFS, NBDKIT_FILE),
+         (Goal("server CPU over nbdkit file, at most 1", "cpu", NBDKIT_FILE, at_most=1),),
+         ("-w", "100", "-d", "32"), size=1024 * MIB, seconds=20, durable=True, fresh=True),
+    Case("iscsi-read", "iSCSI, 4 KiB random read, depth 32", (ZEROFS, TGT),
+         (Goal("IOPS over tgt, at least 5", "iops", TGT, at_least=5),
+          Goal("server CPU over tgt, at most 0.2", "cpu", TGT, at_most=0.2)),
+         ("-d", "32"), protocol="iscsi"),
+    Case("iscsi-write", "iSCSI, 4 KiB random write, depth 32, until the dirty limit",
+         (ZEROFS, TGT),
+         (Goal("IOPS over tgt, at least 3", "iops", TGT, at_least=3),),
+         ("-w", "100", "-d", "32"), protocol="iscsi", size=160 * MIB, seconds=20),
+    Case("nbd-read-1m", "NBD, 1 MiB random read, depth 8", (ZEROFS, NBDKIT_MEMORY, NULL),
+         (Goal("MB/s over nbdkit memory, at least 1", "mb_s", NBDKIT_MEMORY, at_least=1),
+          Goal("MB/s over the null server, at least 0.8", "mb_s", NULL, at_least=0.8)),
+         ("-d", "8", "-b", str(MIB))),
+    Case("nbd-write-1m", "NBD, 1 MiB random write, depth 8, until the dirty limit",
+         (ZEROFS, NBDKIT_MEMORY, NULL),
+         (Goal("MB/s over nbdkit memory, at least 1", "mb_s", NBDKIT_MEMORY, at_least=1),),
+         ("-w", "100", "-d", "8", "-b", str(MIB)), size=160 * MIB, seconds=20),
+    Case("nbd-write-1m-sustained", "NBD, 1 MiB random write, depth 8, sustained and flushed",
+         (ZEROFS, NBDKIT_FILE),
+         (Goal("MB/s over nbdkit file, at least 1", "mb_s", NBDKIT_FILE, at_least=1),),
+         ("-w", "100", "-d", "8", "-b", str(MIB)), size=1024 * MIB, seconds=20, durable=True,
+         fresh=True),
+    Case("nbd-scale", "NBD, 4 KiB random read, four connections of depth 32, on one CPU and on two",
+         (ZEROFS, ZEROFS_TWO_CPUS),
+         (Goal("IOPS on two CPUs over one, at least 1.7", "iops", ZEROFS, at_least=1.7,
+               of=ZEROFS_TWO_CPUS),),
+         ("-d", "32", "-c", "4")),
+)

@@ -1,0 +1,163 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The server's life: readiness told to the service manager, SIGHUP, SIGTERM with clients attached,
+one server a cache folder, commands side by side."""
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import nbd
+import zt
+
+HELD = 7
+
+
+class Manager:
+    """Listens where a service manager would."""
+
+    def __init__(self):
+        self.path = os.path.join(zt.TMPDIR, "notify")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.path)
+        self.socket.settimeout(20)
+
+    def hears(self, wanted):
+        message = self.socket.recv(4096).decode().split("\n")
+        assert wanted in message, (wanted, message)
+
+
+def notifies():
+    with zt.Server("notify") as s:
+        manager = Manager()
+        os.environ["NOTIFY_SOCKET"] = manager.path
+        s.start()
+        manager.hears("READY=1")
+        # Who is ready can be reached at once.
+        for port in (s.nbd_port, s.iscsi_port):
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        s.process.send_signal(signal.SIGTERM)
+        manager.hears("STOPPING=1")
+        assert s.process.wait(15) == 0
+        s.process = None
+        del os.environ["NOTIFY_SOCKET"]
+
+
+def connect(s, name):
+    h = nbd.NBD()
+    h.set_export_name(name)
+    h.connect_tcp("127.0.0.1", str(s.nbd_port))
+    return h
+
+
+def hang_up_reloads(s):
+    with open(s.config, encoding="utf-8") as f:
+        text = f.read()
+
+    def reload_with(more, wanted):
+        begin = len(s.log_text())
+        with open(s.config, "w", encoding="utf-8") as f:
+            f.write(text + more)
+        s.process.send_signal(signal.SIGHUP)
+        zt.wait_for(lambda: all(w in s.log_text()[begin:] for w in wanted))
+
+    reload_with('[runtime]\nlog_level = "debug"\n', ["read again; 0 changes"])
+    begin = len(s.log_text())
+    s.cli("nbd", "list")
+    zt.wait_for(lambda: "op nbd.list" in s.log_text()[begin:])
+    reload_with('[filesystem]\ncompression = "none"\nmax_size_gb = 5\n[runtime]\ncores = 1\n',
+                ["filesystem.max_size_gb has changed", "runtime.cores has changed",
+                 "read again; 2 changes"])
+    reload_with("[runtime]\ncoers = 1\n", ["did you mean runtime.cores?", "is not taken"])
+    os.unlink(s.config)
+    s.process.send_signal(signal.SIGHUP)
+    zt.wait_for(lambda: "cannot be read" in s.log_text())
+    with open(s.config, "w", encoding="utf-8") as f:
+        f.write(text)
+    assert s.process.poll() is None
+
+
+def terminates_with_clients(s):
+    """What a client wrote and did not flush is there after a clean end; in time, though it stays."""
+    s.cli("nbd", "create", "left", "16M")
+    h = connect(s, "left")
+    h.pwrite(os.urandom(0) + b"w" * 65536, 0)
+    begin = time.monotonic()
+    s.stop(11)
+    assert time.monotonic() - begin < 11
+    try:
+        h.pread(512, 0)
+        raise AssertionError("the server has ended and still answers")
+    except nbd.Error:
+        pass
+    s.start()
+    h = connect(s, "left")
+    assert h.pread(65536, 0) == b"w" * 65536
+    h.shutdown()
+
+
+def second_server_is_refused(s):
+    done = subprocess.run([zt.ZEROFS, "run", "-c", s.config], text=True, capture_output=True,
+                          timeout=30, check=False)
+    assert done.returncode == HELD and "another zerofs is running" in done.stderr, done
+
+
+def commands_side_by_side(s, tag):
+    """All succeed, wherever they happen to run, and none is lost."""
+    results = []
+
+    def create(i):
+        results.append(s.cli("nbd", "create", f"{tag}{i}", "1M", check=False))
+
+    threads = [threading.Thread(target=create, args=(i,)) for i in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert [r.returncode for r in results] == [0] * 6, results
+    names = {d["name"] for d in json.loads(s.cli("nbd", "list", "--json").stdout)["devices"]}
+    assert {f"{tag}{i}" for i in range(6)} <= names, names
+
+    twice = [threading.Thread(target=lambda: results.append(
+        s.cli("nbd", "create", f"{tag}same", "1M", check=False))) for _ in range(3)]
+    for t in twice:
+        t.start()
+    for t in twice:
+        t.join()
+    assert sorted(r.returncode for r in results[6:]) == [0, 5, 5], results[6:]
+
+
+def the_socket_is_private(s):
+    mode = os.stat(os.path.join(s.dir, "admin.sock")).st_mode
+    assert mode & 0o077 == 0, oct(mode)
+
+
+def a_dead_socket_is_no_hindrance(s):
+    s.kill()
+    assert os.path.exists(os.path.join(s.dir, "admin.sock"))
+    s.cli("nbd", "create", "after-death", "1M")
+    s.start()
+    assert "after-death" in s.cli("nbd", "list").stdout
+
+
+def an_interrupt_ends_it_too(s):
+    s.process.send_signal(signal.SIGINT)
+    assert s.process.wait(15) == 0
+    assert "everything is stored" in s.log_text()
+    s.process = None
+
+
+notifies()
+with zt.Server() as s:
+    commands_side_by_side(s, "off")
+    s.start()
+    commands_side_by_side(s, "on")
+    the_socket_is_private(s)
+    second_server_is_refused(s)
+    hang_up_reloads(s)
+    terminates_with_clients(s)
+    a_dead_socket_is_no_hindrance(s)
+    an_interrupt_ends_it_too(s)

@@ -1,0 +1,163 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""A store folder that is read-only, full, or vanishes: a clear error with its exit code; the server
+goes on, flushes wait and are not acknowledged, and all is well once the store is back."""
+import json
+import os
+import signal
+import subprocess
+import sys
+
+MARK = "ZEROFS_STORE_TEST"
+if MARK not in os.environ:
+    # Mounts of its own, which go with it.
+    flags = ["--mount"] if os.getuid() == 0 else ["--mount", "--map-root-user"]
+    os.environ[MARK] = "1"
+    os.execvp("unshare", ["unshare", *flags, "--propagation", "private", sys.executable, *sys.argv])
+
+import nbd  # noqa: E402
+import zt  # noqa: E402
+
+STORE = 8
+
+
+def mount(*words):
+    subprocess.run(["mount", *words], check=True)
+
+
+def connect(s, name):
+    h = nbd.NBD()
+    h.set_export_name(name)
+    h.connect_tcp("127.0.0.1", str(s.nbd_port))
+    return h
+
+
+class Flush:
+    """A flush under way."""
+
+    def __init__(self, h):
+        self.h, self.cookie = h, h.aio_flush()
+
+    def done(self):
+        self.h.poll(20)
+        return self.h.aio_command_completed(self.cookie)
+
+
+def stalls(s, h, begin):
+    """A flush begun, of which the log has said by now why it takes so long."""
+    flush = Flush(h)
+    zt.wait_for(lambda: flush.done() or "trying again" in s.log_text()[begin:])
+    assert not flush.done(), "a flush was acknowledged that is nowhere stored"
+    return flush
+
+
+def says(done, code, *words):
+    assert done.returncode == code, done
+    for word in words:
+        assert word in done.stderr, (word, done.stderr)
+
+
+def read_only():
+    with zt.Server("read-only") as s:
+        store = os.path.join(s.dir, "store")
+        mount("-t", "tmpfs", "-o", "size=64m", "store", store)
+        s.cli("nbd", "create", "d", "4M")
+        mount("-o", "remount,ro", store)
+        says(s.cli("nbd", "create", "e", "4M", check=False), STORE, store)
+        done = s.cli("nbd", "list", check=False)
+        assert done.returncode in (0, STORE), done
+        done = subprocess.run([zt.ZEROFS, "run", "-c", s.config], text=True, capture_output=True,
+                              timeout=60, check=False)
+        says(done, STORE, "cannot be opened")
+        mount("-o", "remount,rw", store)
+        assert [d["name"] for d in json.loads(s.cli("nbd", "list", "--json").stdout)["devices"]] \
+            == ["d"]
+
+        # It turns read-only under a server.
+        s.start()
+        h = connect(s, "d")
+        h.pwrite(b"1" * 4096, 0)
+        h.flush()
+        begin = len(s.log_text())
+        mount("-o", "remount,ro", store)
+        h.pwrite(b"2" * 4096, 4096)
+        flush = stalls(s, h, begin)
+        other = connect(s, "d")
+        assert other.pread(8192, 0) == b"1" * 4096 + b"2" * 4096
+        assert s.process.poll() is None
+        mount("-o", "remount,rw", store)
+        zt.wait_for(flush.done, 60)
+        s.kill()
+        s.start()
+        h = connect(s, "d")
+        assert h.pread(8192, 0) == b"1" * 4096 + b"2" * 4096
+        s.stop()
+
+
+def full():
+    with zt.Server("full") as s:
+        store = os.path.join(s.dir, "store")
+        mount("-t", "tmpfs", "-o", "size=24m", "store", store)
+        s.cli("nbd", "create", "d", "256M")
+        s.start()
+        h = connect(s, "d")
+        kept = os.urandom(1 << 20)
+        h.pwrite(kept, 0)
+        h.flush()
+        begin = len(s.log_text())
+        for i in range(1, 28):
+            h.pwrite(kept, i << 20)
+        flush = stalls(s, h, begin)
+        other = connect(s, "d")
+        assert other.pread(1 << 20, 0) == kept
+        assert "d" in s.cli("nbd", "list").stdout
+        mount("-o", "remount,size=256m", store)
+        zt.wait_for(flush.done, 60)
+        s.kill()
+        s.start()
+        h = connect(s, "d")
+        for i in range(28):
+            assert h.pread(1 << 20, i << 20) == kept, i
+        s.stop()
+
+
+def vanished():
+    with zt.Server("vanished") as s:
+        store = os.path.join(s.dir, "store")
+        away = os.path.join(s.dir, "away")
+        s.cli("nbd", "create", "d", "4M")
+        s.start()
+        h = connect(s, "d")
+        h.pwrite(b"1" * 4096, 0)
+        h.flush()
+        begin = len(s.log_text())
+        os.rename(store, away)
+        h.pwrite(b"2" * 4096, 4096)
+        flush = stalls(s, h, begin)
+        assert not os.path.exists(store), "a second store was begun"
+        os.rename(away, store)
+        zt.wait_for(flush.done, 60)
+
+        # It does not come back before the server is told to end: no hanging, and no lie.
+        os.rename(store, away)
+        h.pwrite(b"3" * 4096, 8192)
+        s.process.send_signal(signal.SIGTERM)
+        assert s.process.wait(13) == STORE, s.log_text()
+        s.process = None
+        assert "are not stored" in s.log_text()
+        # A command does not take a folder that is not there for an empty store.
+        done = s.cli("nbd", "list", check=False)
+        assert done.returncode != 0, done
+        if os.path.exists(store):
+            os.rmdir(store)
+        os.rename(away, store)
+        s.start()
+        h = connect(s, "d")
+        assert h.pread(8192, 0) == b"1" * 4096 + b"2" * 4096
+        assert h.pread(4096, 8192) in (b"3" * 4096, bytes(4096))
+        s.stop()
+
+
+read_only()
+full()
+vanished()
