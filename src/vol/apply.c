@@ -1,0 +1,508 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Apply: the records of one batch become writes of the index. The same code runs live and on
+ * replay, on the same bytes and on the same state of the index, so it comes to the same result;
+ * that is why live references stay exact over a crash.
+ *
+ * A1. Batches come in order, one at a time, each after the prefix up to it is stored (I6).
+ * A2. Everything of a batch goes into the index in one index_apply(): maps, live references, holes,
+ * metadata. A3. A page of a batch is debited at most once: by its delta, or by a reap, whichever
+ * comes first; `touched` says so. A4. Afterwards the cache of decoded maps is brought up to date,
+ * and only then do finished range holes leave (H2). A5. A page whose old map cannot be decoded or
+ * read for good is marked bad and named; apply goes on. What fails for a passing reason is tried
+ * again for as long as it takes.
+ */
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/msg.h"
+#include "vol/record.h"
+#include "vol/vol_priv.h"
+#include <inttypes.h>
+
+/* A write of the index under construction: where its bytes are in the arena. */
+struct staged {
+    enum index_op op;
+    uint32_t key_len;
+    uint32_t value_len;
+    size_t at; /* key, then value */
+};
+
+struct page_ref {
+    uint64_t layer;
+    uint64_t page;
+};
+
+struct advance {
+    struct vol_hole hole;
+    uint64_t upto;
+};
+
+struct apply {
+    struct vol *v;
+    const struct vol_apply_in *in;
+    struct bytes_writer arena;
+    VEC(struct staged) staged;
+    VEC(struct page_ref) touched; /* A3: an open-addressed set; layer 0 = empty */
+    size_t touched_count;
+    VEC(struct advance) advances;
+    VEC(uint64_t) changed; /* segments */
+    struct vol_hole_list covered;
+};
+
+static int stage(struct apply *a, const struct vol_key *key, struct bytes_writer *value)
+{
+    struct staged s = {
+        .op = value ? INDEX_PUT : INDEX_DELETE, .key_len = key->len, .at = a->arena.len};
+    bytes_put(&a->arena, key->bytes, key->len);
+    if (value) {
+        s.value_len = (uint32_t)value->len;
+        bytes_put(&a->arena, value->data, value->len);
+    }
+    return a->arena.failed || (value && value->failed) ? -ENOMEM : vec_push(&a->staged, s);
+}
+
+static size_t touched_slot(const struct apply *a, uint64_t layer, uint64_t page)
+{
+    size_t mask = a->touched.cap - 1;
+    size_t at = (size_t)hash_pair(layer, page) & mask;
+    while (a->touched.at[at].layer != 0 &&
+           (a->touched.at[at].page != page || a->touched.at[at].layer != layer)) {
+        at = (at + 1) & mask;
+    }
+    return at;
+}
+
+static int touched_grow(struct apply *a)
+{
+    size_t cap = a->touched.cap ? a->touched.cap * 2 : 64;
+    struct page_ref *old = a->touched.at;
+    size_t old_cap = a->touched.cap;
+    struct page_ref *fresh = calloc(cap, sizeof *fresh);
+    if (!fresh) {
+        return -ENOMEM;
+    }
+    a->touched.at = fresh;
+    a->touched.cap = cap;
+    for (size_t i = 0; i < old_cap; i++) {
+        if (old[i].layer != 0) {
+            fresh[touched_slot(a, old[i].layer, old[i].page)] = old[i];
+        }
+    }
+    free(old);
+    return 0;
+}
+
+/* 1 when the page is new here, 0 when it was touched before, -ENOMEM. */
+static int touch(struct apply *a, uint64_t layer, uint64_t page)
+{
+    if (a->touched_count * 2 >= a->touched.cap) {
+        int r = touched_grow(a);
+        if (r < 0) {
+            return r;
+        }
+    }
+    size_t at = touched_slot(a, layer, page);
+    if (a->touched.at[at].layer != 0) {
+        return 0;
+    }
+    a->touched.at[at] = (struct page_ref){layer, page};
+    a->touched_count++;
+    return 1;
+}
+
+static bool is_for_good(int r)
+{
+    return r == ERR_CORRUPT_RECORD || r == ERR_CORRUPT_INDEX || r == ERR_FORMAT_TOO_NEW;
+}
+
+/* Between two tries of something that failed for a passing reason: -ECANCELED or ERR_FENCED end it.
+ */
+static int pause_for(struct vol *v, int why)
+{
+    if (why == -ECANCELED || atomic_load(&v->fenced)) {
+        return why;
+    }
+    msg_warn("vol", "the index cannot be read: %s; trying again", err_text(why));
+    return rt_sleep_ms(500);
+}
+
+/* A5. *ret_bad: the old map is lost. */
+static int old_map(struct apply *a, const struct vol_record *rec, struct vol_map *ret_old,
+                   bool *ret_bad)
+{
+    *ret_bad = false;
+    for (;;) {
+        int r = vol_map_load(a->v, rec->layer, rec->page, ret_old);
+        if (r == 0) {
+            return 0;
+        }
+        if (is_for_good(r)) {
+            msg_error("vol", "page %" PRIu64 " of layer %" PRIu64 " has lost its map: %s",
+                      rec->page, rec->layer, err_text(r));
+            atomic_fetch_add(&a->v->bad_pages, 1);
+            ret_old->batch = 0;
+            ret_old->count = 0;
+            *ret_bad = true;
+            return 0;
+        }
+        r = pause_for(a->v, r);
+        if (r < 0) {
+            return r;
+        }
+    }
+}
+
+static int change_segment(struct apply *a, uint64_t seq, int64_t blocks)
+{
+    struct vol_segments *segs = &a->v->segs;
+    rt_mutex_lock(&segs->m);
+    struct vol_segment *seg = vol_segments_find(segs, seq);
+    bool listed = seg && seg->changed;
+    rt_mutex_unlock(&segs->m);
+    int r = vol_segments_change(segs, seq, blocks, a->in->seq);
+    if (r == -ENOMEM) {
+        return r;
+    }
+    return listed ? 0 : vec_push(&a->changed, seq);
+}
+
+static int change_segments(struct apply *a, const struct vol_map_changes *changes)
+{
+    for (uint32_t i = 0; i < changes->count; i++) {
+        if (changes->at[i].blocks != 0) {
+            int r = change_segment(a, changes->at[i].seq, changes->at[i].blocks);
+            if (r < 0) {
+                return r;
+            }
+        }
+    }
+    return 0;
+}
+
+static int delta_of(const struct apply *a, const struct vol_record *rec, struct vol_map *ret_delta)
+{
+    ret_delta->batch = a->in->number;
+    ret_delta->count = rec->run_count;
+    for (uint32_t i = 0; i < rec->run_count; i++) {
+        const struct vol_record_run *from = &rec->runs[i];
+        struct vol_run *run = &ret_delta->runs[i];
+        *run = (struct vol_run){.first = from->first, .count = from->count, .kind = from->kind};
+        if (from->kind != VOL_RUN_DATA) {
+            continue;
+        }
+        if (from->frame >= a->in->frame_count) {
+            return ERR_CORRUPT_RECORD;
+        }
+        const struct log_frame *f = &a->in->frames[from->frame];
+        if (from->frame_block + from->count > f->count) {
+            return ERR_CORRUPT_RECORD;
+        }
+        run->seq = a->in->seq;
+        run->offset = f->offset;
+        run->len_bytes = f->len_bytes;
+        run->frame_block = from->frame_block;
+        run->frame_blocks = f->count;
+    }
+    return 0;
+}
+
+static int stage_map(struct apply *a, const struct vol_record *rec, const struct vol_map *map)
+{
+    struct vol_key key = vol_key_page(rec->layer, rec->page);
+    if (map->count == 0) {
+        return stage(a, &key, NULL);
+    }
+    struct bytes_writer value = {0};
+    vol_map_encode(map, &value);
+    int r = stage(a, &key, &value);
+    bytes_writer_free(&value);
+    return r;
+}
+
+static int apply_page(struct apply *a, const struct vol_record *rec)
+{
+    struct vol_map old;
+    struct vol_map delta;
+    struct vol_map merged;
+    struct vol_map_changes changes = {.count = 0};
+    bool bad;
+    int r = touch(a, rec->layer, rec->page);
+    if (r <= 0) {
+        return r < 0 ? r : ERR_CORRUPT_RECORD;
+    }
+    r = delta_of(a, rec, &delta);
+    if (r < 0) {
+        return r;
+    }
+    r = old_map(a, rec, &old, &bad);
+    if (r < 0) {
+        return r;
+    }
+    uint64_t end;
+    bool masks;
+    uint64_t hole = vol_holes_cover(a->v->holes, rec->layer, rec->page, &end, &masks);
+    bool existed = old.count > 0 || bad;
+    if (hole > old.batch) {
+        vol_map_drop(&old, &changes);
+        old.count = 0;
+        bad = false;
+    }
+    vol_map_merge(&old, &delta, &merged, &changes);
+    if (bad) {
+        vol_map_spoil(&merged);
+    }
+    r = change_segments(a, &changes);
+    if (r < 0 || (merged.count == 0 && !existed)) {
+        return r;
+    }
+    return stage_map(a, rec, &merged);
+}
+
+static int stage_hole(struct apply *a, const struct vol_hole *hole)
+{
+    struct vol_key key = vol_key_hole(hole->layer, hole->batch, hole->first);
+    struct vol_hole_value hv = {
+        .count = hole->end - hole->first, .done_upto = hole->done_upto, .flags = hole->flags};
+    struct bytes_writer value = {0};
+    vol_hole_encode(&hv, &value);
+    int r = stage(a, &key, &value);
+    bytes_writer_free(&value);
+    return r;
+}
+
+static int apply_hole(struct apply *a, const struct vol_record *rec)
+{
+    struct vol_hole hole = {.layer = rec->layer,
+                            .batch = a->in->number,
+                            .first = rec->page,
+                            .end = rec->page + rec->count,
+                            .done_upto = rec->page,
+                            .flags = rec->flags};
+    size_t covered = a->covered.holes.len;
+    int r = vol_holes_add(a->v->holes, &hole, &a->covered);
+    vol_holes_unreserve(a->v->holes, hole.layer, 1);
+    for (size_t i = covered; r == 0 && i < a->covered.holes.len; i++) {
+        const struct vol_hole *c = &a->covered.holes.at[i];
+        struct vol_key key = vol_key_hole(c->layer, c->batch, c->first);
+        r = stage(a, &key, NULL);
+    }
+    return r < 0 ? r : stage_hole(a, &hole);
+}
+
+/* The walk of a reap: hidden maps go, with their references. A map that does not decode goes
+ * without. */
+struct reap {
+    struct apply *a;
+    const struct vol_record *rec;
+};
+
+static int reap_map(void *arg, const void *key, size_t key_len, const void *value, size_t value_len)
+{
+    struct reap *p = arg;
+    struct vol_map map;
+    uint64_t layer;
+    uint64_t page;
+    int r = vol_key_page_decode(key, key_len, &layer, &page);
+    if (r < 0) {
+        return r;
+    }
+    bool good = vol_map_decode(value, value_len, &map) == 0;
+    if (good && map.batch >= p->rec->hole_batch) {
+        return 0;
+    }
+    r = touch(p->a, layer, page);
+    if (r <= 0) {
+        return r;
+    }
+    struct vol_map_changes changes = {.count = 0};
+    if (good) {
+        vol_map_drop(&map, &changes);
+    }
+    struct vol_key k = vol_key_page(layer, page);
+    r = stage(p->a, &k, NULL);
+    return r < 0 ? r : change_segments(p->a, &changes);
+}
+
+static int apply_reap(struct apply *a, const struct vol_record *rec)
+{
+    struct reap p = {a, rec};
+    struct vol_key from = vol_key_page(rec->layer, rec->from);
+    struct vol_key upto = vol_key_page(rec->layer, rec->upto);
+    int r;
+    while ((r = index_scan(a->v->ix, from.bytes, from.len, upto.bytes, upto.len, reap_map, &p)) <
+           0) {
+        if (r == -ENOMEM || is_for_good(r)) {
+            return r;
+        }
+        r = pause_for(a->v, r);
+        if (r < 0) {
+            return r;
+        }
+    }
+    struct advance adv = {.upto = rec->upto};
+    if (!vol_holes_find(a->v->holes, rec->layer, rec->hole_batch, rec->page, &adv.hole)) {
+        return 0; /* a newer hole has taken its place */
+    }
+    r = vec_push(&a->advances, adv);
+    if (r < 0) {
+        return r;
+    }
+    if (adv.upto < adv.hole.end) {
+        adv.hole.done_upto = MAX_OF(adv.upto, adv.hole.done_upto);
+        return stage_hole(a, &adv.hole);
+    }
+    struct vol_key key = vol_key_hole(adv.hole.layer, adv.hole.batch, adv.hole.first);
+    return stage(a, &key, NULL);
+}
+
+static int apply_gone(struct apply *a, const struct vol_record *rec)
+{
+    vol_segments_remove(&a->v->segs, rec->seq);
+    struct vol_key key = vol_key_segment(rec->seq);
+    return stage(a, &key, NULL);
+}
+
+static int apply_pair(struct apply *a, const struct vol_record *rec)
+{
+    struct staged s = {.op = rec->kind == VOL_RECORD_PUT ? INDEX_PUT : INDEX_DELETE,
+                       .key_len = rec->key_len,
+                       .value_len = rec->value_len,
+                       .at = a->arena.len};
+    bytes_put(&a->arena, rec->key, rec->key_len);
+    bytes_put(&a->arena, rec->value, rec->value_len);
+    return a->arena.failed ? -ENOMEM : vec_push(&a->staged, s);
+}
+
+static int apply_record(struct apply *a, const struct vol_record *rec)
+{
+    switch (rec->kind) {
+    case VOL_RECORD_PAGE:
+        return apply_page(a, rec);
+    case VOL_RECORD_HOLE:
+        return apply_hole(a, rec);
+    case VOL_RECORD_REAP:
+        return apply_reap(a, rec);
+    case VOL_RECORD_GONE:
+        return apply_gone(a, rec);
+    case VOL_RECORD_PUT:
+    case VOL_RECORD_DELETE:
+        return apply_pair(a, rec);
+    }
+    UNREACHABLE("the decoder knows the kinds");
+}
+
+static int stage_segments(struct apply *a)
+{
+    struct vol_segments *segs = &a->v->segs;
+    for (size_t i = 0; i < a->changed.len; i++) {
+        rt_mutex_lock(&segs->m);
+        struct vol_segment *seg = vol_segments_find(segs, a->changed.at[i]);
+        uint64_t live = seg ? seg->live : 0;
+        if (seg) {
+            seg->changed = false;
+        }
+        rt_mutex_unlock(&segs->m);
+        struct vol_key key = vol_key_segment(a->changed.at[i]);
+        struct bytes_writer value = {0};
+        vol_number_encode(live, &value);
+        int r = seg ? stage(a, &key, &value) : 0;
+        bytes_writer_free(&value);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int write_index(struct apply *a)
+{
+    auto_free struct index_write *w = malloc(MAX_OF(a->staged.len, 1) * sizeof *w);
+    if (!w) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < a->staged.len; i++) {
+        const struct staged *s = &a->staged.at[i];
+        w[i] = (struct index_write){.op = s->op,
+                                    .key = a->arena.data + s->at,
+                                    .value = a->arena.data + s->at + s->key_len,
+                                    .key_len = s->key_len,
+                                    .value_len = s->value_len};
+    }
+    return index_apply(a->v->ix, a->in->seq, a->in->number, a->in->epoch, w, a->staged.len);
+}
+
+/* A4. */
+static void update_maps(struct apply *a)
+{
+    for (size_t i = 0; i < a->staged.len; i++) {
+        const struct staged *s = &a->staged.at[i];
+        const uint8_t *key = a->arena.data + s->at;
+        struct vol_map map = {.count = 0};
+        uint64_t layer;
+        uint64_t page;
+        if (vol_key_page_decode(key, s->key_len, &layer, &page) < 0) {
+            continue;
+        }
+        if (s->op == INDEX_PUT) {
+            int r = vol_map_decode(key + s->key_len, s->value_len, &map);
+            ASSERT(r == 0);
+        }
+        vol_map_cache_set(a->v->maps, layer, page, &map);
+    }
+}
+
+static void finish_holes(struct apply *a)
+{
+    for (size_t i = 0; i < a->advances.len; i++) {
+        vol_holes_advance(a->v->holes, &a->advances.at[i].hole, a->advances.at[i].upto);
+    }
+    if (a->advances.len > 0 || a->covered.holes.len > 0) {
+        rt_mutex_lock(&a->v->hole_m);
+        rt_waitq_wake_all(&a->v->hole_q);
+        rt_mutex_unlock(&a->v->hole_m);
+    }
+    if (vol_holes_count(a->v->holes) > 0) {
+        rt_event_set(&a->v->walking);
+    }
+}
+
+static int apply_all(struct apply *a)
+{
+    struct bytes_reader r = bytes_reader_of(a->in->records, a->in->records_len);
+    struct vol_record rec;
+    int got = change_segment(a, a->in->seq, 0);
+    if (got < 0) {
+        return got;
+    }
+    while ((got = vol_record_next(&r, &rec)) > 0) {
+        got = apply_record(a, &rec);
+        if (got < 0) {
+            break;
+        }
+    }
+    if (got < 0) {
+        return got;
+    }
+    got = stage_segments(a);
+    return got < 0 ? got : write_index(a);
+}
+
+int vol_apply(struct vol *v, const struct vol_apply_in *in)
+{
+    struct apply a = {.v = v, .in = in};
+    int r = apply_all(&a);
+    if (r == 0) {
+        update_maps(&a);
+        finish_holes(&a);
+        atomic_store(&v->applied_number, in->number);
+        atomic_store(&v->applied_seq, in->seq);
+    }
+    bytes_writer_free(&a.arena);
+    vec_free(&a.staged);
+    free(a.touched.at);
+    vec_free(&a.advances);
+    vec_free(&a.changed);
+    vec_free(&a.covered.holes);
+    return r;
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The flush: rotate the open batch, wait until the log's prefix holds it. Writers go on meanwhile
+ * in the next batch.
+ *
+ * Flushes are paced: at most VOL_FLUSHES_PER_TRIP of them rotate in one round trip of the store. A
+ * lone flush goes at once; under many, one waits a fraction of a round trip and shares its batch
+ * with all that come meanwhile.
+ */
+#include "base/err.h"
+#include "base/time.h"
+#include "vol/vol_priv.h"
+
+#define TRIP_MAX_NS NS_PER_S
+#define STRAINED_GAP_NS (20 * NS_PER_MS)
+
+/* The batch whose storing makes everything before durable, with a reference; NULL when there is
+ * nothing. *ret_open: it is still open. */
+static struct vol_batch *flush_target(struct vol *v, bool *ret_open)
+{
+    struct vol_batch *b = NULL;
+    *ret_open = false;
+    rt_mutex_lock(&v->m);
+    if (atomic_load(&v->open->touched)) {
+        b = v->open;
+        *ret_open = true;
+    } else if (v->open->link.prev != &v->batches) {
+        b = container_of(v->open->link.prev, struct vol_batch, link);
+    }
+    if (b) {
+        (void)vol_batch_ref(b);
+    }
+    rt_mutex_unlock(&v->m);
+    return b;
+}
+
+/* When this flush may rotate; 0 = now, and the turn is taken. */
+static uint64_t flush_turn(struct vol *v)
+{
+    uint64_t now = rt_now_ns();
+    uint64_t trip = MIN_OF(log_round_trip_ns(v->log), TRIP_MAX_NS);
+    bool strained = index_is_strained(v->ix);
+    rt_mutex_lock(&v->m);
+    uint64_t due = v->flush_turns[v->flush_turn] + trip;
+    if (strained) {
+        unsigned last = (v->flush_turn + VOL_FLUSHES_PER_TRIP - 1) % VOL_FLUSHES_PER_TRIP;
+        due = MAX_OF(due, v->flush_turns[last] + STRAINED_GAP_NS);
+    }
+    bool turn = v->flush_turns[v->flush_turn] == 0 || due <= now;
+    if (turn) {
+        v->flush_turns[v->flush_turn] = now;
+        v->flush_turn = (v->flush_turn + 1) % VOL_FLUSHES_PER_TRIP;
+    }
+    rt_mutex_unlock(&v->m);
+    return turn ? 0 : due;
+}
+
+static bool is_open(struct vol *v, const struct vol_batch *b)
+{
+    rt_mutex_lock(&v->m);
+    bool open = v->open == b;
+    rt_mutex_unlock(&v->m);
+    return open;
+}
+
+static int wait_for_room(struct vol *v)
+{
+    int r = 0;
+    rt_mutex_lock(&v->m);
+    while (r == 0 && v->batch_count >= VOL_BATCHES_MAX && !atomic_load(&v->fenced)) {
+        r = rt_waitq_wait(&v->room_q, &v->m, RT_FOREVER);
+    }
+    rt_mutex_unlock(&v->m);
+    return r;
+}
+
+/* Until the batch is closed, by whomever. */
+static int flush_close(struct vol *v, struct vol_batch *b)
+{
+    while (is_open(v, b)) {
+        uint64_t due = flush_turn(v);
+        int r;
+        if (due > 0) {
+            r = rt_event_wait(&b->reserved, due);
+            if (r == -ETIMEDOUT) {
+                continue;
+            }
+        } else {
+            r = vol_rotate(v, b) ? 0 : wait_for_room(v);
+        }
+        if (r < 0) {
+            return r;
+        }
+        if (atomic_load(&v->fenced)) {
+            return ERR_FENCED;
+        }
+    }
+    return 0;
+}
+
+static int flush_wait(struct vol *v, struct vol_batch *b)
+{
+    int r = rt_event_wait(&b->reserved, RT_FOREVER);
+    if (r < 0) {
+        return r;
+    }
+    /* Set by the fence as well, and then perhaps without a number (W4). */
+    rt_mutex_lock(&v->m);
+    uint64_t seq = b->seq;
+    rt_mutex_unlock(&v->m);
+    return seq == 0 ? ERR_FENCED : log_wait_stored(v->log, seq, RT_FOREVER);
+}
+
+int vol_flush(struct vol *v)
+{
+    int r = vol_may_read(v);
+    if (r < 0 || v->opt.read_only) {
+        return r;
+    }
+    atomic_fetch_add(&v->flushes, 1);
+    bool open;
+    struct vol_batch *b = flush_target(v, &open);
+    if (!b) {
+        return 0;
+    }
+    r = open ? flush_close(v, b) : 0;
+    if (r == 0) {
+        r = flush_wait(v, b);
+    }
+    vol_batch_unref(b);
+    return r;
+}

@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opening and closing a volume (I4).
+ *
+ *     load the newest manifest -> may we? -> claim the next one -> load counts, holes, counters ->
+ * replay and fence
+ *          -> recheck: ours is still the newest -> writer -> fibers
+ *
+ * Whoever loses a race in between starts again from the newest manifest, a bounded number of times;
+ * nothing of the lost attempt is kept.
+ *
+ * MEMORY. memory_bytes is split so that it adds up:
+ *
+ *     dirty_bytes              dirty: open, sealing and unapplied batches; a fifth unless
+ * configured dirty_bytes              segments being built and uploaded, at worst all that is dirty
+ *     4 x memtable_bytes       one filling, the others on their way out; memtable_bytes is a 32nd
+ * unless configured a 16th, a 16th           decoded index blocks and filters; decoded page maps
+ *     the rest                 block cache, at least an eighth
+ */
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/msg.h"
+#include "vol/vol_priv.h"
+#include <inttypes.h>
+
+#define OPEN_TRIES 8
+#define MEMORY_DEFAULT (256ull << 20)
+#define MEMORY_MIN (8ull << 20)
+#define DIRTY_MIN (1ull << 20)
+#define MEMTABLE_MIN (256ull << 10)
+#define MEMTABLE_MAX (64ull << 20)
+#define DELETE_AFTER_MS 600000u
+#define ROTATE_AFTER_MS 1000u
+
+struct split {
+    uint64_t dirty;
+    uint64_t memtable;
+    uint64_t index_cache;
+    uint64_t maps;
+    uint64_t blocks;
+};
+
+static struct split memory_split(const struct vol_options *opt)
+{
+    uint64_t all = MAX_OF(opt->memory_bytes ? opt->memory_bytes : MEMORY_DEFAULT, MEMORY_MIN);
+    struct split s = {.dirty = opt->dirty_bytes ? opt->dirty_bytes : all / 5};
+    s.dirty = MAX_OF(s.dirty, DIRTY_MIN);
+    s.memtable = MIN_OF(MAX_OF(all / 32, MEMTABLE_MIN), MEMTABLE_MAX);
+    if (opt->memtable_bytes) {
+        s.memtable = opt->memtable_bytes;
+    }
+    s.index_cache = all / 16;
+    s.maps = all / 16;
+    uint64_t used = 2 * s.dirty + 4 * s.memtable + s.index_cache + s.maps;
+    s.blocks = used < all ? MAX_OF(all - used, all / 8) : all / 8;
+    return s;
+}
+
+static void init(struct vol *v, const struct vol_options *opt)
+{
+    v->store = opt->store;
+    v->opt = *opt;
+    v->opt.owner = NULL;
+    if (v->opt.delete_after_ms == 0) {
+        v->opt.delete_after_ms = DELETE_AFTER_MS;
+    }
+    if (v->opt.rotate_after_ms == 0) {
+        v->opt.rotate_after_ms = ROTATE_AFTER_MS;
+    }
+    rt_mutex_init(&v->m);
+    rt_mutex_init(&v->hole_m);
+    list_init(&v->batches);
+    list_init(&v->files);
+    rt_waitq_init(&v->commit_q);
+    rt_waitq_init(&v->apply_q);
+    rt_waitq_init(&v->room_q);
+    rt_waitq_init(&v->drained_q);
+    rt_waitq_init(&v->hole_q);
+    rt_event_init(&v->aging);
+    rt_event_init(&v->walking);
+    rt_event_init(&v->reaping);
+    rt_lock_init(&v->txn_lock, RT_RANK_VOLUME);
+    vol_segments_init(&v->segs);
+    atomic_init(&v->next_id, 1);
+}
+
+static int create(const struct vol_options *opt, const struct split *split, struct vol **ret_vol)
+{
+    struct vol *v = aligned_alloc(64, (sizeof *v + 63) / 64 * 64);
+    if (!v) {
+        return -ENOMEM;
+    }
+    memset(v, 0, sizeof *v);
+    init(v, opt);
+    v->dirty_configured = split->dirty;
+    v->part_bytes =
+        MIN_OF(split->dirty, VOL_DIRTY_FLOOR_BYTES) / 4 / VOL_PAGE_BYTES * VOL_PAGE_BYTES;
+    rt_credits_init(&v->dirty, split->dirty);
+    *ret_vol = v;
+    v->owner = strdup(opt->owner ? opt->owner : "");
+    int r = v->owner ? vol_view_slots_create(v) : -ENOMEM;
+    if (r == 0) {
+        r = cache_create(split->blocks, RT_MEM_BLOCK_CACHE, &v->cache);
+    }
+    if (r == 0) {
+        r = vol_map_cache_create(split->maps, &v->maps);
+    }
+    return r < 0 ? r : vol_holes_create(&v->holes);
+}
+
+/* Everything but the index, which has been closed; fibers have ended. */
+static void destroy(struct vol *v)
+{
+    rt_group_destroy(v->idle);
+    rt_group_destroy(v->work);
+    vol_view_slots_free(v);
+    list_for_each(&v->batches, struct vol_batch, link, b) {
+        list_remove(&b->link);
+        vol_batch_unref(b);
+    }
+    log_destroy(v->log);
+    vol_holes_destroy(v->holes);
+    vol_map_cache_destroy(v->maps);
+    cache_destroy(v->cache);
+    vol_segments_destroy(&v->segs);
+    rt_credits_destroy(&v->dirty);
+    rt_lock_destroy(&v->txn_lock);
+    rt_event_destroy(&v->aging);
+    rt_event_destroy(&v->walking);
+    rt_event_destroy(&v->reaping);
+    rt_mutex_destroy(&v->hole_m);
+    rt_mutex_destroy(&v->m);
+    free(v->owner);
+    free(v);
+}
+
+static int may_open(const struct vol *v, const struct index_manifest_info *info)
+{
+    if (v->opt.read_only || info->clean || info->owner[0] == '\0' ||
+        strcmp(info->owner, v->owner) == 0) {
+        return 0;
+    }
+    if (v->opt.takeover) {
+        msg_warn("vol", "taking over from %s, which has not closed the volume", info->owner);
+        return 0;
+    }
+    msg_error("vol", "%s has this volume open, or did not close it", info->owner);
+    return ERR_OPEN_ELSEWHERE;
+}
+
+static int load_segment(void *arg, const void *key, size_t key_len, const void *value,
+                        size_t value_len)
+{
+    struct vol *v = arg;
+    uint64_t seq;
+    uint64_t live;
+    int r = vol_key_segment_decode(key, key_len, &seq);
+    if (r == 0) {
+        r = vol_number_decode(value, value_len, &live);
+    }
+    return r < 0 ? r : vol_segments_add(&v->segs, seq, live);
+}
+
+static int load_hole(void *arg, const void *key, size_t key_len, const void *value,
+                     size_t value_len)
+{
+    struct vol *v = arg;
+    uint64_t parts[3];
+    struct vol_hole_value hv;
+    int r = vol_key_hole_decode(key, key_len, parts);
+    if (r == 0) {
+        r = vol_hole_decode(value, value_len, &hv);
+    }
+    if (r < 0) {
+        return r;
+    }
+    struct vol_hole hole = {.layer = parts[0],
+                            .batch = parts[1],
+                            .first = parts[2],
+                            .end = parts[2] + hv.count,
+                            .done_upto = hv.done_upto,
+                            .flags = hv.flags};
+    /* In rising order of batches, as they came; none covers another, that was settled when they
+     * were applied. */
+    struct vol_hole_list covered = {0};
+    r = vol_holes_add(v->holes, &hole, &covered);
+    vec_free(&covered.holes);
+    return r;
+}
+
+static int load_kind(struct vol *v, uint8_t kind,
+                     int (*each)(void *arg, const void *key, size_t key_len, const void *value,
+                                 size_t value_len))
+{
+    struct vol_key from = vol_key_kind(kind);
+    struct vol_key upto = vol_key_kind((uint8_t)(kind + 1));
+    return index_scan(v->ix, from.bytes, from.len, upto.bytes, upto.len, each, v);
+}
+
+static int load_counters(struct vol *v)
+{
+    struct vol_key key = vol_key_counters();
+    struct bytes_writer value = {0};
+    uint64_t next = 1;
+    int r = index_get(v->ix, key.bytes, key.len, &value);
+    if (r == 0) {
+        r = vol_number_decode(value.data, value.len, &next);
+    } else if (r == -ENOENT) {
+        r = 0;
+    }
+    bytes_writer_free(&value);
+    atomic_store(&v->next_id, next);
+    return r;
+}
+
+static int load_state(struct vol *v)
+{
+    int r = load_kind(v, VOL_KEY_SEGMENT, load_segment);
+    return r < 0 ? r : load_kind(v, VOL_KEY_HOLE, load_hole);
+}
+
+static int replay(void *arg, const struct log_replayed *b)
+{
+    struct vol *v = arg;
+    if (b->number < v->next_number) {
+        msg_error("vol", "segment %016" PRIx64 " holds batch %" PRIu64 " out of order", b->seq,
+                  b->number);
+        return ERR_LOG_ORDER;
+    }
+    int r = vol_apply(v, &(struct vol_apply_in){.seq = b->seq,
+                                                .number = b->number,
+                                                .epoch = b->epoch,
+                                                .frames = b->frames,
+                                                .frame_count = b->frame_count,
+                                                .records = b->records,
+                                                .records_len = b->records_len});
+    if (r == 0) {
+        v->next_number = b->number + 1;
+    } else if (r != -ECANCELED) {
+        msg_error("vol", "batch %" PRIu64 " of segment %016" PRIx64 " cannot be replayed: %s",
+                  b->number, b->seq, err_text(r));
+    }
+    return r;
+}
+
+static int open_log(struct vol *v, const struct index_manifest_info *info,
+                    const struct uuid *open_id)
+{
+    struct log_open_options lo = {.store = v->store,
+                                  .volume = v->uuid,
+                                  .epoch = v->epoch,
+                                  .open_id = *open_id,
+                                  .replay_from = info->replay_from,
+                                  .log_epoch = info->log_epoch,
+                                  .read_only = v->opt.read_only,
+                                  .closed_through = info->clean ? info->closed_through : 0};
+    struct log_open_result found;
+    int r = log_open(&lo, replay, v, &found);
+    if (r < 0 || v->opt.read_only) {
+        return r;
+    }
+    r = index_recheck(v->ix);
+    if (r < 0) {
+        return r;
+    }
+    return log_create(&(struct log_options){.store = v->store,
+                                            .volume = v->uuid,
+                                            .epoch = v->epoch,
+                                            .open_id = *open_id,
+                                            .first_seq = found.next_seq,
+                                            .codec = v->opt.codec},
+                      &v->log);
+}
+
+static int start(struct vol *v)
+{
+    int r = vol_batches_start(v);
+    if (r < 0 || v->opt.read_only) {
+        return r;
+    }
+    struct {
+        struct rt_group *group;
+        const char *name;
+        void (*fn)(void *arg);
+    } fibers[] = {
+        {v->work, "vol committer", vol_committer}, {v->work, "vol applier", vol_applier},
+        {v->idle, "vol ager", vol_ager},           {v->idle, "vol walker", vol_walker},
+        {v->idle, "vol reaper", vol_reaper},
+    };
+    for (size_t i = 0; r == 0 && i < ARRAY_LEN(fibers); i++) {
+        r = rt_group_spawn(fibers[i].group, fibers[i].name, fibers[i].fn, v);
+    }
+    return r;
+}
+
+static int open_index(struct vol *v, const struct split *split, struct uuid *ret_open_id)
+{
+    struct index_options io = {.store = v->store,
+                               .volume = v->uuid,
+                               .memtable_bytes = split->memtable,
+                               .cache_bytes = split->index_cache,
+                               .delete_after_ms = v->opt.delete_after_ms,
+                               .segments_max = v->opt.segments_max,
+                               .read_only = v->opt.read_only,
+                               .manifest_stored = vol_manifest_stored,
+                               .arg = v};
+    int r = index_load(&io, &v->ix);
+    if (r < 0) {
+        return r;
+    }
+    struct index_manifest_info info;
+    index_manifest(v->ix, &info);
+    r = may_open(v, &info);
+    rt_random_bytes(ret_open_id, sizeof *ret_open_id);
+    if (r == 0 && !v->opt.read_only) {
+        r = index_claim(v->ix, ret_open_id, v->owner, &v->epoch);
+    }
+    v->next_number = info.last_batch + 1;
+    atomic_store(&v->replay_from, info.replay_from);
+    if (r == 0) {
+        r = load_state(v);
+    }
+    return r < 0 ? r : open_log(v, &info, ret_open_id);
+}
+
+static void stop(struct vol *v, struct rt_group *g)
+{
+    (void)v;
+    if (g) {
+        rt_group_cancel(g);
+        rt_group_wait(g);
+    }
+}
+
+static int open_once(const struct vol_options *opt, const struct vol_superblock *sb,
+                     struct vol **ret_vol)
+{
+    struct vol *v = NULL;
+    struct uuid open_id;
+    struct split split = memory_split(opt);
+    int r = create(opt, &split, &v);
+    if (!v) {
+        return r;
+    }
+    v->uuid = sb->uuid;
+    if (r == 0) {
+        r = rt_group_create(&v->work);
+    }
+    if (r == 0) {
+        r = rt_group_create(&v->idle);
+    }
+    if (r == 0) {
+        r = open_index(v, &split, &open_id);
+    }
+    if (r == 0) {
+        r = load_counters(v);
+    }
+    if (r == 0) {
+        r = start(v);
+    }
+    if (r < 0) {
+        stop(v, v->idle);
+        stop(v, v->work);
+        if (v->ix && index_close(v->ix, false, 0) < 0) {
+            msg_debug("vol", "the index of a failed opening did not close");
+        }
+        destroy(v);
+        return r;
+    }
+    rt_event_set(&v->walking);
+    rt_event_set(&v->reaping);
+    *ret_vol = v;
+    return 0;
+}
+
+int vol_open(const struct vol_options *opt, struct vol **ret_vol)
+{
+    struct vol_superblock sb;
+    int r = vol_superblock_read(opt->store, opt->read_only, &sb);
+    if (r < 0) {
+        return r;
+    }
+    for (int tries = 0; tries < OPEN_TRIES; tries++) {
+        r = open_once(opt, &sb, ret_vol);
+        if (r != ERR_LOST_OPEN_RACE) {
+            return r;
+        }
+        int slept = rt_sleep_ms(10 + rt_random() % (50u << tries));
+        if (slept < 0) {
+            return slept;
+        }
+    }
+    return r;
+}
+
+static int close_writer(struct vol *v)
+{
+    stop(v, v->idle);
+    int r = vol_flush(v);
+    if (r == 0) {
+        r = vol_drain(v);
+    }
+    if (r < 0) {
+        v->abandoned = true;
+        vol_fence(v);
+    }
+    stop(v, v->work);
+    return r;
+}
+
+int vol_close(struct vol *v)
+{
+    ASSERT(list_is_empty(&v->files));
+    int r = 0;
+    uint64_t last = 0;
+    if (!v->opt.read_only) {
+        r = close_writer(v);
+        last = log_stored_through(v->log);
+    }
+    int closed = index_close(v->ix, r == 0 && !v->opt.read_only, last);
+    destroy(v);
+    return r < 0 ? r : closed;
+}
+
+void vol_abandon(struct vol *v)
+{
+    v->abandoned = true;
+    if (v->log) {
+        vol_fence(v);
+    }
+    stop(v, v->idle);
+    stop(v, v->work);
+    int r = index_close(v->ix, false, 0);
+    if (r < 0) {
+        msg_debug("vol", "abandoned: %s", err_text(r));
+    }
+    destroy(v);
+}
+
+void vol_uuid(const struct vol *v, struct uuid *ret_uuid)
+{
+    *ret_uuid = v->uuid;
+}
+
+bool vol_is_fenced(const struct vol *v)
+{
+    return atomic_load(&v->fenced);
+}
+
+void vol_on_fenced(struct vol *v, void (*fn)(void *arg), void *arg)
+{
+    v->on_fenced_arg = arg;
+    v->on_fenced = fn;
+}

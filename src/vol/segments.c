@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vol/segments.h"
+#include "base/err.h"
+#include "base/msg.h"
+#include <inttypes.h>
+#include <string.h>
+
+void vol_segments_init(struct vol_segments *s)
+{
+    memset(s, 0, sizeof *s);
+    rt_mutex_init(&s->m);
+}
+
+void vol_segments_destroy(struct vol_segments *s)
+{
+    vec_free(&s->at);
+    rt_mutex_destroy(&s->m);
+}
+
+/* The first with at least this seq. */
+static size_t lower_bound(const struct vol_segments *s, uint64_t seq)
+{
+    size_t low = 0;
+    size_t high = s->at.len;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (s->at.at[mid].seq < seq) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low;
+}
+
+struct vol_segment *vol_segments_find(struct vol_segments *s, uint64_t seq)
+{
+    size_t i = lower_bound(s, seq);
+    return i < s->at.len && s->at.at[i].seq == seq ? &s->at.at[i] : NULL;
+}
+
+static int add_locked(struct vol_segments *s, uint64_t seq, uint64_t live)
+{
+    size_t i = lower_bound(s, seq);
+    int r = vec_reserve(&s->at, s->at.len + 1);
+    if (r < 0) {
+        return r;
+    }
+    memmove(&s->at.at[i + 1], &s->at.at[i], (s->at.len - i) * sizeof s->at.at[0]);
+    s->at.at[i] = (struct vol_segment){.seq = seq, .live = live};
+    s->at.len++;
+    atomic_fetch_add(&s->live_blocks, live);
+    return 0;
+}
+
+int vol_segments_add(struct vol_segments *s, uint64_t seq, uint64_t live)
+{
+    rt_mutex_lock(&s->m);
+    int r = vol_segments_find(s, seq) ? 0 : add_locked(s, seq, live);
+    rt_mutex_unlock(&s->m);
+    return r;
+}
+
+static int change_locked(struct vol_segments *s, uint64_t seq, int64_t blocks, uint64_t by_seq)
+{
+    struct vol_segment *seg = vol_segments_find(s, seq);
+    if (!seg) {
+        int r = add_locked(s, seq, 0);
+        if (r < 0) {
+            return r;
+        }
+        seg = vol_segments_find(s, seq);
+    }
+    seg->changed = true;
+    if (blocks < 0 && seg->live < (uint64_t)-blocks) {
+        msg_error("vol", "segment %016" PRIx64 " has %" PRIu64 " live blocks and loses %" PRId64,
+                  seq, seg->live, -blocks);
+        atomic_fetch_sub(&s->live_blocks, seg->live);
+        seg->live = 0;
+        seg->zero_seq = UINT64_MAX; /* its count is not to be trusted: never deleted */
+        return ERR_CORRUPT_INDEX;
+    }
+    seg->live += (uint64_t)blocks;
+    atomic_fetch_add(&s->live_blocks, (uint64_t)blocks);
+    if (seg->live == 0) {
+        seg->zero_seq = MAX_OF(seg->zero_seq, by_seq);
+    }
+    return 0;
+}
+
+int vol_segments_change(struct vol_segments *s, uint64_t seq, int64_t blocks, uint64_t by_seq)
+{
+    rt_mutex_lock(&s->m);
+    int r = change_locked(s, seq, blocks, by_seq);
+    rt_mutex_unlock(&s->m);
+    return r;
+}
+
+void vol_segments_remove(struct vol_segments *s, uint64_t seq)
+{
+    rt_mutex_lock(&s->m);
+    size_t i = lower_bound(s, seq);
+    if (i < s->at.len && s->at.at[i].seq == seq) {
+        atomic_fetch_sub(&s->live_blocks, s->at.at[i].live);
+        memmove(&s->at.at[i], &s->at.at[i + 1], (s->at.len - i - 1) * sizeof s->at.at[0]);
+        s->at.len--;
+    }
+    rt_mutex_unlock(&s->m);
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Dirty space: what batches may hold before they are applied. Each request takes what it may need
+ * at worst before it enters (back-pressure R) and leaves what it used with its batch, which gives
+ * it back when it has been applied.
+ *
+ * The limit is the smaller of the configured one and 8 s of the measured upload rate, so that a
+ * flush never stands behind minutes of bulk; it does not fall below a floor, and a part of a
+ * request that enters at once is at most a quarter of the floor.
+ */
+#include "base/err.h"
+#include "vol/vol_priv.h"
+
+uint64_t vol_cost(uint64_t off, uint64_t len)
+{
+    uint64_t blocks = (off + len + VOL_BLOCK_BYTES - 1) / VOL_BLOCK_BYTES - off / VOL_BLOCK_BYTES;
+    uint64_t pages = (off + len + VOL_PAGE_BYTES - 1) / VOL_PAGE_BYTES - off / VOL_PAGE_BYTES;
+    return blocks * VOL_BLOCK_BYTES + pages * VOL_PAGE_COST;
+}
+
+int vol_may_read(struct vol *v)
+{
+    if (unlikely(atomic_load_explicit(&v->fenced, memory_order_relaxed))) {
+        return ERR_FENCED;
+    }
+    return 0;
+}
+
+int vol_may_write(struct vol *v)
+{
+    if (unlikely(atomic_load_explicit(&v->fenced, memory_order_relaxed))) {
+        return ERR_FENCED;
+    }
+    if (unlikely(v->opt.read_only)) {
+        return -EROFS;
+    }
+    if (unlikely(atomic_load_explicit(&v->failed, memory_order_relaxed))) {
+        return -EIO;
+    }
+    if (v->opt.max_size_bytes) {
+        uint64_t stored = atomic_load(&v->segs.live_blocks) * VOL_BLOCK_BYTES;
+        if (stored + rt_credits_used(&v->dirty) >= v->opt.max_size_bytes) {
+            return -ENOSPC;
+        }
+    }
+    return 0;
+}
+
+/* Whoever waits for space waits for the open batch too, when nothing else is on its way. */
+static void make_room(struct vol *v)
+{
+    if (atomic_load(&v->in_flight) > 0) {
+        return;
+    }
+    struct vol_view *view = vol_view_get(v);
+    (void)vol_rotate(v, view->batches[0]);
+    vol_view_put(view);
+}
+
+int vol_dirty_take(struct vol *v, uint64_t bytes, uint64_t deadline_ns)
+{
+    if (unlikely(!rt_credits_try(&v->dirty, bytes))) {
+        make_room(v);
+        int r = rt_credits_take(&v->dirty, bytes, deadline_ns);
+        if (r < 0) {
+            return r;
+        }
+    }
+    if (unlikely(atomic_load_explicit(&v->fenced, memory_order_relaxed))) {
+        vol_dirty_give(v, bytes);
+        return ERR_FENCED;
+    }
+    return 0;
+}
+
+void vol_dirty_give(struct vol *v, uint64_t bytes)
+{
+    if (bytes > 0) {
+        rt_credits_give(&v->dirty, bytes);
+    }
+}
+
+void vol_dirty_adapt(struct vol *v)
+{
+    if (atomic_load(&v->fenced)) {
+        return;
+    }
+    uint64_t rate = log_upload_rate(v->log);
+    uint64_t limit = v->dirty_configured;
+    if (rate > 0 && rate < limit / VOL_DIRTY_SECONDS) {
+        limit =
+            MAX_OF(rate * VOL_DIRTY_SECONDS, MIN_OF(v->dirty_configured, VOL_DIRTY_FLOOR_BYTES));
+    }
+    rt_credits_resize(&v->dirty, limit);
+}
+
+/* At any alignment. */
+static uint64_t worst_cost(const struct vol *v, uint64_t payload)
+{
+    return vol_cost(VOL_BLOCK_BYTES - 1, MIN_OF(payload, v->part_bytes));
+}
+
+int vol_space_take(struct vol *v, uint64_t payload_bytes, uint64_t deadline_ns,
+                   struct vol_space *ret_space)
+{
+    uint64_t cost = worst_cost(v, payload_bytes);
+    int r = vol_dirty_take(v, cost, deadline_ns);
+    if (r < 0) {
+        return r;
+    }
+    ret_space->bytes = cost;
+    return 0;
+}
+
+bool vol_space_try(struct vol *v, uint64_t payload_bytes, struct vol_space *ret_space)
+{
+    uint64_t cost = worst_cost(v, payload_bytes);
+    if (!rt_credits_try(&v->dirty, cost)) {
+        return false;
+    }
+    ret_space->bytes = cost;
+    return true;
+}
+
+void vol_space_release(struct vol *v, struct vol_space *space)
+{
+    vol_dirty_give(v, space->bytes);
+    space->bytes = 0;
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The volume: inodes whose data are stacks of layers of pages, and keyed metadata, on a log with an
+ * index. One volume serves every device and, later, the file tree.
+ *
+ *     r = vol_format(store, &(struct vol_format_options){0});            // once: superblock,
+ * manifest 0 r = vol_open(&(struct vol_options){.store = store, .owner = host}, &v); r =
+ * vol_txn_begin(v, &t); r = vol_txn_inode_create(t, 10ull << 30, &inode); r = vol_txn_commit(t); //
+ * in a batch; durable with the next flush r = vol_file_open(v, inode, &f); r = vol_write(f, off,
+ * &data, NULL);                                // in a batch, visible to every read from now on r =
+ * vol_flush(v);                                                  // everything before is on the
+ * store vol_file_close(f); r = vol_close(v);
+ *
+ * A write enters the one open batch and touches neither store nor index; batches are rotated,
+ * sealed into segments, stored, and applied to the index in order. docs/ARCHITECTURE.md "Write
+ * path" is the design; invariants I6, I7, I11, I12 and back-pressure R are kept here. Block 4 KiB,
+ * page 8 blocks. Offsets and lengths may be any byte; aligned 4 KiB is the fast case.
+ *
+ * Exclusion: overlapping reads and writes of one file are ordered by the caller (dev's range locks,
+ * fs later). A sub-block write reads the block first, and the caller's range lock covers whole
+ * pages for it.
+ */
+#pragma once
+#include "base/attr.h"
+#include "base/bytes.h"
+#include "base/uuid.h"
+#include "log/log.h"
+#include "obj/obj.h"
+#include "rt/buf.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+#define VOL_BLOCK_BYTES 4096u
+#define VOL_PAGE_BLOCKS 8u
+#define VOL_PAGE_BYTES (VOL_BLOCK_BYTES * VOL_PAGE_BLOCKS)
+#define VOL_LAYERS_MAX 8u
+#define VOL_SIZE_MAX (1ull << 60)
+
+struct vol;
+struct vol_file;
+struct vol_txn;
+
+struct vol_format_options {
+    struct uuid uuid; /* all zero = a random one */
+};
+
+/* Creates superblock and first manifest: 0, ERR_PREFIX_NOT_EMPTY, -EEXIST when there is a volume
+ * already. */
+MUST int vol_format(struct obj_store *store, const struct vol_format_options *opt) WAITS;
+/* 0 when there is a volume, ERR_NOT_A_VOLUME when not, ERR_CORRUPT_SUPERBLOCK, ERR_FORMAT_TOO_NEW.
+ */
+MUST int vol_probe(struct obj_store *store) WAITS;
+
+struct vol_options {
+    struct obj_store *store; /* not owned; closed by the caller after vol_close() */
+    const char *owner;       /* who opens; recorded in the manifest */
+    bool takeover;  /* open even if another owner did not close it: ERR_OPEN_ELSEWHERE otherwise */
+    bool read_only; /* create nothing; no writes */
+    enum log_codec codec;
+    uint64_t memory_bytes;    /* for everything the volume keeps in RAM; 0 = 256 MiB */
+    uint64_t dirty_bytes;     /* limit of not yet applied data; 0 = a fifth of memory_bytes */
+    uint64_t max_size_bytes;  /* quota over what is stored; 0 = none */
+    uint64_t delete_after_ms; /* I7's grace; 0 = 10 minutes */
+    uint64_t rotate_after_ms; /* age at which an open batch is rotated; 0 = 1000 */
+    uint64_t memtable_bytes;  /* 0 = chosen from memory_bytes */
+    uint32_t segments_max;    /* see index_options; 0 = default */
+};
+
+/* Loads, claims, replays, fences, rechecks. 0, ERR_OPEN_ELSEWHERE (owner named in the log), or what
+ * obj, log and index say. */
+MUST int vol_open(const struct vol_options *opt, struct vol **ret_vol) WAITS;
+/* Flushes, writes the closing manifest, frees. The first error is returned; the volume is freed in
+ * any case. All files are closed. */
+MUST int vol_close(struct vol *v) WAITS;
+/* Drops everything in memory without writing, as kill -9 would: for a drain that ran out of time.
+ */
+void vol_abandon(struct vol *v) WAITS;
+/* Compression of what is sealed from now on. */
+void vol_codec_set(struct vol *v, enum log_codec codec);
+void vol_uuid(const struct vol *v, struct uuid *ret_uuid);
+bool vol_is_fenced(const struct vol *v);
+/* Called on a fiber when the volume finds itself fenced. */
+void vol_on_fenced(struct vol *v, void (*fn)(void *arg), void *arg);
+
+/*
+ * Everything that was written, discarded or committed before the call is durable when it returns 0:
+ * ERR_FENCED, -ECANCELED. Stops nobody: the open batch is rotated (at most 8 such rotations per
+ * round trip; later calls share one), and writers go on. Nothing to do costs nothing.
+ */
+MUST int vol_flush(struct vol *v) WAITS;
+
+/* Files: an open inode. Opening the same inode again gives the same object with one more reference.
+ */
+MUST int vol_file_open(struct vol *v, uint64_t inode, struct vol_file **ret_file) WAITS;
+void vol_file_close(struct vol_file *f); /* accepts NULL */
+uint64_t vol_file_size(const struct vol_file *f);
+uint64_t vol_file_inode(const struct vol_file *f);
+struct vol *vol_file_volume(const struct vol_file *f);
+
+/*
+ * Dirty space held ahead (an iSCSI target sends R2T only then). take: 0, -ECANCELED, -ETIMEDOUT;
+ * bytes of payload, at most 32 MiB. What a write did not use is given back by release.
+ */
+struct vol_space {
+    uint64_t bytes;
+};
+MUST int vol_space_take(struct vol *v, uint64_t payload_bytes, uint64_t deadline_ns,
+                        struct vol_space *ret_space) WAITS;
+MUST bool vol_space_try(struct vol *v, uint64_t payload_bytes, struct vol_space *ret_space);
+void vol_space_release(struct vol *v,
+                       struct vol_space *space); /* leaves it empty; an empty one is fine */
+
+/*
+ * Appends len bytes from off to *ret_data, by reference; holes as pieces marked is_hole. 0, -EINVAL
+ * past the end, ERR_CORRUPT_*, ERR_BAD_PAGE, the store's error. On an error the chain holds nothing
+ * new. Served from memory, it does not suspend.
+ */
+MUST int vol_read(struct vol_file *f, uint64_t off, uint32_t len, struct rt_chain *ret_data) WAITS;
+/*
+ * Writes the chain at off. Pieces with a buffer may be kept by reference (a part of at least half
+ * of its buffer), others are copied. space: held by the caller, or NULL to wait for it here. 0,
+ * -EINVAL past the end, -ENOSPC (quota), ERR_FENCED, -ECANCELED.
+ */
+MUST int vol_write(struct vol_file *f, uint64_t off, const struct rt_chain *data,
+                   struct vol_space *space) WAITS;
+
+enum vol_zero_kind {
+    VOL_HOLE,     /* gives the space back */
+    VOL_ZEROED,   /* reads as zeros, stays allocated (zero-allocated run, no data stored) */
+    VOL_ANCHORED, /* SBC-4 anchored: as VOL_ZEROED, reported so */
+};
+/* Makes the range read as zeros: any length at once; bytes at unaligned edges are overwritten with
+ * zeros. Results as vol_write(). */
+MUST int vol_zero(struct vol_file *f, uint64_t off, uint64_t len, enum vol_zero_kind kind) WAITS;
+/* Gives back what whole blocks of the range allow; the edges are left alone. */
+MUST int vol_discard(struct vol_file *f, uint64_t off, uint64_t len) WAITS;
+
+enum vol_extent_kind {
+    VOL_EXTENT_DATA,
+    VOL_EXTENT_ZERO, /* allocated, reads as zeros */
+    VOL_EXTENT_HOLE,
+    VOL_EXTENT_ANCHORED,
+};
+struct vol_extent {
+    uint64_t off;
+    uint64_t len;
+    enum vol_extent_kind kind;
+};
+/*
+ * The extents from off on, neighbours of one kind joined, at most max of them and not beyond off +
+ * len; the number, which may cover less than len (the caller asks on). The work of one call is
+ * bounded: a long hole is one step.
+ */
+MUST int vol_extents(struct vol_file *f, uint64_t off, uint64_t len, struct vol_extent *ret_extents,
+                     size_t max) WAITS;
+/* Brings the range into the cache, as far as the cache likes. */
+MUST int vol_prefetch(struct vol_file *f, uint64_t off, uint64_t len) WAITS;
+
+/*
+ * Transactions over metadata: all of it enters one batch, or nothing. Keys and values are copied.
+ * After commit or abort the object is gone. Keys' first byte is the kind; kinds below 0x40 are
+ * vol's own, dev's are 0x40 to 0x5f, fs's above.
+ */
+MUST int vol_txn_begin(struct vol *v, struct vol_txn **ret_txn);
+MUST int vol_txn_put(struct vol_txn *t, const void *key, size_t key_len, const void *value,
+                     size_t value_len);
+MUST int vol_txn_delete(struct vol_txn *t, const void *key, size_t key_len);
+/* A fresh inode (numbers are never used again) with one empty layer. */
+MUST int vol_txn_inode_create(struct vol_txn *t, uint64_t size, uint64_t *ret_inode);
+/* Shrinking gives the tail back in the same batch; open files see the new size at commit. */
+MUST int vol_txn_inode_resize(struct vol_txn *t, uint64_t inode, uint64_t size);
+/* The inode's space comes back in the background. No file of it is open. */
+MUST int vol_txn_inode_delete(struct vol_txn *t, uint64_t inode);
+MUST int vol_txn_commit(struct vol_txn *t) WAITS;
+void vol_txn_abort(struct vol_txn *t); /* accepts NULL */
+
+/* Metadata as of now, batches that are not applied yet included: 0 or -ENOENT; scan as
+ * index_scan(). */
+MUST int vol_get(struct vol *v, const void *key, size_t key_len, struct bytes_writer *ret_value)
+    WAITS;
+MUST int vol_scan(struct vol *v, const void *prefix, size_t prefix_len,
+                  int (*each)(void *arg, const void *key, size_t key_len, const void *value,
+                              size_t value_len) WAITS,
+                  void *arg) WAITS;
+
+struct vol_counts {
+    uint64_t dirty_bytes;
+    uint64_t dirty_limit_bytes;
+    uint64_t batches_open; /* open, sealing, stored and not yet applied */
+    uint64_t segments_stored;
+    uint64_t segments_live;
+    uint64_t live_blocks;
+    uint64_t range_holes;
+    uint64_t bad_pages;
+    uint64_t flushes;
+    uint64_t rotations;
+    uint64_t stored_through;
+    uint64_t cache_hits;
+    uint64_t cache_misses;
+    uint64_t cache_bytes;
+};
+void vol_counts(const struct vol *v, struct vol_counts *ret_counts);
+/*
+ * Counts every live reference of every segment anew and compares with the kept counts (after a
+ * flush): 0, or ERR_CORRUPT_INDEX with each difference in the log. Tests and `zerofs` maintenance.
+ */
+MUST int vol_recount(struct vol *v) WAITS;

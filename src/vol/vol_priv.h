@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of vol know of each other. Flow, top down:
+ *
+ *     write.c zero.c txn.c        make blocks, take dirty space, enter the open batch
+ *     read.c extents.c scan.c     take a view, look at its batches, then below
+ *     commit.c                    rotation, the committer, the flush
+ *     seal.c                      batch -> frames and records
+ *     apply.c                     records -> page maps, live counts, index
+ *     walker.c reaper.c           range holes and dead segments come to their end
+ *     open.c                      I4, replay, close
+ *
+ * LOCKS. v->m guards the list of batches, which batch is open, and files. Inside it only the
+ * mutexes of the view slots are taken. Nothing else nests. No mutex is held across a WAITS.
+ */
+#pragma once
+#include "base/list.h"
+#include "base/uuid.h"
+#include "cache/cache.h"
+#include "index/index.h"
+#include "log/log.h"
+#include "rt/rt.h"
+#include "rt/sync.h"
+#include "vol/batch.h"
+#include "vol/holes.h"
+#include "vol/key.h"
+#include "vol/map_cache.h"
+#include "vol/segments.h"
+#include "vol/vol.h"
+
+/* Batches that are not applied, the open one included: beyond it, rotation waits. */
+#define VOL_BATCHES_MAX 64u
+#define VOL_FLUSHES_PER_TRIP 8u
+#define VOL_ROTATE_IDLE_BYTES (4u << 20)
+#define VOL_ROTATE_BUSY_BYTES (16u << 20)
+/* However slow the store: so much may be dirty. And a request is split into parts of at most a
+ * quarter of it. */
+#define VOL_DIRTY_FLOOR_BYTES (8u << 20)
+#define VOL_DIRTY_SECONDS 8u
+
+/*
+ * What a reader sees above the index: the batches that are not applied, newest first; the first is
+ * the open one. Immutable; replaced whole. A layer is added below before it is removed above: a
+ * batch leaves the view after the index has taken it.
+ */
+struct vol_view {
+    _Atomic uint32_t refs;
+    uint32_t count;
+    struct vol_batch *batches[VOL_BATCHES_MAX + 1];
+};
+
+/* Each core has a slot of its own, so that taking the view costs no shared line but the count. */
+struct vol_view_slot {
+    struct rt_mutex m;
+    struct vol_view *view;
+} __attribute__((aligned(64)));
+
+struct vol_file {
+    struct list link;
+    struct vol *v;
+    uint64_t inode;
+    uint32_t refs; /* guarded by v->m */
+    uint32_t layer_count;
+    _Atomic uint64_t size;
+    uint64_t layers[VOL_LAYERS_MAX]; /* top first */
+};
+
+struct vol {
+    struct obj_store *store;
+    struct uuid uuid;
+    struct vol_options opt;
+    char *owner;
+    struct log *log;
+    struct index *ix;
+    struct cache *cache;
+    struct vol_map_cache *maps;
+    struct vol_holes *holes;
+    struct vol_segments segs;
+    struct rt_credits dirty;
+    uint64_t dirty_configured;
+    uint64_t part_bytes; /* the largest part of a request that enters at once */
+    uint64_t epoch;
+    uint64_t log_epoch; /* of the last applied segment */
+
+    struct rt_mutex m;
+    struct list batches; /* oldest first; the open one is last */
+    uint32_t batch_count;
+    struct vol_batch *open;
+    uint64_t next_number;
+    struct rt_waitq commit_q;                   /* the committer: a batch was rotated */
+    struct rt_waitq apply_q;                    /* the applier: a batch was reserved */
+    struct rt_waitq room_q;                     /* rotations: a batch has gone */
+    struct rt_waitq drained_q;                  /* close: no batch but the open one is left */
+    uint64_t flush_turns[VOL_FLUSHES_PER_TRIP]; /* times of the last flush rotations */
+    unsigned flush_turn;
+    struct list files;
+    struct vol_view_slot *slots;
+    unsigned slot_count;
+
+    struct rt_lock txn_lock;  /* RT_RANK_VOLUME: commits of transactions */
+    _Atomic uint64_t next_id; /* of inodes and layers */
+
+    struct rt_group *work; /* committer, commits, applier: end when drained or fenced */
+    struct rt_group *idle; /* ager, walker, reaper: end when told */
+    struct rt_event aging;
+    struct rt_event walking;
+    struct rt_event reaping;
+    struct rt_mutex hole_m;
+    struct rt_waitq hole_q;          /* discards that wait for a range hole to go (H4) */
+    _Atomic uint64_t replay_from;    /* of the newest stored manifest */
+    _Atomic uint64_t applied_number; /* the last batch in the index */
+    _Atomic uint64_t applied_seq;
+
+    _Atomic bool fenced;
+    _Atomic bool failed; /* apply came to a stop; said in the log */
+    bool abandoned;      /* vol_abandon(): ends as if fenced, without a word */
+    void (*on_fenced)(void *arg);
+    void *on_fenced_arg;
+
+    _Atomic uint32_t in_flight; /* batches rotated and not stored */
+    _Atomic uint64_t flushes;
+    _Atomic uint64_t rotations;
+    _Atomic uint64_t segments_stored;
+    _Atomic uint64_t bad_pages;
+};
+
+/* view.c */
+struct vol_view *vol_view_get(struct vol *v);
+void vol_view_put(struct vol_view *view);
+/* Makes a view of the list of batches. v->m is held, or nobody else is there yet; *ret_old has to
+ * be put slot by slot, without v->m. */
+void vol_view_publish(struct vol *v, struct vol_view *fresh, struct vol_view **ret_old);
+MUST int vol_view_slots_create(struct vol *v);
+void vol_view_slots_free(struct vol *v);
+
+struct vol_entry {
+    struct vol_view *view;
+    struct vol_batch *batch;
+};
+/* Enters the open batch: nothing waits until vol_leave(). */
+void vol_enter(struct vol *v, struct vol_entry *ret_entry);
+/* charged: the dirty space that goes over to the batch. Rotates when the batch is large enough. */
+void vol_leave(struct vol *v, struct vol_entry *e, uint64_t charged);
+
+/* space.c */
+uint64_t vol_cost(uint64_t off, uint64_t len);
+/* Takes dirty space, 0 deadline errors as rt_credits_take(); a full pool makes the open batch
+ * rotate. ERR_FENCED. */
+MUST int vol_dirty_take(struct vol *v, uint64_t bytes, uint64_t deadline_ns) WAITS;
+void vol_dirty_give(struct vol *v, uint64_t bytes);
+void vol_dirty_adapt(struct vol *v);
+/* 0, -ENOSPC (quota), ERR_FENCED. */
+MUST int vol_may_write(struct vol *v);
+MUST int vol_may_read(struct vol *v);
+
+/* commit.c */
+MUST int vol_batches_start(struct vol *v);
+/* Rotates if `expected` is still open and holds something. False when there is no room for another
+ * batch now. */
+bool vol_rotate(struct vol *v, struct vol_batch *expected);
+void vol_committer(void *arg);
+void vol_applier(void *arg);
+void vol_ager(void *arg);
+void vol_fence(struct vol *v);
+/* Waits until all batches are applied: 0, ERR_FENCED. */
+MUST int vol_drain(struct vol *v) WAITS;
+
+/* seal.c */
+MUST int vol_seal(struct vol *v, struct vol_batch *b);
+/* The blocks of a frame of the batch as one piece with a reference of its own: 0 or -ENOMEM. */
+MUST int vol_frame_piece(const struct vol_batch *b, const struct log_frame *f,
+                         struct rt_piece *ret_piece);
+
+/* apply.c */
+struct vol_apply_in {
+    uint64_t seq;
+    uint64_t number;
+    uint64_t epoch;
+    const struct log_frame *frames;
+    const uint8_t *records;
+    uint32_t frame_count;
+    uint32_t records_len;
+};
+MUST int vol_apply(struct vol *v, const struct vol_apply_in *in) WAITS;
+
+/* maps.c */
+/* The page's map as the index has it, count 0 for none. */
+MUST int vol_map_load(struct vol *v, uint64_t layer, uint64_t page, struct vol_map *ret_map) WAITS;
+/* The same from memory: -EAGAIN when it would have to be fetched. */
+MUST int vol_map_peek(struct vol *v, uint64_t layer, uint64_t page, struct vol_map *ret_map);
+
+/* read.c */
+struct vol_source {
+    struct vol_slot slot; /* kind; DATA in RAM has buf */
+    struct vol_run run;   /* DATA on the store, when slot.buf is NULL */
+};
+/* Where each block of mask is: fills sources[block]; references of buffers are the caller's. Blocks
+ * that are nowhere are VOL_RUN_HOLE. */
+MUST int vol_resolve(struct vol_file *f, uint64_t page, unsigned mask,
+                     struct vol_source sources[VOL_PAGE_BLOCKS]) WAITS;
+void vol_sources_drop(struct vol_source sources[VOL_PAGE_BLOCKS], unsigned mask);
+/* One block as it reads now, into dst; past the file's size too. */
+MUST int vol_block_read(struct vol_file *f, uint64_t block, uint8_t *dst) WAITS;
+
+/* write.c */
+struct vol_edge {
+    uint64_t block;
+    struct rt_buf *buf; /* NULL: no such edge */
+};
+/* Reads the block and overlays zeros on [from, upto) of it. */
+MUST int vol_edge_zero(struct vol_file *f, uint64_t block, unsigned from, unsigned upto,
+                       struct rt_buf **ret_buf) WAITS;
+
+/* zero.c */
+/* In an entered batch: puts a kind into whole blocks [first, end). *ret_charged: what it costs. */
+MUST int vol_zero_put(struct vol_file *f, struct vol_batch *b, uint64_t first, uint64_t end,
+                      uint32_t kind);
+uint64_t vol_zero_cost(uint64_t first, uint64_t end);
+/* The kind of slot that takes data away from the file's top layer. */
+uint32_t vol_hole_kind(const struct vol_file *f);
+
+/* A range hole into an entered batch; room for it in the layer was reserved (H4). */
+MUST int vol_range_hole_put(struct vol *v, struct vol_batch *b, const struct vol_batch_hole *hole);
+
+/* H4: waits while the layer has as many range holes pending as it may. */
+MUST int vol_range_hole_reserve(struct vol *v, uint64_t layer) WAITS;
+
+/* file.c */
+/* With txn_lock held. */
+MUST int vol_file_open_locked(struct vol *v, uint64_t inode, struct vol_file **ret_file) WAITS;
+/* The open file's size, if there is one. */
+void vol_file_resize(struct vol *v, uint64_t inode, uint64_t size);
+MUST int vol_inode_read(struct vol *v, uint64_t inode, struct vol_inode *ret_inode) WAITS;
+
+/* superblock.c */
+struct vol_superblock {
+    struct uuid uuid;
+    uint64_t compatible;
+    uint64_t read_only_compatible;
+    uint64_t incompatible;
+};
+void vol_superblock_encode(const struct vol_superblock *sb, uint8_t out[VOL_SUPERBLOCK_BYTES]);
+/* 0, ERR_CORRUPT_SUPERBLOCK, ERR_FORMAT_TOO_NEW. Pure. */
+MUST int vol_superblock_decode(const void *bytes, size_t len, bool read_only,
+                               struct vol_superblock *ret_sb);
+MUST int vol_superblock_read(struct obj_store *store, bool read_only, struct vol_superblock *ret_sb)
+    WAITS;
+
+/* walker.c, reaper.c */
+void vol_walker(void *arg);
+void vol_reaper(void *arg);
+void vol_manifest_stored(void *arg, uint64_t replay_from);
+/* Records of deleted segments for a batch that is being sealed. */
+void vol_gone_records(struct vol *v, struct bytes_writer *w);
