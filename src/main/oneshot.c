@@ -166,8 +166,8 @@ static int reach(const struct config *c, const json_t *request, json_t **ret_res
         if (*ret_lock != -EWOULDBLOCK || time_monotonic_ns() > give_up) {
             return *ret_lock;
         }
-        usleep(LOCK_POLL_MS *
-               1000); /* a server that starts or stops holds the lock before and after it listens */
+        /* A server that starts or stops holds the lock before and after it listens. */
+        (void)poll(NULL, 0, LOCK_POLL_MS);
     }
 }
 

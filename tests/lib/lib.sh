@@ -54,7 +54,7 @@ EOF
 
 server_start() {
     : >"$SERVER_LOG"
-    "$ZEROFS" run -c "$CONFIG" 2>>"$SERVER_LOG" &
+    "$ZEROFS" run -c "$CONFIG" >>"$SERVER_LOG" 2>&1 &
     SERVER_PID=$!
     wait_for 20 server_is_ready || fail "the server did not become ready"
 }

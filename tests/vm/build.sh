@@ -3,7 +3,8 @@
 # tests/vm/build.sh - makes the guest that tests with a real kernel run in, and prints its folder.
 #
 # Root file system and kernel are Debian 12's, fetched through apt from the mirrors that this
-# machine uses. Every product is named by a digest of what it is made from, so that nothing is ever stale:
+# machine uses. Every product is named by a digest of what it is made from, so that nothing is ever
+# stale:
 #
 #   root-DIGEST.tar     the packages of section [guest] in scripts/packages.txt     (slow: fetched)
 #   kernel-VERSION/     the kernel package, unpacked                                (slow: fetched)

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Commands while clients are attached: who they are is shown, deletion is refused unless they are to
-be disconnected, growth is seen, and the clients of other devices notice nothing."""
+"""Commands while clients are attached: who they are is shown, deletion is refused unless they are
+to be disconnected, growth is seen, and the clients of other devices notice nothing."""
 import json
 import socket
 import struct

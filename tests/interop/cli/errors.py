@@ -124,7 +124,7 @@ def without_a_volume(s):
 
 
 def in_memory():
-    """A volume in memory is the server's alone: a command without the server would talk to itself."""
+    """A volume in memory is the server's alone: without one, a command would talk to itself."""
     with zt.Server("memory", url="memory:") as s:
         done = s.cli("nbd", "create", "x", "1M", check=False)
         assert done.returncode == REFUSED and "zerofs run" in done.stderr, done

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# zerofs init: overwrites nothing without --force, "-" is standard output, and what it writes serves.
+# zerofs init: overwrites nothing without --force, "-" is standard output, and what it writes works.
 . "$TOP/tests/lib/lib.sh"
 
 # code WANT COMMAND...: the exit code; the output is left in $said.

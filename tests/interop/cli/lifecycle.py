@@ -81,7 +81,7 @@ def hang_up_reloads(s):
 
 
 def terminates_with_clients(s):
-    """What a client wrote and did not flush is there after a clean end; in time, though it stays."""
+    """What a client wrote and did not flush is there after a clean end, and that is in time."""
     s.cli("nbd", "create", "left", "16M")
     h = connect(s, "left")
     h.pwrite(os.urandom(0) + b"w" * 65536, 0)

@@ -147,18 +147,22 @@ def general(s, running):
     assert "stored" in text(s, "flush")
 
 
+def lists(s):
+    return s.cli("nbd", "list", "--json").stdout, s.cli("iscsi", "list", "--json").stdout
+
+
 with zt.Server() as s:
     nbd(s, "off")
     iscsi(s, "off")
     general(s, False)
-    before = s.cli("nbd", "list", "--json").stdout, s.cli("iscsi", "list", "--json").stdout
+    before = lists(s)
     s.start()
-    assert before == (s.cli("nbd", "list", "--json").stdout, s.cli("iscsi", "list", "--json").stdout)
+    assert before == lists(s)
     nbd(s, "on")
     iscsi(s, "on")
     general(s, True)
-    after = s.cli("nbd", "list", "--json").stdout, s.cli("iscsi", "list", "--json").stdout
+    after = lists(s)
     s.kill()
     # What a command has reported as done survives the server's sudden death.
-    assert after == (s.cli("nbd", "list", "--json").stdout, s.cli("iscsi", "list", "--json").stdout)
+    assert after == lists(s)
     s.start().stop()
