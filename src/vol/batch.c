@@ -46,11 +46,10 @@ static int hole_compare(const void *key, const struct tree_node *n)
 
 int vol_batch_create(struct vol_batch **ret_batch)
 {
-    struct vol_batch *b = aligned_alloc(64, (sizeof *b + 63) / 64 * 64);
+    struct vol_batch *b = calloc(1, sizeof *b);
     if (!b) {
         return -ENOMEM;
     }
-    memset(b, 0, sizeof *b);
     list_init(&b->link);
     atomic_init(&b->refs, 1);
     atomic_init(&b->inside, VOL_BATCH_CLOSED);
@@ -271,27 +270,26 @@ static uint64_t page_set(struct vol_batch_page *p, unsigned block, const struct 
     return refund;
 }
 
-int vol_batch_put(struct vol_batch *b, uint64_t layer, uint64_t page, unsigned first,
-                  unsigned count, const struct vol_slot *slots, uint64_t *ret_refund)
+int vol_batch_put(struct vol_batch *b, const struct vol_blocks *blocks, uint64_t *ret_refund)
 {
-    uint64_t hash = hash_pair(layer, page);
+    uint64_t hash = hash_pair(blocks->layer, blocks->page);
     struct vol_batch_shard *s = &b->shards[hash % VOL_BATCH_SHARDS];
     struct rt_buf *old[VOL_PAGE_BLOCKS];
     uint64_t refund = 0;
     rt_mutex_lock(&s->m);
-    struct vol_batch_page *p = shard_find(s, hash, layer, page);
+    struct vol_batch_page *p = shard_find(s, hash, blocks->layer, blocks->page);
     if (!p) {
-        int r = shard_add(s, hash, layer, page, &p);
+        int r = shard_add(s, hash, blocks->layer, blocks->page, &p);
         if (r < 0) {
             rt_mutex_unlock(&s->m);
             return r;
         }
     }
-    for (unsigned i = 0; i < count; i++) {
-        refund += page_set(p, first + i, &slots[i], &old[i]);
+    for (unsigned i = 0; i < blocks->count; i++) {
+        refund += page_set(p, blocks->first + i, &blocks->slots[i], &old[i]);
     }
     rt_mutex_unlock(&s->m);
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 0; i < blocks->count; i++) {
         rt_buf_unref(old[i]);
     }
     *ret_refund = refund;

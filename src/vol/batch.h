@@ -58,7 +58,7 @@ struct vol_batch_shard {
     uint32_t table_size;
     uint32_t count;
     VEC(struct vol_batch_page *) chunks;
-} __attribute__((aligned(64)));
+};
 
 /* Metadata: a put or delete of one key. */
 struct vol_batch_pair {
@@ -128,12 +128,19 @@ void vol_batch_close(struct vol_batch *b);
 MUST bool vol_batch_enter(struct vol_batch *b);
 void vol_batch_leave(struct vol_batch *b);
 
+/* Neighbouring blocks of one page. */
+struct vol_blocks {
+    uint64_t layer;
+    uint64_t page;
+    unsigned first;
+    unsigned count;
+    const struct vol_slot *slots;
+};
 /*
- * Puts count slots from block first on; takes over the references of their buffers. *ret_refund:
- * dirty space that the overwritten blocks give back. 0, or -ENOMEM and nothing is changed.
+ * Puts the slots; takes over the references of their buffers. *ret_refund: dirty space that the
+ * overwritten blocks give back. 0, or -ENOMEM and nothing is changed.
  */
-MUST int vol_batch_put(struct vol_batch *b, uint64_t layer, uint64_t page, unsigned first,
-                       unsigned count, const struct vol_slot *slots, uint64_t *ret_refund);
+MUST int vol_batch_put(struct vol_batch *b, const struct vol_blocks *blocks, uint64_t *ret_refund);
 /*
  * What the batch says of the blocks in mask: fills slots[block], with references of their own, and
  * returns the mask of those it knows.

@@ -268,8 +268,13 @@ static int put_effect(struct vol *v, struct vol_batch *b, struct effect *e)
     if (e->edge) {
         struct vol_slot slot = {e->edge, e->edge->data, VOL_RUN_DATA};
         uint64_t refund;
-        r = vol_batch_put(b, e->f->layers[0], e->edge_block / VOL_PAGE_BLOCKS,
-                          e->edge_block % VOL_PAGE_BLOCKS, 1, &slot, &refund);
+        r = vol_batch_put(b,
+                          &(struct vol_blocks){.layer = e->f->layers[0],
+                                               .page = e->edge_block / VOL_PAGE_BLOCKS,
+                                               .first = e->edge_block % VOL_PAGE_BLOCKS,
+                                               .count = 1,
+                                               .slots = &slot},
+                          &refund);
         e->edge = r == 0 ? NULL : e->edge;
     }
     if (r == 0 && e->first < e->end) {

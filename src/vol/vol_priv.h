@@ -158,9 +158,9 @@ MUST int vol_batches_start(struct vol *v);
 /* Rotates if `expected` is still open and holds something. False when there is no room for another
  * batch now. */
 bool vol_rotate(struct vol *v, struct vol_batch *expected);
-void vol_committer(void *arg);
-void vol_applier(void *arg);
-void vol_ager(void *arg);
+void vol_committer(void *arg) WAITS;
+void vol_applier(void *arg) WAITS;
+void vol_ager(void *arg) WAITS;
 void vol_fence(struct vol *v);
 /* Waits until all batches are applied: 0, ERR_FENCED. */
 MUST int vol_drain(struct vol *v) WAITS;
@@ -247,8 +247,8 @@ MUST int vol_superblock_read(struct obj_store *store, bool read_only, struct vol
     WAITS;
 
 /* walker.c, reaper.c */
-void vol_walker(void *arg);
-void vol_reaper(void *arg);
+void vol_walker(void *arg) WAITS;
+void vol_reaper(void *arg) WAITS;
 void vol_manifest_stored(void *arg, uint64_t replay_from);
 /* Records of deleted segments for a batch that is being sealed. */
 void vol_gone_records(struct vol *v, struct bytes_writer *w);

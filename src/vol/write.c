@@ -107,8 +107,13 @@ static int part_page(struct part *p, struct vol_batch *b, uint64_t block, unsign
     }
     uint64_t back = 0;
     if (r == 0) {
-        r = vol_batch_put(b, p->f->layers[0], block / VOL_PAGE_BLOCKS, block % VOL_PAGE_BLOCKS,
-                          count, slots, &back);
+        r = vol_batch_put(b,
+                          &(struct vol_blocks){.layer = p->f->layers[0],
+                                               .page = block / VOL_PAGE_BLOCKS,
+                                               .first = block % VOL_PAGE_BLOCKS,
+                                               .count = count,
+                                               .slots = slots},
+                          &back);
     }
     if (unlikely(r < 0)) {
         while (made > 0) {

@@ -36,8 +36,13 @@ int vol_zero_put(struct vol_file *f, struct vol_batch *b, uint64_t first, uint64
         unsigned room = VOL_PAGE_BLOCKS - (unsigned)(first % VOL_PAGE_BLOCKS);
         unsigned count = (unsigned)MIN_OF(room, end - first);
         uint64_t refund;
-        int r = vol_batch_put(b, f->layers[0], first / VOL_PAGE_BLOCKS, first % VOL_PAGE_BLOCKS,
-                              count, slots, &refund);
+        int r = vol_batch_put(b,
+                              &(struct vol_blocks){.layer = f->layers[0],
+                                                   .page = first / VOL_PAGE_BLOCKS,
+                                                   .first = first % VOL_PAGE_BLOCKS,
+                                                   .count = count,
+                                                   .slots = slots},
+                              &refund);
         if (r < 0) {
             return r;
         }
