@@ -437,6 +437,13 @@ void vol_abandon(struct vol *v)
     destroy(v);
 }
 
+void vol_codec_set(struct vol *v, enum log_codec codec)
+{
+    if (v->log) {
+        log_codec_set(v->log, codec);
+    }
+}
+
 void vol_uuid(const struct vol *v, struct uuid *ret_uuid)
 {
     *ret_uuid = v->uuid;
