@@ -83,6 +83,7 @@ static int seal(struct seal_job *j)
 /* One segment on its way. On the stack of log_commit(), which outlives every attempt. */
 struct flight {
     struct log *l;
+    struct seal_job *job;
     uint64_t seq;
     char name[OBJ_NAME_SIZE];
     const struct segment_sealed *sealed;
@@ -216,6 +217,12 @@ static int store(struct flight *f)
         if (log_is_fenced(f->l)) {
             return ERR_FENCED;
         }
+        if (log_test_rules.fresh_bytes_on_resend && f->last_error != 0) {
+            segment_sealed_free(&f->job->sealed);
+            if (seal(f->job) < 0) {
+                return ERR_FENCED;
+            }
+        }
         launch(f);
         watch(f);
         if (f->stored) {
@@ -248,7 +255,7 @@ int log_commit(struct log *l, uint64_t seq, struct log_batch *b)
         if (b->sealed) {
             b->sealed(b, seq);
         }
-        struct flight f = {.l = l, .seq = seq, .sealed = &j.sealed};
+        struct flight f = {.l = l, .job = &j, .seq = seq, .sealed = &j.sealed};
         log_segment_name(seq, f.name);
         rt_mutex_init(&f.m);
         rt_waitq_init(&f.q);

@@ -24,7 +24,6 @@ struct log_test_rules {
     bool no_window;             /* I2 */
     bool fresh_bytes_on_resend; /* I1: sealed anew, with a new salt, for each attempt */
     bool ack_alone;             /* I12: a flush waits for its own segment, not for the prefix */
-    bool skip_412;              /* I1: a number that is taken is given up for the next one */
     bool no_gap_check;          /* I8 */
 };
 extern struct log_test_rules log_test_rules;

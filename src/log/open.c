@@ -204,6 +204,9 @@ static int check_gap(const struct replay *p)
 
 static int seal_fence(struct replay *p)
 {
+    if (p->has_fence && p->fence_seq == p->seq) {
+        return 0; /* an attempt whose end is unknown: the same bytes again (I1) */
+    }
     if (p->has_fence) {
         segment_sealed_free(&p->fence);
         p->has_fence = false;
