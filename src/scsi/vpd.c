@@ -71,10 +71,10 @@ static size_t put_identification(const struct scsi_task *t, uint8_t *p)
     const struct scsi_nexus *n = t->nexus;
     const struct uuid *u = &t->lu->uuid;
     uint8_t *at = p + 4;
-    /* NAA 3h, locally assigned: 60 bits of the device's UUID. */
-    uint64_t naa = be64_load(u->bytes) ^ be64_load(u->bytes + 8);
-    naa = (naa & 0x0fffffffffffffffull) | 0x3000000000000000ull;
-    be64_store(designator(&at, CODE_BINARY, OF_LU | TYPE_NAA, 8), naa);
+    /* NAA 3h, locally assigned: the first half of the device's UUID but for four bits. */
+    uint8_t *naa = designator(&at, CODE_BINARY, OF_LU | TYPE_NAA, 8);
+    memcpy(naa, u->bytes, 8);
+    naa[0] = (uint8_t)(0x30 | (naa[0] & 0x0f));
 
     uint8_t *t10 = designator(&at, CODE_ASCII, OF_LU | TYPE_T10, 8 + 32);
     char hex[33];

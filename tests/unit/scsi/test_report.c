@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "scsi_test.h"
+
+static void report_luns_by_selection(struct world *w)
+{
+    fake_add(w->registry, 300, LUN_SIZE);
+    struct reply *r = in(w->a, 0, 64, CDB(0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 64));
+    CHECK(r->status == SCSI_GOOD && r->len == 8 + 24 && be32_load(r->data) == 24);
+    CHECK(be64_load(r->data + 8) == 0 && be64_load(r->data + 16) == 1ull << 48);
+    CHECK(be64_load(r->data + 24) == 0x412cull << 48); /* flat addressing */
+    r = in(w->a, 0, 64, CDB(0xa0, 0, 1, 0, 0, 0, 0, 0, 0, 64));
+    CHECK(r->len == 16 && be64_load(r->data + 8) == 0xc101ull << 48);
+    r = in(w->a, 0xc101, 64, CDB(0xa0, 0, 2, 0, 0, 0, 0, 0, 0, 64));
+    CHECK(r->len == 8 + 32);
+    CHECK(in(w->a, 0, 64, CDB(0xa0, 0, 0x10, 0, 0, 0, 0, 0, 0, 64))->len == 0 && field_is(2, 7));
+    CHECK(in(w->a, 0, 15, CDB(0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 15))->len == 0 && field_is(6, 7));
+    CHECK(tur(w->a, 0x412c) == SCSI_CHECK_CONDITION && attention_is(0x2900));
+    CHECK(tur(w->a, 0x412c) == SCSI_GOOD);
+}
+WORLD_TEST(report_luns_by_selection)
+
+static void all_operation_codes_are_found_one_by_one(struct world *w)
+{
+    static uint8_t all[4096];
+    struct reply *r = in(w->a, 0, 4096, CDB(0xa3, 0x0c, 0x80, 0, 0, 0, 0, 0, 16, 0));
+    size_t len = r->len;
+    CHECK(r->status == SCSI_GOOD && len == 4 + be32_load(r->data) && (len - 4) % 20 == 0);
+    CHECK(len > 40 * 20);
+    memcpy(all, r->data, len);
+    for (size_t at = 4; at < len; at += 20) {
+        bool actions = all[at + 5] & 1;
+        CHECK((all[at + 5] & 2) && be16_load(all + at + 8) == 10);
+        uint8_t cdb[16] = {0xa3, 0x0c, actions ? 2 : 1, all[at], all[at + 2], all[at + 3], 0, 0,
+                           0,    64};
+        r = in(w->a, 0, 64, cdb);
+        CHECK(r->status == SCSI_GOOD && r->data[1] == 3);
+        CHECK(be16_load(r->data + 2) == be16_load(all + at + 6) && r->data[4] == all[at]);
+        CHECK(r->len == 4u + be16_load(r->data + 2));
+        cdb[2] = actions ? 1 : 2; /* the wrong form */
+        CHECK(in(w->a, 0, 64, cdb)->len == 0 && field_is(2, 2));
+        cdb[2] = 0x83;
+        r = in(w->a, 0, 64, cdb);
+        CHECK(r->data[1] == 0x83 && r->len == 4u + be16_load(r->data + 2) + 12);
+    }
+    r = in(w->a, 0, 64, CDB(0xa3, 0x0c, 1, 0xc0, 0, 0, 0, 0, 0, 64));
+    CHECK(r->status == SCSI_GOOD && r->len == 4 && r->data[1] == 1);
+    CHECK(in(w->a, 0, 64, CDB(0xa3, 0x0c, 2, 0x9e, 0, 0x1f, 0, 0, 0, 64))->data[1] == 1);
+    CHECK(in(w->a, 0, 64, CDB(0xa3, 0x0c, 4, 0, 0, 0, 0, 0, 0, 64))->len == 0 && field_is(2, 2));
+}
+WORLD_TEST(all_operation_codes_are_found_one_by_one)
+
+static void task_management_functions(struct world *w)
+{
+    struct reply *r = in(w->a, 0, 64, CDB(0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 64));
+    CHECK(r->len == 4 && r->data[0] == 0xde && r->data[1] == 7);
+    r = in(w->a, 0, 64, CDB(0xa3, 0x0d, 0x80, 0, 0, 0, 0, 0, 0, 64));
+    CHECK(r->len == 16 && r->data[3] == 12);
+}
+WORLD_TEST(task_management_functions)
+
+static void request_sense_takes_the_attention(struct world *w)
+{
+    fake_tell(disk(w, 0), DEV_EVENT_RESIZED);
+    struct reply *r = in(w->a, 0, 252, CDB(0x03, 1, 0, 0, 252));
+    CHECK(r->status == SCSI_GOOD && r->len == 8 && r->data[0] == 0x72 && r->data[1] == 6);
+    CHECK(be16_load(r->data + 2) == 0x2a09);
+    r = in(w->a, 0, 252, CDB(0x03, 0, 0, 0, 252));
+    CHECK(r->len == 18 && r->data[0] == 0x70 && r->data[2] == 0 && tur(w->a, 0) == SCSI_GOOD);
+    CHECK(tur(w->b, 0) == SCSI_CHECK_CONDITION && attention_is(0x2a09));
+}
+WORLD_TEST(request_sense_takes_the_attention)
+
+static void small_commands(struct world *w)
+{
+    struct reply *r = in(w->a, 0, 64, CDB(0x4d, 0, 0x40, 0, 0, 0, 0, 0, 64));
+    CHECK(r->status == SCSI_GOOD && r->len == 5 && r->data[4] == 0);
+    r = in(w->a, 0, 64, CDB(0x4d, 0, 0x40, 0xff, 0, 0, 0, 0, 64));
+    CHECK(r->len == 8 && r->data[0] == 0x40 && r->data[1] == 0xff && r->data[7] == 0xff);
+    CHECK(in(w->a, 0, 64, CDB(0x4d, 0, 0x4d, 0, 0, 0, 0, 0, 64))->len == 0 && field_is(2, 5));
+    CHECK(in(w->a, 0, 64, CDB(0x4d, 1, 0x40, 0, 0, 0, 0, 0, 64))->len == 0 && field_is(1, 0));
+    CHECK(none(w->a, 0, CDB(0x1d, 0x04)) == SCSI_GOOD);
+    CHECK(none(w->a, 0, CDB(0x1d, 0x20)) == SCSI_CHECK_CONDITION && field_is(1, 7));
+    CHECK(none(w->a, 0, CDB(0x1d, 0x10, 0, 0, 8)) == SCSI_CHECK_CONDITION && field_is(3, 7));
+}
+WORLD_TEST(small_commands)
+
+static void a_reservation_keeps_others_out(struct world *w)
+{
+    uint8_t block[512] = {0};
+    CHECK(none(w->a, 0, CDB(0x16)) == SCSI_GOOD && none(w->a, 0, CDB(0x56)) == SCSI_GOOD);
+    CHECK(none(w->b, 0, CDB(0x16)) == SCSI_RESERVATION_CONFLICT);
+    CHECK(tur(w->b, 0) == SCSI_RESERVATION_CONFLICT && tur(w->b, 1) == SCSI_GOOD);
+    CHECK(in(w->b, 0, 512, CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 1))->status == SCSI_RESERVATION_CONFLICT);
+    CHECK(out(w->b, 0, block, 512, CDB(0x2a, 0, 0, 0, 0, 0, 0, 0, 1))->residual == 512);
+    CHECK(reply.status == SCSI_RESERVATION_CONFLICT && reply.under);
+    CHECK(in(w->b, 0, 96, CDB(0x12, 0, 0, 0, 96))->status == SCSI_GOOD);
+    CHECK(in(w->b, 0, 18, CDB(0x03, 0, 0, 0, 18))->status == SCSI_GOOD);
+    CHECK(in(w->b, 0, 64, CDB(0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 64))->status == SCSI_GOOD);
+    /* Somebody else's RELEASE is GOOD and does nothing. */
+    CHECK(none(w->b, 0, CDB(0x17)) == SCSI_GOOD && tur(w->b, 0) == SCSI_RESERVATION_CONFLICT);
+    CHECK(none(w->a, 0, CDB(0x17)) == SCSI_GOOD && tur(w->b, 0) == SCSI_GOOD);
+    CHECK(none(w->a, 0, CDB(0x16, 0x10)) == SCSI_CHECK_CONDITION && field_is(1, 4));
+    CHECK(none(w->a, 0, CDB(0x16, 0x01)) == SCSI_CHECK_CONDITION && field_is(1, 0));
+    CHECK(none(w->a, 0, CDB(0x56, 0x02)) == SCSI_CHECK_CONDITION && field_is(1, 1));
+}
+WORLD_TEST(a_reservation_keeps_others_out)
+
+static void a_reservation_ends_with_its_nexus_and_with_resets(struct world *w)
+{
+    static const enum scsi_tmf resets[] = {SCSI_TMF_LU_RESET, SCSI_TMF_WARM_RESET,
+                                           SCSI_TMF_COLD_RESET};
+    uint8_t extra[3];
+    for (size_t i = 0; i < ARRAY_LEN(resets); i++) {
+        CHECK(none(w->a, 0, CDB(0x16)) == SCSI_GOOD);
+        CHECK(scsi_tmf(w->b, resets[i], 0, 0, extra) == SCSI_TMF_COMPLETE);
+        CHECK(tur(w->b, 0) == SCSI_CHECK_CONDITION && attention_is(i == 0 ? 0x2903 : 0x2902));
+        CHECK(tur(w->b, 0) == SCSI_GOOD);
+        CHECK(tur(w->a, 0) == SCSI_CHECK_CONDITION && tur(w->a, 0) == SCSI_GOOD);
+    }
+    CHECK(w->drops == 2); /* the cold one drops every nexus */
+    struct scsi_nexus *c = nexus_new(w, "iqn.c");
+    clear_attentions(c, 0);
+    CHECK(none(c, 0, CDB(0x16)) == SCSI_GOOD && tur(w->a, 0) == SCSI_RESERVATION_CONFLICT);
+    scsi_nexus_destroy(c);
+    CHECK(tur(w->a, 0) == SCSI_GOOD && none(w->a, 0, CDB(0x16)) == SCSI_GOOD);
+    CHECK(scsi_tmf(w->a, SCSI_TMF_NEXUS_RESET, 0, 0, extra) == SCSI_TMF_COMPLETE);
+    CHECK(tur(w->b, 0) == SCSI_GOOD);
+    CHECK(tur(w->a, 0) == SCSI_CHECK_CONDITION && attention_is(0x2907));
+}
+WORLD_TEST(a_reservation_ends_with_its_nexus_and_with_resets)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_report_luns_by_selection),
+        cmocka_unit_test(test_all_operation_codes_are_found_one_by_one),
+        cmocka_unit_test(test_task_management_functions),
+        cmocka_unit_test(test_request_sense_takes_the_attention),
+        cmocka_unit_test(test_small_commands),
+        cmocka_unit_test(test_a_reservation_keeps_others_out),
+        cmocka_unit_test(test_a_reservation_ends_with_its_nexus_and_with_resets),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
