@@ -78,8 +78,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         break;
     default:
-        if (sst_header_decode(data, size, &volume, &meta) == 0 && size >= SST_FOOTER_SIZE) {
-            (void)sst_footer_decode(data + size - SST_FOOTER_SIZE, SST_FOOTER_SIZE, &meta);
+        if (sst_header_decode(data, size, &volume, &meta) == 0 && size >= SST_FOOTER_SIZE &&
+            sst_footer_decode(data + size - SST_FOOTER_SIZE, SST_FOOTER_SIZE, &meta) == 0) {
+            ASSERT(meta.filter_off < meta.index_off && meta.index_off < meta.size_bytes);
         }
         break;
     }

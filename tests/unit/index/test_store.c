@@ -53,34 +53,36 @@ static void manifests_main(void *arg)
     (void)arg;
     struct index_manifest_info info;
     struct tamper *t = tamper_open();
-    struct world w;
+    struct world *w = calloc(1, sizeof *w);
     struct index_options opt = {.store = &t->store, .volume = {{1, 2, 3}}, .read_only = true};
-    assert_int_equal(index_load(&opt, &w.ix), ERR_NOT_A_VOLUME);
-    world_start(&w, 1, &t->store);
-    assert_int_equal(index_format(&t->store, &w.opt.volume), -EEXIST);
+    assert_non_null(w);
+    assert_int_equal(index_load(&opt, &w->ix), ERR_NOT_A_VOLUME);
+    world_start(w, 1, &t->store);
+    assert_int_equal(index_format(&t->store, &w->opt.volume), -EEXIST);
     opt.volume.bytes[0] = 9; /* somebody else's */
-    assert_int_equal(index_load(&opt, &w.ix), ERR_CORRUPT_MANIFEST);
-    assert_int_equal(world_open(&w), 0);
-    index_manifest(w.ix, &info);
+    assert_int_equal(index_load(&opt, &w->ix), ERR_CORRUPT_MANIFEST);
+    assert_int_equal(world_open(w), 0);
+    index_manifest(w->ix, &info);
     assert_int_equal(info.number, 1);
     assert_int_equal(info.epoch, 1);
     assert_int_equal(info.replay_from, 1);
     assert_string_equal(info.owner, "test");
-    write_many(&w, 20);
-    assert_int_equal(index_close(w.ix, true, 20), 0);
-    assert_int_equal(index_load(&w.opt, &w.ix), 0);
-    index_manifest(w.ix, &info);
+    write_many(w, 20);
+    assert_int_equal(index_close(w->ix, true, 20), 0);
+    assert_int_equal(index_load(&w->opt, &w->ix), 0);
+    index_manifest(w->ix, &info);
     assert_true(info.clean);
     assert_int_equal(info.closed_through, 20);
     assert_int_equal(info.replay_from, 21);
     assert_int_equal(info.last_batch, 20);
     assert_int_equal(info.log_epoch, 1);
     assert_int_equal(info.epoch, 1);
-    world_check_all(&w);
-    assert_int_equal(index_flush(w.ix), 0); /* nothing to flush, nothing claimed */
-    assert_int_equal(index_close(w.ix, true, 20), 0);
+    world_check_all(w);
+    assert_int_equal(index_flush(w->ix), 0); /* nothing to flush, nothing claimed */
+    assert_int_equal(index_close(w->ix, true, 20), 0);
     assert_int_equal(tamper_count(t, "manifest/"), info.number + 1);
-    world_end(&w);
+    world_end(w);
+    free(w);
     obj_close(&t->store);
 }
 
@@ -282,10 +284,12 @@ static void spoilt_main(void *arg)
     assert_int_equal(index_close(w->ix, true, w->next_seq - 1), 0);
     assert_int_equal(world_open(w), 0);
     p->t->spoil_gets = 1000000;
-    struct world_scan scan = {.w = w};
+    struct world_scan *scan = calloc(1, sizeof *scan);
+    assert_non_null(scan);
+    scan->w = w;
     assert_int_equal(index_get(w->ix, key, len, &got), ERR_CORRUPT_INDEX);
-    assert_int_equal(index_scan(w->ix, NULL, 0, NULL, 0, world_scan_each, &scan),
-                     ERR_CORRUPT_INDEX);
+    assert_int_equal(index_scan(w->ix, NULL, 0, NULL, 0, world_scan_each, scan), ERR_CORRUPT_INDEX);
+    free(scan);
     for (unsigned i = 0; i < 8; i++) {
         write_many(w, 10);
         assert_int_equal(index_flush(w->ix), 0);
