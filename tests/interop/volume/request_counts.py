@@ -1,0 +1,99 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""What the store is asked for: a flush is one PUT, an idle server asks for nothing, an aligned
+durable write to a cold device reads nothing before its PUT."""
+import json
+import os
+import select
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.environ["TOP"], "tests/lib"))
+import nbd
+import zt
+
+DELAY_MS = 400
+IDLE_S = 60 if zt.SOAK else 8
+
+
+def requests(s):
+    """All requests so far by kind, over all classes."""
+    store = json.loads(s.cli("status", "--json").stdout)["store"]
+    return {kind: sum(by_class.values()) for kind, by_class in store["requests"].items()}
+
+
+def difference(before, after):
+    more = {kind: after[kind] - before.get(kind, 0) for kind in after}
+    return {kind: count for kind, count in more.items() if count != 0}
+
+
+def connect(s):
+    h = nbd.NBD()
+    h.set_export_name("d")
+    h.connect_unix(s.nbd_socket)
+    return h
+
+
+def settled(s):
+    """Requests once nothing is under way any more: two equal readings."""
+    last = [None]
+
+    def same():
+        now = requests(s)
+        if now == last[0]:
+            return now
+        last[0] = now
+        return None
+
+    return zt.wait_for(same, every_s=0.3)
+
+
+with zt.Server() as s:
+    s.cli("nbd", "create", "d", "64M")
+    s.start()
+    h = connect(s)
+    h.pwrite(os.urandom(1 << 20), 0)
+    h.flush()
+
+    before = settled(s)
+    for i in range(10):
+        h.pwrite(os.urandom(4096), 4096 * i)
+        h.flush()
+    got = difference(before, requests(s))
+    assert got == {"put": 10}, f"ten flushes: {got}"
+
+    before = requests(s)
+    for i in range(10):
+        h.pwrite(os.urandom(4096), 4096 * i, nbd.CMD_FLAG_FUA)
+    got = difference(before, requests(s))
+    assert got == {"put": 10}, f"ten FUA writes: {got}"
+
+    before = requests(s)
+    for _ in range(10):
+        h.flush()
+    got = difference(before, requests(s))
+    assert got == {}, f"flushes with nothing to flush: {got}"
+
+    before = settled(s)
+    select.select([], [], [], IDLE_S)  # the span is what is measured
+    got = difference(before, requests(s))
+    assert got == {}, f"{IDLE_S} idle seconds with a client attached: {got}"
+    h.shutdown()
+    s.stop()
+
+    # Cold: nothing of the device is in any cache, and each request takes 400 ms: one that came
+    # before the PUT would show.
+    with open(s.config, encoding="utf-8") as f:
+        text = f.read()
+    with open(s.config, "w", encoding="utf-8") as f:
+        f.write(text.replace("/store\"", f"/store?delay_ms={DELAY_MS}\""))
+    s.start()
+    h = connect(s)
+    begin = time.monotonic()
+    h.pwrite(os.urandom(4096), 12288, nbd.CMD_FLAG_FUA)
+    took_ms = (time.monotonic() - begin) * 1000
+    assert took_ms >= DELAY_MS, f"a durable write cannot be faster than its PUT: {took_ms:.0f} ms"
+    assert took_ms < 1.9 * DELAY_MS, f"a cold durable write waited for a GET: {took_ms:.0f} ms"
+    h.shutdown()
+    s.stop()
+print("request counts hold")
