@@ -61,7 +61,6 @@ int rt_sim_create(struct rt_core *core, uint64_t seed)
     s->schedule = rng_seeded(seed);
     s->values = rng_seeded(hash_u64(seed ^ 0x76616c756573));
     s->now_ns = 1000000000;
-    s->hash = seed;
     list_init(&s->alive);
     list_init(&s->killed);
     core->rng = &s->values;

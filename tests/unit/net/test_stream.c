@@ -4,6 +4,7 @@
 #include "net/net.h"
 #include "rt/sync.h"
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -329,6 +330,80 @@ static void receive_times_out(void **state)
     run_sim(1, timeout_main, NULL);
 }
 
+static unsigned others_ran;
+
+static void run_along(void *arg)
+{
+    bool *stop = arg;
+    while (!*stop) {
+        others_ran++;
+        rt_yield();
+    }
+}
+
+static void byte_by_byte_main(void *arg)
+{
+    uint8_t byte;
+    bool stop = false;
+    struct net_stream *a;
+    struct net_stream *b;
+    (void)arg;
+    others_ran = 0;
+    CHECK(net_pipe(&a, &b) == 0);
+    CHECK(net_send_ref(b, NULL, rt_zeros, 1000) == 0);
+    CHECK(rt_spawn("along", run_along, &stop) == 0);
+    for (unsigned i = 0; i < 1000; i++) {
+        CHECK(net_recv(a, &byte, 1, RT_FOREVER) == 1);
+    }
+    CHECK(others_ran >= 900);
+    stop = true;
+    rt_yield();
+    rt_yield();
+    net_close(a);
+    net_close(b);
+}
+
+/* Though there is always something to receive, others have their turn. */
+static void receiver_lets_others_run(void **state)
+{
+    (void)state;
+    run_on(1, byte_by_byte_main);
+}
+
+static void receive_late(struct net_stream *s, void *arg)
+{
+    uint8_t bytes[100];
+    (void)arg;
+    /* Until then bytes and end have both been reported. */
+    CHECK(rt_sleep_ms(30) == 0);
+    CHECK(net_recv(s, bytes, sizeof bytes, rt_after_ms(5000)) == 3);
+    atomic_store(&serve_result, (int)net_recv(s, bytes, sizeof bytes, rt_after_ms(5000)));
+    net_close(s);
+}
+
+static void late_main(void *arg)
+{
+    atomic_store(&serve_result, 1);
+    struct net_listener *l = listen_at(arg, receive_late, 0);
+    struct net_stream *s = connect_to(l);
+    CHECK(net_send_copy(s, "end", 3) == 0);
+    net_close(s);
+    while (net_listener_connections(l) > 0 || atomic_load(&serve_result) == 1) {
+        CHECK(rt_sleep_ms(1) == 0);
+    }
+    net_listener_close(l);
+    CHECK(atomic_load(&serve_result) == 0);
+}
+
+/* The end that was reported together with the last bytes is seen after them. */
+static void end_with_last_bytes(void **state)
+{
+    static char v4[] = "127.0.0.1:0";
+    (void)state;
+    assert_int_equal(rt_run(&(struct rt_options){.cores = 1}, late_main, v4), 0);
+    assert_int_equal(rt_run(&(struct rt_options){.cores = 1}, late_main, unix_address), 0);
+}
+
 static int waiter_result;
 
 static void wait_on(void *arg)
@@ -616,6 +691,8 @@ int main(void)
         cmocka_unit_test(last_words_arrive),
         cmocka_unit_test(exhaustion_is_survived),
         cmocka_unit_test(many_fibers_send),
+        cmocka_unit_test(receiver_lets_others_run),
+        cmocka_unit_test(end_with_last_bytes),
     };
     (void)snprintf(unix_address, sizeof unix_address, "unix:/tmp/zerofs-net-%d", (int)getpid());
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -105,6 +105,37 @@ static void kinds_are_apart(void **state)
     run_on(1, kinds_main);
 }
 
+static pthread_barrier_t both;
+
+static int meet(void *arg)
+{
+    (void)arg;
+    int r = pthread_barrier_wait(&both);
+    return r == PTHREAD_BARRIER_SERIAL_THREAD ? 0 : r;
+}
+
+static void meeting(void *arg)
+{
+    (void)arg;
+    CHECK(rt_offload(RT_OFFLOAD_IO, meet, NULL) == 0);
+}
+
+static void parallel_main(void *arg)
+{
+    (void)arg;
+    CHECK(rt_spawn("meet", meeting, NULL) == 0);
+    CHECK(rt_spawn("meet", meeting, NULL) == 0);
+}
+
+/* Two jobs run at once: each comes to its end only with the other. */
+static void jobs_run_in_parallel(void **state)
+{
+    (void)state;
+    assert_int_equal(pthread_barrier_init(&both, NULL, 2), 0);
+    run_on(1, parallel_main);
+    (void)pthread_barrier_destroy(&both);
+}
+
 static unsigned order[20];
 static unsigned order_len;
 
@@ -145,6 +176,7 @@ int main(void)
         cmocka_unit_test(results_come_back),
         cmocka_unit_test(kinds_are_apart),
         cmocka_unit_test(jobs_start_in_order),
+        cmocka_unit_test(jobs_run_in_parallel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

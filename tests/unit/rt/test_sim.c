@@ -82,6 +82,37 @@ static void other_seed_other_schedule(void **state)
     assert_int_not_equal(a.random, b.random);
 }
 
+static void plain(void *arg)
+{
+    for (unsigned i = 0; i < 5; i++) {
+        trace.order = trace.order * 31 + (unsigned)(uintptr_t)arg;
+        rt_yield();
+    }
+}
+
+static void plain_main(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < 10; i++) {
+        CHECK(rt_spawn("plain", plain, (void *)(uintptr_t)(i + 1)) == 0);
+    }
+    CHECK(rt_sleep_ms(100) == 0);
+    trace.hash = rt_sim_trace_hash();
+}
+
+/* The scheduler itself draws: these fibers ask for no random number. */
+static void seed_draws_the_schedule(void **state)
+{
+    (void)state;
+    memset(&trace, 0, sizeof trace);
+    run_sim(1, plain_main, NULL);
+    struct trace a = trace;
+    memset(&trace, 0, sizeof trace);
+    run_sim(2, plain_main, NULL);
+    assert_int_not_equal(a.order, trace.order);
+    assert_int_not_equal(a.hash, trace.hash);
+}
+
 static void long_sleep_main(void *arg)
 {
     (void)arg;
@@ -216,6 +247,7 @@ static void stand_in_line(void *arg)
     (void)arg;
     rt_mutex_lock(&mutex);
     CHECK(rt_waitq_wait(&queue, &mutex, RT_FOREVER) == 0);
+    CHECK(rt_sim_self() == 0);
     woken++;
     rt_mutex_unlock(&mutex);
 }
@@ -268,13 +300,10 @@ static void deadlock_aborts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_seed_same_schedule),
-        cmocka_unit_test(other_seed_other_schedule),
-        cmocka_unit_test(time_leaps),
-        cmocka_unit_test(kill_ends_a_process),
-        cmocka_unit_test(process_kills_itself),
-        cmocka_unit_test(stall_holds_a_process),
-        cmocka_unit_test(dead_waiter_takes_no_wake),
+        cmocka_unit_test(same_seed_same_schedule), cmocka_unit_test(other_seed_other_schedule),
+        cmocka_unit_test(seed_draws_the_schedule), cmocka_unit_test(time_leaps),
+        cmocka_unit_test(kill_ends_a_process),     cmocka_unit_test(process_kills_itself),
+        cmocka_unit_test(stall_holds_a_process),   cmocka_unit_test(dead_waiter_takes_no_wake),
         cmocka_unit_test(deadlock_aborts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
