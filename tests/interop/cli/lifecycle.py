@@ -20,7 +20,7 @@ class Manager:
     """Listens where a service manager would."""
 
     def __init__(self):
-        self.path = os.path.join(zt.TMPDIR, "notify")
+        self.path = os.path.join(zt.TMPDIR, "notify.sock")
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(self.path)
         self.socket.settimeout(20)
