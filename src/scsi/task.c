@@ -5,6 +5,22 @@
 #include "scsi/scsi_priv.h"
 #include "scsi/sense.h"
 
+/* As {0}, but for the pieces that an empty chain does not look at. */
+static void chain_init(struct rt_chain *c)
+{
+    c->heap = NULL;
+    c->count = 0;
+    c->cap = 0;
+    c->len = 0;
+}
+
+static void chain_free(struct rt_chain *c)
+{
+    if (c->count > 0 || c->heap) {
+        rt_chain_free(c);
+    }
+}
+
 void scsi_task_init(struct scsi_task *t, struct scsi_nexus *n, uint64_t lun_raw, const uint8_t *cdb,
                     size_t cdb_len)
 {
@@ -24,13 +40,13 @@ void scsi_task_init(struct scsi_task *t, struct scsi_nexus *n, uint64_t lun_raw,
     t->out_wanted = 0;
     t->takes_space = false;
     t->ended = false;
-    t->data_out = (struct rt_chain){0};
+    chain_init(&t->data_out);
     t->space = (struct vol_space){0};
     t->on_abort = NULL;
     t->transport_arg = NULL;
     t->status = SCSI_GOOD;
     t->sense_len = 0;
-    t->data_in = (struct rt_chain){0};
+    chain_init(&t->data_in);
     t->in_total = 0;
     t->aborted = false;
     t->send_aborted = false;
@@ -212,8 +228,8 @@ void scsi_task_run(struct scsi_task *t)
 void scsi_task_end(struct scsi_task *t)
 {
     struct scsi_nexus *n = t->nexus;
-    rt_chain_free(&t->data_in);
-    rt_chain_free(&t->data_out);
+    chain_free(&t->data_in);
+    chain_free(&t->data_out);
     if (t->lu) {
         if (t->space.bytes > 0) {
             vol_space_release(dev_volume(t->lu->dev), &t->space);
