@@ -29,6 +29,7 @@
 #define SEALED_SIZE (128u << 10)
 #define RAW_SIZE 65536u
 #define REASON_SIZE 160
+#define SESSION_BYTES (24 << 10) /* about what OpenSSL keeps for one, for the memory table */
 
 struct net_tls {
     SSL_CTX *ctx;
@@ -132,6 +133,7 @@ void net_tls_free(struct net_tls *t)
 void net_tls_session_free(struct net_tls_session *t)
 {
     if (t) {
+        rt_mem_add(RT_MEM_CONNECTIONS, -SESSION_BYTES);
         SSL_free(t->ssl);
         rt_buf_unref(t->sealed);
         free(t);
@@ -311,6 +313,7 @@ static int session_create(SSL_CTX *ctx, struct net_tls_session **ret_session)
     if (!t) {
         return -ENOMEM;
     }
+    rt_mem_add(RT_MEM_CONNECTIONS, SESSION_BYTES);
     t->ssl = SSL_new(ctx);
     t->in = BIO_new(BIO_s_mem());
     t->out = BIO_new(BIO_s_mem());

@@ -435,6 +435,7 @@ static void shutdown_main(void *arg)
         net_shutdown(a);
         CHECK(rt_sleep_ms(1) == 0);
         CHECK(waiter_result == -ECONNRESET);
+        CHECK(net_send_queued(a) == 0);
         CHECK(net_send_copy(a, "x", 1) == -ECONNRESET);
         CHECK(net_recv(a, &byte, 1, RT_FOREVER) == -ECONNRESET);
         net_close(a);
