@@ -58,7 +58,7 @@ static int put_whole(struct proc *p, const char *name, const void *bytes, size_t
     if (r < 0) {
         return r;
     }
-    bool ours = there == len && memcmp(b->data, bytes, len) == 0;
+    bool ours = there == len && (len == 0 || memcmp(b->data, bytes, len) == 0);
     rt_buf_unref(b);
     return ours ? 0 : -EEXIST;
 }

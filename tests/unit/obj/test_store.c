@@ -125,6 +125,7 @@ static void lists_in_order(struct obj_store *s)
     names_are(&n, all, 0);
     CHECK(obj_remove(s, OBJ_COLLECT, "m/1/x") == 0 && obj_remove(s, OBJ_COLLECT, "m/1/y") == 0);
     CHECK(obj_list(s, OBJ_INDEX, "m/", "", 1, &n) == 0 && n.more);
+    names_are(&n, all + 2, 1);
     CHECK(obj_list(s, OBJ_INDEX, "m/", "m/0", 1, &n) == 0 && !n.more); /* over an empty folder */
     names_are(&n, all + 5, 1);
     for (size_t i = 0; i < COUNT; i++) {
