@@ -39,7 +39,6 @@ static size_t login_text(void)
     static const char *const keys[] = {
         "InitiatorName=iqn.2024-01.net.zerofs:lg",
         "SessionType=Normal",
-        "AuthMethod=None",
         "HeaderDigest=None",
         "DataDigest=None",
         "InitialR2T=No",
@@ -125,13 +124,14 @@ static void login(struct lg_conn *c)
     c->iscsi = (struct lg_iscsi){
         .cmd_sn = 1, .segment_max = 8192, .first_burst = 65536, .immediate_data = true};
     size_t len = login_text();
+    uint32_t isid = (uint32_t)rng_next(&c->rng);
     for (;;) {
         memset(h, 0, sizeof h);
         h[0] = OP_IMMEDIATE | OP_LOGIN;
         h[1] = 0x87; /* transit, from operational to full feature */
         be24_store(h + 5, (uint32_t)len);
         h[8] = 0x80; /* a random ISID */
-        be32_store(h + 9, (uint32_t)rng_next(&c->rng));
+        be32_store(h + 9, isid);
         be32_store(h + 24, c->iscsi.cmd_sn);
         be32_store(h + 28, c->iscsi.exp_stat_sn);
         lg_wire_write(&c->wire, h, BHS);
