@@ -1,16 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "../rt/rt_test.h"
-#include "net/address.h"
-#include "net/net.h"
+#include "net_test.h"
 #include "rt/sync.h"
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 
 #define BYTES (3u << 20)
 
@@ -69,25 +62,6 @@ static void talk(struct net_stream *s)
     }
 }
 
-static struct net_listener *listen_at(const char *address,
-                                      void (*serve)(struct net_stream *, void *), unsigned max)
-{
-    struct net_listener *l = NULL;
-    struct net_listen_options opt = {
-        .address = address, .name = "test", .serve = serve, .connections_max = max};
-    CHECK(net_listen(&opt, &l) == 0);
-    return l;
-}
-
-static struct net_stream *connect_to(const struct net_listener *l)
-{
-    char text[NET_ADDRESS_SIZE];
-    struct net_stream *s = NULL;
-    net_listener_address(l, text);
-    CHECK(net_connect(text, rt_after_ms(5000), &s) == 0);
-    return s;
-}
-
 static void echo_main(void *arg)
 {
     char text[NET_ADDRESS_SIZE];
@@ -115,13 +89,6 @@ static void echo_main(void *arg)
     net_listener_close(l);
     CHECK(rt_mem_used(RT_MEM_EGRESS) == 0);
     CHECK(rt_mem_used(RT_MEM_CONNECTIONS) == 0);
-}
-
-static char unix_address[64];
-
-static const char *unix_path(void)
-{
-    return unix_address + strlen("unix:");
 }
 
 static void echo_everywhere(void **state)
@@ -234,38 +201,6 @@ static void slow_peer_stops_only_its_sender(void **state)
 }
 
 static _Atomic int serve_result;
-
-static void wait_for_bytes(struct net_stream *s, void *arg)
-{
-    uint8_t byte;
-    (void)arg;
-    atomic_store(&serve_result, 1);
-    atomic_store(&serve_result, (int)net_recv(s, &byte, 1, RT_FOREVER));
-    net_close(s);
-}
-
-static void cancel_main(void *arg)
-{
-    (void)arg;
-    struct net_listener *l = listen_at("127.0.0.1:0", wait_for_bytes, 0);
-    atomic_store(&serve_result, 0);
-    struct net_stream *s = connect_to(l);
-    while (atomic_load(&serve_result) != 1) {
-        CHECK(rt_sleep_ms(1) == 0);
-    }
-    net_listener_close(l);
-    CHECK(atomic_load(&serve_result) == -ECANCELED);
-    uint8_t byte;
-    CHECK(net_recv(s, &byte, 1, RT_FOREVER) == 0);
-    net_close(s);
-}
-
-static void close_cancels_serving(void **state)
-{
-    (void)state;
-    run_on(1, cancel_main);
-    run_on(2, cancel_main);
-}
 
 static void flood(void *arg)
 {
@@ -450,110 +385,6 @@ static void shutdown_wakes_waiters(void **state)
     run_sim(1, shutdown_main, NULL);
 }
 
-static void limit_main(void *arg)
-{
-    uint8_t byte;
-    (void)arg;
-    struct net_listener *l = listen_at("127.0.0.1:0", wait_for_bytes, 2);
-    struct net_stream *a = connect_to(l);
-    struct net_stream *b = connect_to(l);
-    struct net_stream *c = connect_to(l);
-    CHECK(net_recv(c, &byte, 1, RT_FOREVER) == 0);
-    CHECK(net_listener_connections(l) == 2);
-    net_close(a);
-    net_close(c);
-    while (net_listener_connections(l) == 2) {
-        CHECK(rt_sleep_ms(1) == 0);
-    }
-    a = connect_to(l);
-    while (net_listener_connections(l) < 2) {
-        CHECK(rt_sleep_ms(1) == 0);
-    }
-    CHECK(net_recv(a, &byte, 1, rt_after_ms(10)) == -ETIMEDOUT);
-    net_close(a);
-    net_close(b);
-    net_listener_close(l);
-}
-
-static void connections_are_limited(void **state)
-{
-    (void)state;
-    run_on(1, limit_main);
-}
-
-static void check_credentials(struct net_stream *s, void *arg)
-{
-    uid_t uid;
-    gid_t gid;
-    (void)arg;
-    CHECK(net_peer_credentials(s, &uid, &gid) == 0);
-    CHECK(uid == geteuid() && gid == getegid());
-    net_close(s);
-    atomic_fetch_add(&served, 1);
-}
-
-static void unix_main(void *arg)
-{
-    struct stat st;
-    uint8_t byte;
-    uid_t uid;
-    gid_t gid;
-    struct net_listener *other;
-    struct net_listen_options opt = {.address = unix_address, .name = "test", .serve = echo};
-    (void)arg;
-    /* A socket file is left over from a process that was killed. */
-    struct net_address a;
-    CHECK(net_address_parse(unix_address, &a) == 0);
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    CHECK(fd >= 0 && bind(fd, &a.sa, a.len) == 0);
-    (void)close(fd);
-    atomic_store(&served, 0);
-    struct net_listener *l = listen_at(unix_address, check_credentials, 0);
-    CHECK(stat(unix_path(), &st) == 0 && (st.st_mode & 0777) == 0600);
-    CHECK(net_listen(&opt, &other) == -EADDRINUSE);
-    struct net_stream *s = connect_to(l);
-    CHECK(net_recv(s, &byte, 1, RT_FOREVER) == 0);
-    CHECK(atomic_load(&served) >= 1);
-    net_close(s);
-    net_listener_close(l);
-    CHECK(stat(unix_path(), &st) < 0);
-    CHECK(net_connect(unix_address, RT_FOREVER, &s) == -ENOENT);
-    l = listen_at("127.0.0.1:0", echo, 0);
-    s = connect_to(l);
-    CHECK(net_peer_credentials(s, &uid, &gid) == -ENOTSUP);
-    net_close(s);
-    net_listener_close(l);
-}
-
-static void unix_sockets(void **state)
-{
-    (void)state;
-    run_on(1, unix_main);
-}
-
-static void refused_main(void *arg)
-{
-    char text[NET_ADDRESS_SIZE];
-    struct net_stream *s;
-    struct net_listener *other;
-    (void)arg;
-    struct net_listener *l = listen_at("127.0.0.1:0", echo, 0);
-    net_listener_address(l, text);
-    struct net_listen_options opt = {.address = text, .name = "test", .serve = echo};
-    CHECK(net_listen(&opt, &other) == -EADDRINUSE);
-    net_listener_stop(l);
-    CHECK(net_connect(text, rt_after_ms(5000), &s) == -ECONNREFUSED);
-    net_listener_close(l);
-    opt.address = "nonsense";
-    CHECK(net_listen(&opt, &other) == -EINVAL);
-}
-
-static void refusals(void **state)
-{
-    (void)state;
-    run_on(1, refused_main);
-}
-
 static void say_bye(struct net_stream *s, void *arg)
 {
     uint8_t byte;
@@ -583,35 +414,6 @@ static void last_words_arrive(void **state)
     static char v4[] = "127.0.0.1:0";
     (void)state;
     assert_int_equal(rt_run(&(struct rt_options){.cores = 1}, bye_main, v4), 0);
-}
-
-static void exhausted_main(void *arg)
-{
-    struct rlimit old;
-    uint8_t byte;
-    (void)arg;
-    struct net_listener *l = listen_at("127.0.0.1:0", say_bye, 0);
-    /* The next descriptor, and no other: it goes to the client, and none is left to accept with. */
-    int next = dup(STDERR_FILENO);
-    CHECK(next >= 0 && close(next) == 0);
-    CHECK(getrlimit(RLIMIT_NOFILE, &old) == 0);
-    struct rlimit tight = {.rlim_cur = (rlim_t)next + 1, .rlim_max = old.rlim_max};
-    CHECK(setrlimit(RLIMIT_NOFILE, &tight) == 0);
-    struct net_stream *s = connect_to(l);
-    CHECK(net_send_copy(s, "x", 1) == 0);
-    CHECK(net_recv(s, &byte, 1, rt_after_ms(50)) == -ETIMEDOUT);
-    CHECK(net_listener_connections(l) == 0);
-    CHECK(setrlimit(RLIMIT_NOFILE, &old) == 0);
-    CHECK(net_recv(s, &byte, 1, rt_after_ms(5000)) == 1 && byte == 'b');
-    net_close(s);
-    net_listener_close(l);
-}
-
-/* Out of descriptors: the waiting connection is served once there are some again. */
-static void exhaustion_is_survived(void **state)
-{
-    (void)state;
-    run_on(1, exhausted_main);
 }
 
 static void send_some(void *arg)
@@ -652,49 +454,20 @@ static void many_fibers_send(void **state)
     run_sim(2, senders_main, NULL);
 }
 
-static void addresses(void **state)
-{
-    static const char *const good[] = {"127.0.0.1:10809", "0.0.0.0:0", "[::1]:3260", "unix:/a/b"};
-    static const char *const bad[] = {"",        "127.0.0.1",  "127.0.0.1:",  "127.0.0.1:65536",
-                                      ":1",      "::1:80",     "[::1]",       "[]:1",
-                                      "unix:",   "host:1",     "127.0.0.1:x", "127.0.0.1:-1",
-                                      "1.2.3:4", "[1.2.3.4]:5"};
-    char text[NET_ADDRESS_SIZE];
-    char path[200] = "unix:/";
-    struct net_address a;
-    (void)state;
-    for (unsigned i = 0; i < ARRAY_LEN(good); i++) {
-        assert_int_equal(net_address_parse(good[i], &a), 0);
-        net_address_format(&a, text);
-        assert_string_equal(text, good[i]);
-    }
-    for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
-        assert_int_equal(net_address_parse(bad[i], &a), -EINVAL);
-    }
-    memset(path + 6, 'x', 107);
-    assert_int_equal(net_address_parse(path, &a), -EINVAL);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(addresses),
         cmocka_unit_test(echo_everywhere),
         cmocka_unit_test(echo_in_memory),
         cmocka_unit_test(slow_peer_stops_only_its_sender),
-        cmocka_unit_test(close_cancels_serving),
         cmocka_unit_test(flood_holds_no_core),
         cmocka_unit_test(receive_times_out),
         cmocka_unit_test(shutdown_wakes_waiters),
-        cmocka_unit_test(connections_are_limited),
-        cmocka_unit_test(unix_sockets),
-        cmocka_unit_test(refusals),
         cmocka_unit_test(last_words_arrive),
-        cmocka_unit_test(exhaustion_is_survived),
         cmocka_unit_test(many_fibers_send),
         cmocka_unit_test(receiver_lets_others_run),
         cmocka_unit_test(end_with_last_bytes),
     };
-    (void)snprintf(unix_address, sizeof unix_address, "unix:/tmp/zerofs-net-%d", (int)getpid());
+    net_test_unix();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
