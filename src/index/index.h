@@ -107,13 +107,20 @@ MUST int index_get(struct index *ix, const void *key, size_t key_len,
 MUST int index_get_cached(struct index *ix, const void *key, size_t key_len,
                           struct bytes_writer *ret_value);
 
+/* Keys from `from` on, and before `to`; to_len 0 = to the end. */
+struct index_range {
+    const void *from;
+    size_t from_len;
+    const void *to;
+    size_t to_len;
+};
+
 /*
- * Calls each() for the keys in [from, to) in order; to_len 0 = to the end. Each key is shown as of
- * some moment during the scan. each() may wait, and ends the scan by a result other than 0, which
- * is returned. key and value are valid during the call.
+ * Calls each() for the keys of the range in order. Each key is shown as of some moment during the
+ * scan. each() may wait, and ends the scan by a result other than 0, which is returned. key and
+ * value are valid during the call. The range's bytes live until index_scan() returns.
  */
-MUST int index_scan(struct index *ix, const void *from, size_t from_len, const void *to,
-                    size_t to_len,
+MUST int index_scan(struct index *ix, const struct index_range *range,
                     int (*each)(void *arg, const void *key, size_t key_len, const void *value,
                                 size_t value_len) WAITS,
                     void *arg) WAITS;

@@ -56,29 +56,37 @@ void index_view_publish(struct index *ix, struct view *view, uint64_t generation
     view_unref(view);
 }
 
-/* Newest first: SST_FOUND, SST_DELETED, SST_NONE, or an error. */
-static int find_in_version(struct index *ix, const struct version *v, struct sst_query *q) WAITS
+/* How one SST is asked: sst_get() or sst_get_cached(); everything here waits only if that does. */
+struct asking {
+    int (*ask)(const struct sst_source *src, const struct sst *s, const struct sst_query *q);
+    struct sst_query q;
+};
+
+/* Newest first: enum sst_found, or an error. */
+static int find_in_version(struct index *ix, const struct version *v, struct asking *a)
 {
+    struct sst_query *q = &a->q;
     int r = SST_NONE;
     q->hash = sst_filter_hash(q->key, q->key_len);
     const struct sst_list *top = &v->levels[0];
     for (size_t i = 0; r == SST_NONE && i < top->v.len; i++) {
         if (sst_compare_key(top->v.at[i], q->key, q->key_len) == 0) {
-            r = sst_get(&ix->reads, top->v.at[i], q);
+            r = a->ask(&ix->reads, top->v.at[i], q);
         }
     }
     for (unsigned level = 1; r == SST_NONE && level < INDEX_LEVELS; level++) {
         const struct sst_list *l = &v->levels[level];
         size_t at = sst_run_find(l->v.at, l->v.len, q->key, q->key_len);
         if (at < l->v.len && sst_compare_key(l->v.at[at], q->key, q->key_len) == 0) {
-            r = sst_get(&ix->reads, l->v.at[at], q);
+            r = a->ask(&ix->reads, l->v.at[at], q);
         }
     }
     return r;
 }
 
-static int find(struct index *ix, struct sst_query *q) WAITS
+static int find(struct index *ix, struct asking *a)
 {
+    const struct sst_query *q = &a->q;
     struct index_entry e;
     int r = index_fenced(ix);
     if (r < 0) {
@@ -95,7 +103,7 @@ static int find(struct index *ix, struct sst_query *q) WAITS
     if (hit) {
         r = e.deleted ? SST_DELETED : SST_FOUND;
     } else {
-        r = find_in_version(ix, v->version, q);
+        r = find_in_version(ix, v->version, a);
     }
     view_unref(v);
     if (r == SST_NONE || r == SST_DELETED) {
@@ -110,14 +118,13 @@ static int find(struct index *ix, struct sst_query *q) WAITS
 int index_get(struct index *ix, const void *key, size_t key_len, struct bytes_writer *ret_value)
     WAITS
 {
-    struct sst_query q = {.key = key, .key_len = key_len, .ret_value = ret_value};
-    return find(ix, &q);
+    struct asking a = {sst_get, {.key = key, .key_len = key_len, .ret_value = ret_value}};
+    return find(ix, &a);
 }
 
 int index_get_cached(struct index *ix, const void *key, size_t key_len,
                      struct bytes_writer *ret_value)
 {
-    struct sst_query q = {
-        .key = key, .key_len = key_len, .cached_only = true, .ret_value = ret_value};
-    return find(ix, &q);
+    struct asking a = {sst_get_cached, {.key = key, .key_len = key_len, .ret_value = ret_value}};
+    return find(ix, &a);
 }

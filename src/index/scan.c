@@ -205,17 +205,17 @@ static int chunk_give(struct scan *sc,
     return r;
 }
 
-int index_scan(struct index *ix, const void *from, size_t from_len, const void *to, size_t to_len,
+int index_scan(struct index *ix, const struct index_range *range,
                int (*each)(void *arg, const void *key, size_t key_len, const void *value,
                            size_t value_len) WAITS,
                void *arg) WAITS
 {
-    struct scan sc = {.ix = ix, .to = to, .to_len = to_len, .limit = CHUNK_FIRST};
+    struct scan sc = {.ix = ix, .to = range->to, .to_len = range->to_len, .limit = CHUNK_FIRST};
     int r = 0;
-    bytes_put(&sc.next, from_len > 0 ? from : "", from_len);
+    bytes_put(&sc.next, range->from_len > 0 ? range->from : "", range->from_len);
     bytes_put_u8(&sc.next, 0); /* so that there is memory even for the empty key */
     r = sc.next.failed ? -ENOMEM : 0;
-    sc.next.len = from_len;
+    sc.next.len = range->from_len;
     while (r == 0 && !sc.done) {
         r = index_fenced(ix);
         if (r == 0) {

@@ -87,12 +87,15 @@ static int load_unit(void *arg, struct rt_piece *ret_piece) WAITS
     return 0;
 }
 
-static int get_unit(const struct sst_source *src, const struct sst *s, const struct unit_load *at,
-                    bool cached_only, struct rt_piece *ret_piece) WAITS
+static int get_unit_cached(const struct sst_source *src, const struct sst *s,
+                           const struct unit_load *at, struct rt_piece *ret_piece)
 {
-    if (cached_only) {
-        return cache_get(src->cache, s->cache_id, at->off, ret_piece) ? 0 : -EAGAIN;
-    }
+    return cache_get(src->cache, s->cache_id, at->off, ret_piece) ? 0 : -EAGAIN;
+}
+
+static int get_unit(const struct sst_source *src, const struct sst *s, const struct unit_load *at,
+                    struct rt_piece *ret_piece) WAITS
+{
     struct unit_load u = *at;
     u.src = src;
     u.sst = s;
@@ -130,80 +133,100 @@ static int block_at(const struct sst *s, const struct sst_block_iter *entry,
     return 0;
 }
 
+/* One look-up; unit() gets at the decoded units, with or without waiting. */
+struct look {
+    const struct sst_source *src;
+    const struct sst *s;
+    const struct sst_query *q;
+    int (*unit)(const struct sst_source *src, const struct sst *s, const struct unit_load *at,
+                struct rt_piece *ret_piece);
+};
+
 /* 1 = the key may be here, 0 = certainly not. */
-static int ask_filter(const struct sst_source *src, const struct sst *s, const struct sst_query *q)
+static int ask_filter(const struct look *l)
 {
     struct rt_piece p;
-    struct unit_load at = filter_at(s);
-    int r = get_unit(src, s, &at, q->cached_only, &p);
+    struct unit_load at = filter_at(l->s);
+    int r = l->unit(l->src, l->s, &at, &p);
     if (r < 0) {
         return r;
     }
-    r = sst_filter_may_hold(p.data, p.len, q->hash);
+    r = sst_filter_may_hold(p.data, p.len, l->q->hash);
     rt_buf_unref(p.buf);
     return r;
 }
 
 /* Finds the data unit that would hold the key: 1, 0 = none. */
-static int ask_index(const struct sst_source *src, const struct sst *s, const struct sst_query *q,
-                     struct unit_load *ret_at)
+static int ask_index(const struct look *l, struct unit_load *ret_at)
 {
     struct rt_piece p;
     struct sst_block_iter it;
-    struct unit_load at = index_at(s);
-    int r = get_unit(src, s, &at, q->cached_only, &p);
+    struct unit_load at = index_at(l->s);
+    int r = l->unit(l->src, l->s, &at, &p);
     if (r < 0) {
         return r;
     }
     r = sst_block_open(&it, p.data, p.len);
     if (r == 0) {
-        r = sst_block_seek(&it, q->key, q->key_len);
+        r = sst_block_seek(&it, l->q->key, l->q->key_len);
     }
     if (r == 1) {
-        int err = block_at(s, &it, ret_at);
+        int err = block_at(l->s, &it, ret_at);
         r = err < 0 ? err : 1;
     }
     rt_buf_unref(p.buf);
-    return r == -EBADMSG ? corrupt(s, s->meta.index_off, "the block index does not decode") : r;
+    return r == -EBADMSG ? corrupt(l->s, l->s->meta.index_off, "the block index does not decode")
+                         : r;
 }
 
-static int ask_block(const struct sst_source *src, const struct sst *s, const struct sst_query *q,
-                     const struct unit_load *at)
+static int ask_block(const struct look *l, const struct unit_load *at)
 {
     struct rt_piece p;
     struct sst_block_iter it;
-    int r = get_unit(src, s, at, q->cached_only, &p);
+    int r = l->unit(l->src, l->s, at, &p);
     if (r < 0) {
         return r;
     }
     r = sst_block_open(&it, p.data, p.len);
     if (r == 0) {
-        r = sst_block_seek(&it, q->key, q->key_len);
+        r = sst_block_seek(&it, l->q->key, l->q->key_len);
     }
-    if (r == 1 && index_key_compare(it.key, it.key_len, q->key, q->key_len) != 0) {
+    if (r == 1 && index_key_compare(it.key, it.key_len, l->q->key, l->q->key_len) != 0) {
         r = SST_NONE;
     } else if (r == 1 && it.deleted) {
         r = SST_DELETED;
     } else if (r == 1) {
-        bytes_put(q->ret_value, it.value, it.value_len);
-        r = q->ret_value->failed ? -ENOMEM : SST_FOUND;
+        bytes_put(l->q->ret_value, it.value, it.value_len);
+        r = l->q->ret_value->failed ? -ENOMEM : SST_FOUND;
     }
     rt_buf_unref(p.buf);
-    return r == -EBADMSG ? corrupt(s, at->off, "a data block does not decode") : r;
+    return r == -EBADMSG ? corrupt(l->s, at->off, "a data block does not decode") : r;
+}
+
+static int look_up(const struct look *l)
+{
+    struct unit_load at;
+    int r = ask_filter(l);
+    if (r <= 0) {
+        return r;
+    }
+    r = ask_index(l, &at);
+    if (r <= 0) {
+        return r;
+    }
+    return ask_block(l, &at);
 }
 
 int sst_get(const struct sst_source *src, const struct sst *s, const struct sst_query *q) WAITS
 {
-    struct unit_load at;
-    int r = ask_filter(src, s, q);
-    if (r <= 0) {
-        return r;
-    }
-    r = ask_index(src, s, q, &at);
-    if (r <= 0) {
-        return r;
-    }
-    return ask_block(src, s, q, &at);
+    struct look l = {src, s, q, get_unit};
+    return look_up(&l);
+}
+
+int sst_get_cached(const struct sst_source *src, const struct sst *s, const struct sst_query *q)
+{
+    struct look l = {src, s, q, get_unit_cached};
+    return look_up(&l);
 }
 
 void sst_cursor_init(struct sst_cursor *c, struct sst *const *ssts, size_t count)
@@ -234,7 +257,7 @@ static int open_index(struct sst_cursor *c, const struct sst_source *src) WAITS
 {
     const struct sst *s = c->ssts[c->at];
     struct unit_load at = index_at(s);
-    int r = get_unit(src, s, &at, false, &c->index_piece);
+    int r = get_unit(src, s, &at, &c->index_piece);
     if (r < 0) {
         c->index_piece = (struct rt_piece){0};
         return r;
@@ -253,7 +276,7 @@ static int open_block(struct sst_cursor *c, const struct sst_source *src) WAITS
     if (r < 0) {
         return r;
     }
-    r = get_unit(src, s, &at, false, &c->block_piece);
+    r = get_unit(src, s, &at, &c->block_piece);
     if (r < 0) {
         c->block_piece = (struct rt_piece){0};
         return r;

@@ -16,25 +16,27 @@ struct sst_source {
     enum obj_class klass;
 };
 
-/*
- * The value of the key, appended to *ret_value: 1 = found, 2 = deleted here, 0 = not in this SST;
- * -EAGAIN when cached_only and a unit is not in memory; ERR_CORRUPT_INDEX; -ESTALE when the object
- * is gone; or the store's error. Waits only without cached_only.
- */
 enum sst_found {
     SST_NONE,
     SST_FOUND,
     SST_DELETED,
 };
+
 struct sst_query {
     const void *key;
     size_t key_len;
     uint64_t hash; /* sst_filter_hash() of it */
-    bool cached_only;
     struct bytes_writer *ret_value;
 };
+
+/*
+ * The value of the key, appended to *ret_value: enum sst_found; ERR_CORRUPT_INDEX; -ESTALE when the
+ * object is gone; or the store's error. sst_get_cached() gives -EAGAIN where sst_get() would fetch.
+ */
 MUST int sst_get(const struct sst_source *src, const struct sst *s, const struct sst_query *q)
     WAITS;
+MUST int sst_get_cached(const struct sst_source *src, const struct sst *s,
+                        const struct sst_query *q);
 
 /* A cursor over a run: SSTs in order of their keys, disjoint. About 2 KiB: not for a fiber's stack
  * in numbers. */

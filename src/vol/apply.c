@@ -330,8 +330,9 @@ static int apply_reap(struct apply *a, const struct vol_record *rec)
     struct vol_key from = vol_key_page(rec->layer, rec->from);
     struct vol_key upto = vol_key_page(rec->layer, rec->upto);
     int r;
-    while ((r = index_scan(a->v->ix, from.bytes, from.len, upto.bytes, upto.len, reap_map, &p)) <
-           0) {
+    while (
+        (r = index_scan(a->v->ix, &(struct index_range){from.bytes, from.len, upto.bytes, upto.len},
+                        reap_map, &p)) < 0) {
         if (r == -ENOMEM || is_for_good(r)) {
             return r;
         }

@@ -126,7 +126,8 @@ static int scan_kind(struct vol *v, uint8_t kind,
 {
     struct vol_key from = vol_key_kind(kind);
     struct vol_key upto = vol_key_kind((uint8_t)(kind + 1));
-    return index_scan(v->ix, from.bytes, from.len, upto.bytes, upto.len, each, arg);
+    return index_scan(v->ix, &(struct index_range){from.bytes, from.len, upto.bytes, upto.len},
+                      each, arg);
 }
 
 static int recount_once(struct vol *v, struct check *c)

@@ -112,7 +112,9 @@ static int next_page(struct vol_file *f, uint64_t from, uint64_t upto, uint64_t 
         struct vol_key first = vol_key_page(layer, from);
         struct vol_key end = vol_key_page(layer, upto);
         struct seek s = {.v = f->v};
-        int r = index_scan(f->v->ix, first.bytes, first.len, end.bytes, end.len, seek_map, &s);
+        int r =
+            index_scan(f->v->ix, &(struct index_range){first.bytes, first.len, end.bytes, end.len},
+                       seek_map, &s);
         if (r < 0) {
             return r;
         }

@@ -194,7 +194,8 @@ static int load_kind(struct vol *v, uint8_t kind,
 {
     struct vol_key from = vol_key_kind(kind);
     struct vol_key upto = vol_key_kind((uint8_t)(kind + 1));
-    return index_scan(v->ix, from.bytes, from.len, upto.bytes, upto.len, each, v);
+    return index_scan(v->ix, &(struct index_range){from.bytes, from.len, upto.bytes, upto.len},
+                      each, v);
 }
 
 static int load_counters(struct vol *v)
@@ -293,6 +294,18 @@ static int start(struct vol *v)
     return r;
 }
 
+/*
+ * What an opener finds missing or out of order may be the doing of one who came after it, and has
+ * begun to delete: then it is not the newest any more, and that is all there is to say.
+ */
+static int if_overtaken(struct vol *v, int r)
+{
+    if (v->opt.read_only || r == -ECANCELED) {
+        return r;
+    }
+    return index_recheck(v->ix) == ERR_LOST_OPEN_RACE ? ERR_FENCED : r;
+}
+
 static int open_index(struct vol *v, const struct split *split, struct uuid *ret_open_id)
 {
     struct index_options io = {.store = v->store,
@@ -317,15 +330,18 @@ static int open_index(struct vol *v, const struct split *split, struct uuid *ret
     }
     v->next_number = info.last_batch + 1;
     atomic_store(&v->replay_from, info.replay_from);
-    if (r == 0) {
-        r = load_state(v);
+    if (r < 0) {
+        return r;
     }
-    return r < 0 ? r : open_log(v, &info, ret_open_id);
+    r = load_state(v);
+    if (r == 0) {
+        r = open_log(v, &info, ret_open_id);
+    }
+    return r < 0 ? if_overtaken(v, r) : 0;
 }
 
-static void stop(struct vol *v, struct rt_group *g)
+static void stop(struct rt_group *g)
 {
-    (void)v;
     if (g) {
         rt_group_cancel(g);
         rt_group_wait(g);
@@ -359,8 +375,8 @@ static int open_once(const struct vol_options *opt, const struct vol_superblock 
         r = start(v);
     }
     if (r < 0) {
-        stop(v, v->idle);
-        stop(v, v->work);
+        stop(v->idle);
+        stop(v->work);
         if (v->ix && index_close(v->ix, false, 0) < 0) {
             msg_debug("vol", "the index of a failed opening did not close");
         }
@@ -395,7 +411,7 @@ int vol_open(const struct vol_options *opt, struct vol **ret_vol)
 
 static int close_writer(struct vol *v)
 {
-    stop(v, v->idle);
+    stop(v->idle);
     int r = vol_flush(v);
     if (r == 0) {
         r = vol_drain(v);
@@ -404,7 +420,7 @@ static int close_writer(struct vol *v)
         v->abandoned = true;
         vol_fence(v);
     }
-    stop(v, v->work);
+    stop(v->work);
     return r;
 }
 
@@ -428,8 +444,8 @@ void vol_abandon(struct vol *v)
     if (v->log) {
         vol_fence(v);
     }
-    stop(v, v->idle);
-    stop(v, v->work);
+    stop(v->idle);
+    stop(v->work);
     int r = index_close(v->ix, false, 0);
     if (r < 0) {
         msg_debug("vol", "abandoned: %s", err_text(r));

@@ -169,7 +169,8 @@ int vol_scan(struct vol *v, const void *prefix, size_t prefix_len,
     if (r == 0) {
         overlay_sort(&o);
         size_t end_len = prefix_end(prefix, prefix_len, end);
-        r = index_scan(v->ix, prefix, prefix_len, end, end_len, merge_each, &o);
+        r = index_scan(v->ix, &(struct index_range){prefix, prefix_len, end, end_len}, merge_each,
+                       &o);
     }
     while (r == 0 && o.next < o.pairs.len) {
         r = overlay_emit(&o);

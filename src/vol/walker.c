@@ -45,7 +45,9 @@ static int round_add(struct round *round, const struct vol_hole *hole)
     uint64_t from_page = MAX_OF(hole->first, hole->done_upto);
     struct vol_key from = vol_key_page(hole->layer, from_page);
     struct vol_key upto = vol_key_page(hole->layer, hole->end);
-    int r = index_scan(round->v->ix, from.bytes, from.len, upto.bytes, upto.len, count_map, round);
+    int r =
+        index_scan(round->v->ix, &(struct index_range){from.bytes, from.len, upto.bytes, upto.len},
+                   count_map, round);
     if (r < 0) {
         return r;
     }

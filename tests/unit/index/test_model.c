@@ -167,7 +167,8 @@ static void read_on(void *arg)
             take_stamp(seen, n, got.data, got.len);
         }
         if (rng_below(&rng, 200) == 0) {
-            assert_int_equal(index_scan(shared, key, len, NULL, 0, scan_each, seen), 0);
+            assert_int_equal(
+                index_scan(shared, &(struct index_range){key, len, NULL, 0}, scan_each, seen), 0);
         }
         rt_yield();
     }

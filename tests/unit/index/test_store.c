@@ -288,7 +288,9 @@ static void spoilt_main(void *arg)
     assert_non_null(scan);
     scan->w = w;
     assert_int_equal(index_get(w->ix, key, len, &got), ERR_CORRUPT_INDEX);
-    assert_int_equal(index_scan(w->ix, NULL, 0, NULL, 0, world_scan_each, scan), ERR_CORRUPT_INDEX);
+    assert_int_equal(
+        index_scan(w->ix, &(struct index_range){NULL, 0, NULL, 0}, world_scan_each, scan),
+        ERR_CORRUPT_INDEX);
     free(scan);
     for (unsigned i = 0; i < 8; i++) {
         write_many(w, 10);
@@ -386,7 +388,8 @@ static int hold_view(void *arg, const void *key, size_t key_len, const void *val
 static void slow_scan(void *arg)
 {
     struct world *w = arg;
-    assert_int_equal(index_scan(w->ix, NULL, 0, NULL, 0, hold_view, NULL), 0);
+    assert_int_equal(index_scan(w->ix, &(struct index_range){NULL, 0, NULL, 0}, hold_view, NULL),
+                     0);
 }
 
 static void deletion_main(void *arg)
@@ -529,6 +532,127 @@ static void replay_is_bounded(void **state)
     run(segments_main, 1);
 }
 
+/*
+ * Openers that race, are stalled at every step for longer than the grace of deletions, write and
+ * go. Those whose recheck was good have each an epoch of their own, and what one of them has
+ * flushed is there for ever.
+ */
+#define RACERS 5u
+#define RACES 12u
+
+struct race {
+    struct obj_store *store;
+    struct index_options opt;
+    uint64_t epochs[RACERS * RACES]; /* in the order of the rechecks */
+    size_t winners;
+    bool flushed[RACERS * RACES * 4]; /* by epoch */
+    unsigned lost;
+    unsigned fenced;
+};
+
+static void stall(void)
+{
+    if (rt_random() % 3 == 0) {
+        (void)rt_sleep_ms(rt_random() % 400);
+    }
+}
+
+static void race_write(struct race *race, struct index *ix, uint64_t epoch, uint64_t from)
+{
+    char key[32];
+    for (uint64_t i = 0; i < 4; i++) {
+        stall();
+        int len = snprintf(key, sizeof key, "epoch-%llu", (unsigned long long)epoch);
+        struct index_write w = {INDEX_PUT, key, key, (uint32_t)len, (uint32_t)len};
+        int r = index_apply(ix, from + i, from + i, epoch, &w, 1);
+        if (r == 0) {
+            r = index_flush(ix);
+        }
+        if (r == 0) {
+            race->flushed[epoch] = true;
+            continue;
+        }
+        assert_int_equal(r, ERR_FENCED);
+        race->fenced++;
+        return;
+    }
+}
+
+static void race_once(struct race *race)
+{
+    struct index *ix;
+    struct index_manifest_info info;
+    struct uuid id;
+    uint64_t epoch;
+    rt_random_bytes(&id, sizeof id);
+    assert_int_equal(index_load(&race->opt, &ix), 0);
+    index_manifest(ix, &info);
+    stall();
+    int r = index_claim(ix, &id, "racer", &epoch);
+    if (r == 0) {
+        stall();
+        r = index_recheck(ix);
+    }
+    if (r == 0) {
+        assert_true(race->winners == 0 || race->epochs[race->winners - 1] < epoch);
+        race->epochs[race->winners++] = epoch;
+        race_write(race, ix, epoch, info.replay_from);
+    } else {
+        assert_int_equal(r, ERR_LOST_OPEN_RACE);
+        race->lost++;
+    }
+    r = index_close(ix, rt_random() % 2, 0);
+    assert_true(r == 0 || r == ERR_FENCED);
+}
+
+static void racer(void *arg)
+{
+    for (unsigned i = 0; i < RACES; i++) {
+        stall();
+        race_once(arg);
+    }
+}
+
+static void race_main(void *arg)
+{
+    (void)arg;
+    struct race *race = calloc(1, sizeof *race);
+    struct rt_group *g;
+    struct index *ix;
+    struct tamper *t = tamper_open();
+    assert_non_null(race);
+    t->put_delay_ms = 5;
+    race->opt = (struct index_options){.store = &t->store, .delete_after_ms = 100};
+    assert_int_equal(index_format(&t->store, &race->opt.volume), 0);
+    assert_int_equal(rt_group_create(&g), 0);
+    for (unsigned i = 0; i < RACERS; i++) {
+        assert_int_equal(rt_group_spawn(g, "racer", racer, race), 0);
+    }
+    rt_group_wait(g);
+    rt_group_destroy(g);
+    assert_true(race->winners > 5 && race->lost > 5 && race->fenced > 0);
+    assert_int_equal(index_load(&race->opt, &ix), 0);
+    for (uint64_t epoch = 0; epoch < ARRAY_LEN(race->flushed); epoch++) {
+        char key[32];
+        struct bytes_writer got = {0};
+        int len = snprintf(key, sizeof key, "epoch-%llu", (unsigned long long)epoch);
+        int r = index_get(ix, key, (size_t)len, &got);
+        assert_true(r == 0 || (r == -ENOENT && !race->flushed[epoch]));
+        bytes_writer_free(&got);
+    }
+    assert_int_equal(index_close(ix, false, 0), 0);
+    obj_close(&t->store);
+    free(race);
+}
+
+static void racing_openers_lose_nothing(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 30; seed++) {
+        run(race_main, seed);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -543,6 +667,7 @@ int main(void)
         cmocka_unit_test(idle_costs_nothing),
         cmocka_unit_test(an_outage_holds_the_applier),
         cmocka_unit_test(replay_is_bounded),
+        cmocka_unit_test(racing_openers_lose_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

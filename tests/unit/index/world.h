@@ -271,7 +271,8 @@ static inline void world_check_scan(struct world *w, bool all, bool disturb)
             rng_below(&w->rng, 3) ? world_key((uint32_t)rng_below(&w->rng, WORLD_KEYS), to) : 0;
         s->stop_after = rng_below(&w->rng, 4) ? 0 : 1 + rng_below(&w->rng, 50);
     }
-    int r = index_scan(w->ix, from, from_len, to, to_len, world_scan_each, s);
+    int r =
+        index_scan(w->ix, &(struct index_range){from, from_len, to, to_len}, world_scan_each, s);
     assert_true(r == 0 || (r == 77 && s->seen == s->stop_after));
     for (uint32_t i = 0; r == 0 && i < WORLD_KEYS; i++) {
         char key[64];
