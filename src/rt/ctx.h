@@ -26,6 +26,8 @@
 #define RT_TSAN 0
 #endif
 
+#define RT_SANITIZED (RT_ASAN + RT_TSAN > 0)
+
 struct rt_ctx {
     void *sp;
 #if RT_ASAN

@@ -100,7 +100,7 @@ void rt_stack_trim(void)
     uint8_t *here = __builtin_frame_address(0);
     /* This frame, what it calls and the kernel's red zone keep a page. */
     size_t unused = (size_t)(here - low) & ~(size_t)4095;
-    if (!RT_ASAN && !RT_TSAN && unused > 4096) {
+    if (!RT_SANITIZED && unused > 4096) {
         (void)madvise(low, unused - 4096, MADV_DONTNEED);
     }
 }

@@ -20,7 +20,7 @@
 #include <stdatomic.h>
 #include <sys/epoll.h>
 
-#if RT_ASAN || RT_TSAN
+#if RT_SANITIZED
 #define RT_STACK_SIZE (256u << 10)
 #else
 #define RT_STACK_SIZE (64u << 10)

@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 struct main_call {
     void (*fn)(void *arg);
@@ -35,15 +36,17 @@ static unsigned cpus_usable(void)
  * process. */
 static unsigned stacks_max(void)
 {
-    unsigned maps = 65530;
+    unsigned long maps = 0;
+    char line[32];
     FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
     if (f) {
-        if (fscanf(f, "%u", &maps) != 1) {
-            maps = 65530;
+        if (fgets(line, sizeof line, f)) {
+            maps = strtoul(line, NULL, 10);
         }
         (void)fclose(f);
     }
-    return maps > 20480 ? (maps - 8192) / 2 : 6144;
+    maps = maps == 0 ? 65530 : MIN_OF(maps, 1ul << 30);
+    return maps > 20480 ? (unsigned)(maps - 8192) / 2 : 6144;
 }
 
 static void core_enter(struct rt_core *core, struct rng *g)

@@ -92,6 +92,7 @@ void rt_sim_born(struct rt_fiber *f)
 
 void rt_sim_ready(struct rt_fiber *f)
 {
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): the elements are pointers */
     int r = vec_push(&f->core->sim->runnable, f);
     ASSERT(r == 0);
 }

@@ -76,7 +76,7 @@ static void stack_is_deep(void **state)
     run_on(1, deep_main);
 }
 
-#if !RT_ASAN && !RT_TSAN /* under which stacks are not trimmed */
+#if !RT_SANITIZED /* under which stacks are not trimmed */
 /* Whether the page is in memory that lies so many bytes below the caller's frame. */
 static bool is_resident(uintptr_t frame, size_t below)
 {
@@ -314,7 +314,7 @@ int main(void)
         cmocka_unit_test(spawn_order),
         cmocka_unit_test(stack_is_deep),
 
-#if !RT_ASAN && !RT_TSAN
+#if !RT_SANITIZED
         cmocka_unit_test(trim_gives_pages_back),
 #endif
 
