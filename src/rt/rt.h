@@ -146,6 +146,8 @@ struct rt_watch {
 MUST int rt_watch_add(struct rt_watch *w, uint32_t events);
 void rt_watch_remove(struct rt_watch *w);
 
-/* A signal set delivered to fn as a fiber on core 0 (signalfd); call before threads exist is not
- * needed. */
+/*
+ * Delivers a set of signals to fn, each on a fiber of its own on core 0 (signalfd). Called on core
+ * 0; all other threads of the runtime block every signal anyway. Ends with rt_run().
+ */
 MUST int rt_signals_watch(const int *signals, size_t count, void (*fn)(int signal));

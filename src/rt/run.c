@@ -110,6 +110,7 @@ static int run_cores(struct main_call *call, uint64_t sim_seed, bool sim)
     unsigned running = threads_start(&r);
     if (r < 0) {
         atomic_store(&rt_runtime.stop, true);
+        rt_fiber_unmap(f);
     } else {
         rt_core_ready(f);
         if (sim) {
