@@ -226,17 +226,22 @@ static const char template_text[] =
     "# cores = 2                   # default: all that the process may use\n"
     "# log_level = \"info\"          # \"error\", \"warn\", \"info\" or \"debug\"\n";
 
-/* The folder as it stands inside a TOML string that is expanded: quotes and dollars doubled up. */
-static char *escape_folder(const char *folder)
+/* The folder as it stands inside a TOML string that is expanded, and inside a URL in one. */
+static char *escape_folder(const char *folder, bool in_url)
 {
     struct bytes_writer out = {0};
     for (const char *at = folder; *at; at++) {
-        if (*at == '"' || *at == '\\') {
-            bytes_put_u8(&out, '\\');
-        } else if (*at == '$') {
-            bytes_put_u8(&out, '$');
+        char code[8];
+        bool control = (unsigned char)*at < 0x20 || *at == 0x7f;
+        if (in_url && (control || *at == '%' || *at == '?')) {
+            snprintf(code, sizeof code, "%%%02x", (unsigned char)*at);
+        } else if (control) {
+            snprintf(code, sizeof code, "\\u%04x", (unsigned char)*at);
+        } else {
+            const char *before = *at == '"' || *at == '\\' ? "\\" : *at == '$' ? "$" : "";
+            snprintf(code, sizeof code, "%s%c", before, *at);
         }
-        bytes_put_u8(&out, (uint8_t)*at);
+        bytes_put(&out, code, strlen(code));
     }
     bytes_put_u8(&out, 0);
     if (out.failed) {
@@ -247,9 +252,11 @@ static char *escape_folder(const char *folder)
 
 char *config_template(const char *folder)
 {
-    auto_free char *place = escape_folder(folder);
+    auto_free char *url_place = escape_folder(folder, true);
+    auto_free char *place = escape_folder(folder, false);
     char *text = NULL;
-    return !place || asprintf(&text, template_text, place, place) < 0 ? NULL : text;
+    bool ok = url_place && place && asprintf(&text, template_text, url_place, place) >= 0;
+    return ok ? text : NULL;
 }
 
 static bool same_text(const char *a, const char *b)

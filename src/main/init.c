@@ -45,7 +45,13 @@ int command_init(const struct args *a)
 {
     const char *path = args_get(a, "path") ? args_get(a, "path") : CONFIG_DEFAULT_NAME;
     bool to_stdout = strcmp(path, "-") == 0;
-    auto_free char *folder = data_folder(to_stdout ? CONFIG_DEFAULT_NAME : path);
+    const char *given = args_get(a, "data");
+    if (given && given[0] != '/') {
+        fprintf(stderr, "zerofs: --data: '%s' is not an absolute path\n", given);
+        return OPS_USAGE;
+    }
+    auto_free char *folder =
+        given ? strdup(given) : data_folder(to_stdout ? CONFIG_DEFAULT_NAME : path);
     auto_free char *text = folder ? config_template(folder) : NULL;
     if (!text) {
         fprintf(stderr, "zerofs: the current folder cannot be told\n");

@@ -36,6 +36,9 @@ static const struct arg_spec init_specs[] = {
      .value = "PATH",
      .help = "default zerofs.toml; - is standard output",
      .positional = true},
+    {.name = "data",
+     .value = "FOLDER",
+     .help = "where data is kept; default zerofs-data beside the file"},
     {.name = "force", .help = "overwrite"},
     {0},
 };

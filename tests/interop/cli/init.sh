@@ -38,6 +38,10 @@ code 0 "$ZEROFS" init "$TMPDIR/third.toml"
 grep -q "url = \"file://$TMPDIR/zerofs-data/store\"" "$TMPDIR/third.toml" || fail "absolute folder"
 code 1 "$ZEROFS" init no/such/folder.toml
 code 2 "$ZEROFS" init a b
+code 2 "$ZEROFS" init data.toml --data relative
+[ ! -e data.toml ] || fail "a file in spite of the mistake"
+code 0 "$ZEROFS" init data.toml --data /srv/data
+grep -q 'url = "file:///srv/data/store"' data.toml || fail "--data"
 
 # -c defaults to ./zerofs.toml.
 code 0 "$ZEROFS" nbd create my-device 10G

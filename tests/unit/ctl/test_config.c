@@ -342,14 +342,21 @@ static void addresses(void **state)
 static void the_template_loads_as_it_is(void **state)
 {
     (void)state;
-    static const char *const folders[] = {"/srv/zerofs", "/with \"quotes\"/and $dollar/\\back"};
-    for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
+    static const struct {
+        const char *folder;
+        const char *in_url;
+    } table[] = {
+        {"/srv/zerofs", "/srv/zerofs"},
+        {"/with \"quotes\"/and $dollar/\\back", "/with \"quotes\"/and $dollar/\\back"},
+        {"/100%/what?/a\tb\n", "/100%25/what%3f/a%09b%0a"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         char url[128], dir[128];
-        char *text = config_template(folders[i]);
+        char *text = config_template(table[i].folder);
         assert_non_null(text);
         struct config *c = load_good(text);
-        snprintf(url, sizeof url, "file://%s/store", folders[i]);
-        snprintf(dir, sizeof dir, "%s/cache", folders[i]);
+        snprintf(url, sizeof url, "file://%s/store", table[i].in_url);
+        snprintf(dir, sizeof dir, "%s/cache", table[i].folder);
         assert_string_equal(c->storage.url, url);
         assert_string_equal(c->cache.dir, dir);
         assert_true(c->nbd.enabled && c->iscsi.enabled);
