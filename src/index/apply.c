@@ -15,6 +15,8 @@
 #include "index/index_priv.h"
 #include <errno.h>
 
+#define RESTART_MS 100u
+
 int index_fill_begin(struct index *ix) WAITS
 {
     while (ix->filling) {
@@ -94,6 +96,28 @@ static bool active_is_full(const struct index *ix, uint64_t seq)
             ix->active_segments >= ix->opt.segments_max);
 }
 
+/*
+ * The flusher is started here again if there was no fiber for it when it was to start: those who
+ * hold the fibers may be waiting for just this flush.
+ */
+int index_flush_wait(struct index *ix) WAITS
+{
+    int r = index_fenced(ix);
+    if (r < 0 || ix->closing) {
+        return r < 0 ? r : -ECANCELED;
+    }
+    if (!ix->flusher_runs) {
+        rt_mutex_unlock(&ix->m);
+        index_flush_kick(ix);
+        rt_mutex_lock(&ix->m);
+        if (ix->frozen.len == 0) {
+            return 0;
+        }
+    }
+    r = rt_waitq_wait(&ix->q, &ix->m, ix->flusher_runs ? RT_FOREVER : rt_after_ms(RESTART_MS));
+    return r == -ETIMEDOUT ? 0 : r;
+}
+
 /* Before a batch of segment seq: freezes a full memtable, waiting while too many are unflushed. */
 static int make_room(struct index *ix, uint64_t seq) WAITS
 {
@@ -101,11 +125,7 @@ static int make_room(struct index *ix, uint64_t seq) WAITS
     rt_mutex_lock(&ix->m);
     bool full = active_is_full(ix, seq);
     while (full && r == 0 && ix->writable && !ix->closing && ix->frozen.len >= INDEX_FROZEN_MAX) {
-        if (index_fenced(ix) < 0) {
-            r = index_fenced(ix);
-            break;
-        }
-        r = rt_waitq_wait(&ix->q, &ix->m, RT_FOREVER);
+        r = index_flush_wait(ix);
     }
     rt_mutex_unlock(&ix->m);
     if (r < 0 || !full) {

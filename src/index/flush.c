@@ -171,7 +171,7 @@ void index_flush_kick(struct index *ix)
     ix->flusher_runs |= start;
     rt_mutex_unlock(&ix->m);
     if (start && rt_group_spawn(ix->workers, "index-flush", flusher, ix) < 0) {
-        /* No fiber to be had: the next batch or flush asks again. */
+        /* No fiber to be had: the next batch asks again, and index_flush_wait() does. */
         rt_mutex_lock(&ix->m);
         ix->flusher_runs = false;
         rt_waitq_wake_all(&ix->q);
@@ -192,13 +192,7 @@ int index_flush(struct index *ix) WAITS
     rt_mutex_lock(&ix->m);
     uint64_t want = ix->frozen_total;
     while (r == 0 && ix->flushed_total < want) {
-        r = index_fenced(ix);
-        if (r == 0 && !ix->flusher_runs) {
-            r = ix->writable ? -EAGAIN : -EROFS;
-        }
-        if (r == 0) {
-            r = rt_waitq_wait(&ix->q, &ix->m, RT_FOREVER);
-        }
+        r = ix->writable ? index_flush_wait(ix) : -EROFS;
     }
     rt_mutex_unlock(&ix->m);
     return r;

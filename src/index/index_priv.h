@@ -95,6 +95,9 @@ void index_fill_end(struct index *ix);
 /* Freezes the active memtable if any batch is in it: 0, -ENOMEM, -ECANCELED. */
 MUST int index_freeze(struct index *ix) WAITS;
 
+/* With m held: waits for the flusher to get on: 0, ERR_FENCED, -ECANCELED. */
+MUST int index_flush_wait(struct index *ix) WAITS;
+
 /* read.c */
 struct view *index_view_take(struct index *ix);
 /* With m held: a view of what there is now: 0 or -ENOMEM. */

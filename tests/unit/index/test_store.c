@@ -532,6 +532,35 @@ static void replay_is_bounded(void **state)
     run(segments_main, 1);
 }
 
+/* Every fiber is taken when the flusher is to start: it starts as soon as there is one. */
+static void nap(void *arg)
+{
+    (void)arg;
+    (void)rt_sleep_ms(5000);
+}
+
+static void fibers_main(void *arg)
+{
+    (void)arg;
+    struct place *p = place_open(5);
+    (void)rt_sleep_ms(3000); /* the sweeper has ended */
+    while (rt_spawn("nap", nap, NULL) == 0) {
+    }
+    uint64_t start = rt_now_ns();
+    write_many(&p->w, 400);
+    assert_int_equal(index_flush(p->w.ix), 0);
+    assert_true(rt_now_ns() - start > 4000000000ull);
+    world_check_all(&p->w);
+    place_close(p, true);
+}
+
+static void a_flush_waits_for_a_fiber(void **state)
+{
+    (void)state;
+    struct rt_options opt = {.sim = true, .sim_seed = 1, .fibers_max = 8};
+    assert_int_equal(rt_run(&opt, fibers_main, NULL), 0);
+}
+
 /*
  * Openers that race, are stalled at every step for longer than the grace of deletions, write and
  * go. Those whose recheck was good have each an epoch of their own, and what one of them has
@@ -667,6 +696,7 @@ int main(void)
         cmocka_unit_test(idle_costs_nothing),
         cmocka_unit_test(an_outage_holds_the_applier),
         cmocka_unit_test(replay_is_bounded),
+        cmocka_unit_test(a_flush_waits_for_a_fiber),
         cmocka_unit_test(racing_openers_lose_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
