@@ -375,6 +375,9 @@ static void declare(struct login *l, struct iscsi_nego *n)
     l->portal_sent = true;
     if (l->stage == ISCSI_STAGE_OPERATIONAL) {
         iscsi_nego_declare(n, &l->out);
+        if (l->req.final) {
+            iscsi_nego_insist(n, &l->out);
+        }
     }
 }
 

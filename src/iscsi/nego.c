@@ -228,6 +228,24 @@ void iscsi_nego_declare(struct iscsi_nego *n, struct bytes_writer *out)
     }
 }
 
+static bool was_seen(const struct iscsi_nego *n, const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+        if (strcmp(rules[i].name, name) == 0) {
+            return n->seen >> i & 1;
+        }
+    }
+    return false;
+}
+
+void iscsi_nego_insist(struct iscsi_nego *n, struct bytes_writer *out)
+{
+    if (!n->discovery && !n->limits.immediate && !was_seen(n, "ImmediateData")) {
+        iscsi_text_put(out, "ImmediateData", "No");
+        n->agreed.immediate = false;
+    }
+}
+
 uint32_t iscsi_params_unsolicited(const struct iscsi_params *p)
 {
     if (p->initial_r2t && !p->immediate) {

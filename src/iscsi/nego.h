@@ -54,5 +54,10 @@ void iscsi_nego_init(struct iscsi_nego *n, const struct iscsi_limits *limits, bo
 MUST int iscsi_nego_key(struct iscsi_nego *n, const struct iscsi_key *k, struct bytes_writer *out);
 /* Declares our MaxRecvDataSegmentLength, once. */
 void iscsi_nego_declare(struct iscsi_nego *n, struct bytes_writer *out);
+/*
+ * The operational stage ends: ImmediateData=No where we must have it and the initiator has left the
+ * key out. An offer that settles the matter by itself needs no answer (§6.2.2).
+ */
+void iscsi_nego_insist(struct iscsi_nego *n, struct bytes_writer *out);
 /* The most unsolicited bytes, immediate ones included, that a command may bring. */
 uint32_t iscsi_params_unsolicited(const struct iscsi_params *p);

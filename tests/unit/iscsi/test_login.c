@@ -228,6 +228,13 @@ static void too_little_memory_means_r2t(struct peer_world *w)
     CHECK(peer_login(w->a, keys) == 0);
     CHECK(memmem(w->a->data, w->a->len, "ImmediateData=No", 17));
     CHECK(memmem(w->a->data, w->a->len, "InitialR2T=Yes", 15));
+    /* An initiator that leaves the key out is told. */
+    peer_connect(w->b, w->server);
+    w->b->isid[5]++;
+    CHECK(peer_login(w->b, KEYS) == 0);
+    CHECK(memmem(w->b->data, w->b->len, "ImmediateData=No", 17));
+    peer_settle(w->b);
+    peer_close(w->b);
     rt_credits_give(&w->server->ingress, free_bytes);
     peer_connect(w->b, w->server);
     w->b->isid[5]++;
