@@ -15,6 +15,7 @@
 #include "ctl/version.h"
 #include "main/commands.h"
 #include "main/notify.h"
+#include "rt/offload.h"
 #include "rt/rt.h"
 #include "rt/sync.h"
 #include <malloc.h>
@@ -32,6 +33,8 @@ struct serve {
     struct ops ops;
     struct admin *admin;
     struct rt_event stop;
+    struct rt_group *dog; /* the fiber that keeps the time limit of stopping */
+    bool ready;           /* from the ready line on, until stopping begins */
     bool stopping;
     bool fenced;
     int exit_code;
@@ -48,12 +51,31 @@ static void on_fenced(void *arg)
     rt_event_set(&s->stop);
 }
 
-/* Takes over what may change while the server runs, and says what may not. */
+struct load {
+    const char *path;
+    struct config *config;
+};
+
+static int load_job(void *arg)
+{
+    struct load *l = arg;
+    return config_load(l->path, stderr, &l->config);
+}
+
+/*
+ * Takes over what may change while the server runs, and says what may not. The file is read on a
+ * thread: it may lie on a slow disk, and a parser of TOML needs more stack than a fiber has.
+ */
 static void reload(struct serve *s)
 {
-    struct config *fresh;
-    if (config_load(s->config->path, stderr, &fresh) < 0) {
-        msg_error("main", "%s is not taken: mend it and send SIGHUP again", s->config->path);
+    struct load job = {.path = s->config->path};
+    int r = rt_offload(RT_OFFLOAD_IO, load_job, &job);
+    struct config *fresh = job.config;
+    if (r < 0 || !s->ready) {
+        config_free(fresh);
+        if (r < 0) {
+            msg_error("main", "%s is not taken: mend it and send SIGHUP again", s->config->path);
+        }
         return;
     }
     unsigned fixed = config_report_fixed(s->config, fresh, stderr);
@@ -69,10 +91,41 @@ static void reload(struct serve *s)
     config_free(fresh);
 }
 
+static void watchdog(void *arg)
+{
+    struct serve *s = arg;
+    if (rt_sleep_ms(DRAIN_MS) < 0) {
+        return;
+    }
+    struct vol_counts counts = {0};
+    if (s->ops.vol) {
+        vol_counts(s->ops.vol, &counts);
+    }
+    msg_error("main",
+              "not stopped within %d s: %llu bytes that no flush has covered are not stored",
+              DRAIN_MS / 1000, (unsigned long long)counts.dirty_bytes);
+    _exit(OPS_STORE);
+}
+
+/* The time limit counts from here on, also when the server is still starting. */
+static void begin_stop(struct serve *s)
+{
+    if (s->stopping) {
+        return;
+    }
+    s->stopping = true;
+    s->ready = false;
+    if (!s->dog || rt_group_spawn(s->dog, "watchdog", watchdog, s) < 0) {
+        msg_warn("main", "no fiber left for the time limit");
+    }
+}
+
 static void on_signal(int signal_number)
 {
     if (signal_number == SIGHUP) {
-        reload(serving);
+        if (serving->ready) {
+            reload(serving);
+        }
         return;
     }
     if (serving->stopping) {
@@ -80,7 +133,7 @@ static void on_signal(int signal_number)
         return;
     }
     msg_info("main", "%s: stopping", signal_number == SIGTERM ? "SIGTERM" : "SIGINT");
-    serving->stopping = true;
+    begin_stop(serving);
     rt_event_set(&serving->stop);
 }
 
@@ -194,22 +247,6 @@ static void print_ready(struct serve *s)
     notify_send("READY=1\nSTATUS=serving\n");
 }
 
-static void watchdog(void *arg)
-{
-    struct serve *s = arg;
-    if (rt_sleep_ms(DRAIN_MS) < 0) {
-        return;
-    }
-    struct vol_counts counts = {0};
-    if (s->ops.vol) {
-        vol_counts(s->ops.vol, &counts);
-    }
-    msg_error("main",
-              "not stopped within %d s: %llu bytes that no flush has covered are not stored",
-              DRAIN_MS / 1000, (unsigned long long)counts.dirty_bytes);
-    _exit(OPS_STORE);
-}
-
 static void drain_iscsi(void *arg)
 {
     struct serve *s = arg;
@@ -255,30 +292,35 @@ static void serve_main(void *arg)
 {
     struct serve *s = arg;
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
-    struct rt_group *dog = NULL;
     rt_lock_init(&s->ops.one, RT_RANK_ADMIN);
     rt_event_init(&s->stop);
     serving = s;
-    int r = rt_signals_watch(signals, ARRAY_LEN(signals), on_signal);
+    int r = rt_group_create(&s->dog);
+    if (r == 0) {
+        r = rt_signals_watch(signals, ARRAY_LEN(signals), on_signal);
+    }
     if (r == 0) {
         r = start(s);
     }
-    if (r == 0) {
+    if (r == 0 && !s->stopping) {
         s->ops.started_ns = time_wall_ns();
+        s->ready = true;
         print_ready(s);
         r = rt_event_wait(&s->stop, RT_FOREVER);
     }
-    if (rt_group_create(&dog) == 0 && rt_group_spawn(dog, "watchdog", watchdog, s) < 0) {
-        msg_warn("main", "no fiber left for the time limit");
+    if (r < 0 && s->exit_code == OPS_OK) {
+        msg_error("main", "not started: %s (%s)", err_text(r), err_name(r));
+        s->exit_code = OPS_FAILED;
     }
+    begin_stop(s);
     if (s->fenced) {
         s->exit_code = OPS_HELD;
     }
     stop(s);
-    if (dog) {
-        rt_group_cancel(dog);
-        rt_group_wait(dog);
-        rt_group_destroy(dog);
+    if (s->dog) {
+        rt_group_cancel(s->dog);
+        rt_group_wait(s->dog);
+        rt_group_destroy(s->dog);
     }
     rt_event_destroy(&s->stop);
     rt_lock_destroy(&s->ops.one);

@@ -13,7 +13,7 @@ import time
 import nbd
 import zt
 
-HELD = 7
+HELD, STORE = 7, 8
 
 
 class Manager:
@@ -72,6 +72,7 @@ def hang_up_reloads(s):
                 ["filesystem.max_size_gb has changed", "runtime.cores has changed",
                  "read again; 2 changes"])
     reload_with("[runtime]\ncoers = 1\n", ["did you mean runtime.cores?", "is not taken"])
+    reload_with("x = " + 100000 * "[" + "\n", ["zerofs.toml:", "is not taken"])
     os.unlink(s.config)
     s.process.send_signal(signal.SIGHUP)
     zt.wait_for(lambda: "cannot be read" in s.log_text())
@@ -150,7 +151,22 @@ def an_interrupt_ends_it_too(s):
     s.process = None
 
 
+def the_limit_holds_while_starting():
+    """A store that takes 4 s for every request: the server is told to end long before it serves."""
+    with zt.Server("slow", url=f"file://{zt.TMPDIR}/slow-store?delay_ms=4000") as s:
+        with open(s.log, "wb") as log:
+            s.process = subprocess.Popen([zt.ZEROFS, "run", "-c", s.config], stdout=log, stderr=log)
+        zt.wait_for(lambda: "making a new volume" in s.log_text())
+        begin = time.monotonic()
+        s.process.send_signal(signal.SIGHUP)
+        s.process.send_signal(signal.SIGTERM)
+        assert s.process.wait(12) == STORE, s.log_text()
+        s.process = None
+        assert 9 < time.monotonic() - begin < 12 and "ready" not in s.log_text()
+
+
 notifies()
+the_limit_holds_while_starting()
 with zt.Server() as s:
     commands_side_by_side(s, "off")
     s.start()
