@@ -125,7 +125,7 @@ int index_manifest_read(struct obj_store *store, const struct uuid *volume, uint
     for (unsigned tries = 0; r == -EBADMSG && tries < 2; tries++) {
         struct rt_buf *buf;
         size_t len;
-        r = obj_get_all(store, OBJ_INDEX, name, MANIFEST_SIZE_MAX, RT_MEM_OTHER, &buf, &len);
+        r = obj_get_all(store, OBJ_INDEX, name, MANIFEST_SIZE_MAX, &buf, &len);
         if (r < 0) {
             return r == -EFBIG ? ERR_CORRUPT_MANIFEST : r;
         }

@@ -112,7 +112,7 @@ ssize_t obj_get(struct obj_store *s, enum obj_class c, const char *name, uint64_
 }
 
 int obj_get_all(struct obj_store *s, enum obj_class c, const char *name, size_t max_bytes,
-                enum rt_mem owner, struct rt_buf **ret_buf, size_t *ret_len)
+                struct rt_buf **ret_buf, size_t *ret_len)
 {
     uint64_t size;
     int r = obj_head(s, c, name, &size);
@@ -123,7 +123,7 @@ int obj_get_all(struct obj_store *s, enum obj_class c, const char *name, size_t 
         return -EFBIG;
     }
     struct rt_buf *b;
-    r = rt_buf_alloc(MAX_OF(size, 1u), owner, &b);
+    r = rt_buf_alloc(MAX_OF(size, 1u), RT_MEM_OTHER, &b);
     if (r < 0) {
         return r;
     }

@@ -91,9 +91,9 @@ bool obj_error_passes(int r);
  * -ENOENT, or as above. */
 MUST ssize_t obj_get(struct obj_store *s, enum obj_class c, const char *name, uint64_t off,
                      void *dst, size_t len) WAITS;
-/* The whole object in a fresh buffer of the given owner: 0, -ENOENT, -EFBIG past max_bytes, ... */
+/* The whole object in a fresh buffer of RT_MEM_OTHER: 0, -ENOENT, -EFBIG past max_bytes, ... */
 MUST int obj_get_all(struct obj_store *s, enum obj_class c, const char *name, size_t max_bytes,
-                     enum rt_mem owner, struct rt_buf **ret_buf, size_t *ret_len) WAITS;
+                     struct rt_buf **ret_buf, size_t *ret_len) WAITS;
 MUST int obj_head(struct obj_store *s, enum obj_class c, const char *name, uint64_t *ret_size)
     WAITS;
 /*

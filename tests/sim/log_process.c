@@ -54,7 +54,7 @@ static int put_whole(struct proc *p, const char *name, const void *bytes, size_t
     /* Ours, or a rival's? */
     struct rt_buf *b;
     size_t there;
-    r = obj_get_all(p->store, OBJ_INDEX, name, SST_BYTES_MAX, RT_MEM_OTHER, &b, &there);
+    r = obj_get_all(p->store, OBJ_INDEX, name, SST_BYTES_MAX, &b, &there);
     if (r < 0) {
         return r;
     }
@@ -124,7 +124,7 @@ static int ssts_read(struct proc *p)
         world_sst_name(p->man.ssts[i], name);
         struct rt_buf *b;
         size_t len;
-        int r = obj_get_all(p->store, OBJ_INDEX, name, SST_BYTES_MAX, RT_MEM_OTHER, &b, &len);
+        int r = obj_get_all(p->store, OBJ_INDEX, name, SST_BYTES_MAX, &b, &len);
         if (r < 0) {
             return r;
         }
@@ -521,33 +521,45 @@ static void check_state(const struct world *w, const struct proc *p)
     }
 }
 
+/* The header of what the store holds at seq. */
+static bool header_at(const struct world *w, uint64_t seq, struct segment_header *ret_h)
+{
+    char name[OBJ_NAME_SIZE];
+    uint8_t bytes[SEGMENT_HEADER_BYTES];
+    const char *why = NULL;
+    log_segment_name(seq, name);
+    ssize_t n = obj_get(w->mem, OBJ_INDEX, name, 0, bytes, sizeof bytes);
+    return n == sizeof bytes && segment_header_decode(bytes, sizeof bytes, ret_h, &why) == 0;
+}
+
+/* Whether a later segment says that seq was stored. */
+static bool is_known_stored(const struct world *w, uint64_t seq, uint64_t epoch)
+{
+    for (uint64_t i = 1; i < log_window(); i++) {
+        struct segment_header h;
+        if (header_at(w, seq + i, &h) && h.kind == SEGMENT_DATA && h.epoch == epoch &&
+            h.stored_through >= seq) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Takes away one segment of the log that a later one knows of. False when there is none. */
-static bool lose_one(struct world *w, const struct proc *p)
+static bool lose_one(struct world *w, struct proc *p)
 {
     struct world_manifest m;
     uint64_t n;
-    struct proc *q = proc_create(w, 0);
-    int r = newest(q, &n);
-    ASSERT(r == 0 && manifest_get(q, n, &m) == 0);
-    (void)p;
-    for (uint64_t s = m.replay_from; s + 1 < WORLD_SLOTS; s++) {
-        struct segment_header h;
-        struct segment_header later;
-        if (log_header_read(w->mem, &world_volume, s, &h) == 0 && h.kind == SEGMENT_DATA &&
-            h.epoch == m.log_epoch) {
-            for (uint64_t i = 1; i < log_window(); i++) {
-                if (log_header_read(w->mem, &world_volume, s + i, &later) == 0 &&
-                    later.kind == SEGMENT_DATA && later.epoch == h.epoch &&
-                    later.stored_through >= s) {
-                    char name[OBJ_NAME_SIZE];
-                    log_segment_name(s, name);
-                    r = obj_remove(w->mem, OBJ_COLLECT, name);
-                    ASSERT(r == 0);
-                    return true;
-                }
-            }
-        } else if (w->slots[s].ever == false) {
-            break;
+    int r = newest(p, &n);
+    ASSERT(r == 0 && manifest_get(p, n, &m) == 0);
+    struct segment_header h;
+    for (uint64_t s = m.replay_from; header_at(w, s, &h) && h.epoch == m.log_epoch; s++) {
+        if (h.kind == SEGMENT_DATA && is_known_stored(w, s, h.epoch)) {
+            char name[OBJ_NAME_SIZE];
+            log_segment_name(s, name);
+            r = obj_remove(w->mem, OBJ_COLLECT, name);
+            ASSERT(r == 0);
+            return true;
         }
     }
     return false;

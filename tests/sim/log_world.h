@@ -10,8 +10,11 @@
  */
 #pragma once
 #include "base/rng.h"
-#include "log/log_priv.h"
+#include "base/vec.h"
+#include "log/segment.h"
+#include "log/test_rules.h"
 #include "obj/obj_layers.h"
+#include "rt/rt.h"
 #include "rt/sim.h"
 #include <stdbool.h>
 #include <stdint.h>

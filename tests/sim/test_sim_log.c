@@ -244,31 +244,29 @@ int main(int argc, char **argv)
 {
     uint64_t from = 1;
     uint64_t to = 10000;
-    bool seeds = true;
+    bool seeds = argc == 1;
     bool rules = argc == 1;
     enum msg_level level = (enum msg_level) - 1;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--rules") == 0) {
             rules = true;
-            seeds = argc > 2 && seeds && strcmp(argv[1], "--seeds") == 0;
         } else if (strcmp(argv[i], "--verbose") == 0) {
             level = MSG_DEBUG;
         } else if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc) {
             int n = sscanf(argv[++i], "%" SCNu64 "..%" SCNu64, &from, &to);
             to = n == 1 ? from : to;
-            if (n < 1) {
-                return usage();
-            }
-        } else {
-            return usage();
+            seeds = n >= 1;
         }
+    }
+    if (!seeds && !rules) {
+        return usage();
     }
     msg_level_set(level);
     log_test_rules.window = WINDOW;
     log_test_rules.hedge_floor_ns = 30 * NS_PER_MS;
     bool good = true;
     if (seeds) {
-        good = (argc > 1 || replays_exactly()) && run_range(from, to, &(struct world_rules){0}) &&
+        good = (from == to || replays_exactly()) && run_range(from, to, &(struct world_rules){0}) &&
                run_range(from, to / 20, &(struct world_rules){.lose_segment = true});
         (void)printf("seeds %" PRIu64 "..%" PRIu64 ": %s\n", from, to, good ? "good" : "FAILED");
     }

@@ -257,7 +257,7 @@ static void ends_main(void *arg)
     struct made *m = make_entries(0, 1);
     struct sst *s = write_sst(store, m, 0, ENTRIES, 9);
     const char *name = "sst/0000000000000003-0000000000000009";
-    assert_int_equal(obj_get_all(store, OBJ_READ, name, 8 << 20, RT_MEM_OTHER, &buf, &len), 0);
+    assert_int_equal(obj_get_all(store, OBJ_READ, name, 8 << 20, &buf, &len), 0);
     assert_int_equal(len, s->meta.size_bytes);
     assert_int_equal(sst_header_decode(buf->data, len, &id.volume, &meta), 0);
     assert_int_equal(meta.epoch, 3);

@@ -352,8 +352,7 @@ static void check_removal(struct tamper *t, const char *name)
     uint64_t counter;
     struct obj_names names = {0};
     if (manifest_name_parse(name, &number) == 0) {
-        assert_int_equal(
-            obj_get_all(t->store.next, OBJ_READ, name, 1 << 20, RT_MEM_OTHER, &buf, &len), 0);
+        assert_int_equal(obj_get_all(t->store.next, OBJ_READ, name, 1 << 20, &buf, &len), 0);
         assert_int_equal(manifest_decode(buf->data, len, &w->opt.volume, &m), 0);
         rt_buf_unref(buf);
         assert_false(m.first_of_epoch); /* I5 */
@@ -362,9 +361,8 @@ static void check_removal(struct tamper *t, const char *name)
     }
     assert_int_equal(sst_name_parse(name, &epoch, &counter), 0);
     assert_int_equal(obj_list(t->store.next, OBJ_READ, "manifest/", "", 1, &names), 0);
-    assert_int_equal(
-        obj_get_all(t->store.next, OBJ_READ, names.names.at[0], 1 << 20, RT_MEM_OTHER, &buf, &len),
-        0);
+    assert_int_equal(obj_get_all(t->store.next, OBJ_READ, names.names.at[0], 1 << 20, &buf, &len),
+                     0);
     obj_names_free(&names);
     assert_int_equal(manifest_decode(buf->data, len, &w->opt.volume, &m), 0);
     rt_buf_unref(buf);
@@ -438,6 +436,103 @@ static void deletes_what_nobody_needs(void **state)
     (void)state;
     run(deletion_main, 1);
     run(deletion_main, 2);
+}
+
+/* I7: a reader that is in the middle of SSTs keeps them, for longer than the grace. */
+static void slow_reader_main(void *arg)
+{
+    (void)arg;
+    struct place *p = place_open(5);
+    struct world *w = &p->w;
+    struct rt_group *g;
+    struct index_counts counts;
+    assert_int_equal(index_close(w->ix, true, 0), 0);
+    w->opt.delete_after_ms = 100;
+    w->opt.cache_bytes = 0;
+    assert_int_equal(world_open(w), 0);
+    write_many(w, 100);
+    assert_int_equal(index_flush(w->ix), 0);
+    (void)rt_sleep_ms(3000);
+    p->t->get_delay_ms = 300;
+    assert_int_equal(rt_group_create(&g), 0);
+    assert_int_equal(rt_group_spawn_now(g, "scan", slow_scan, w), 0);
+    p->t->get_delay_ms = 0; /* the scan stands in its first read */
+    for (unsigned i = 0; i < 4; i++) {
+        write_many(w, 100);
+        assert_int_equal(index_flush(w->ix), 0);
+        p->t->get_delay_ms = i == 3 ? 300 : 0;
+    }
+    rt_group_wait(g);
+    rt_group_destroy(g);
+    p->t->get_delay_ms = 0;
+    (void)rt_sleep_ms(5000);
+    index_counts(w->ix, &counts);
+    assert_true(counts.compactions > 0);
+    assert_int_equal(tamper_count(p->t, "sst/"), counts.sst_count);
+    place_close(p, true);
+}
+
+static void what_is_read_is_not_deleted(void **state)
+{
+    (void)state;
+    run(slow_reader_main, 1);
+}
+
+/* The sweeper of a fresh writer sees an SST of its own flush before the manifest that names it. */
+static void sweep_race_main(void *arg)
+{
+    (void)arg;
+    struct place *p = place_open(5);
+    struct world *w = &p->w;
+    p->t->removing = check_removal;
+    p->t->arg = w;
+    w->opt.memtable_bytes = 8 << 20; /* so that all is replayed */
+    assert_int_equal(index_close(w->ix, true, 0), 0);
+    assert_int_equal(world_open(w), 0);
+    write_many(w, 40);
+    assert_int_equal(index_close(w->ix, false, 0), 0);
+    w->opt.memtable_bytes = 64 << 10;
+    p->t->put_delay_ms = 50;
+    p->t->list_delay_ms = 75;
+    assert_int_equal(world_open(w), 0);
+    assert_int_equal(index_flush(w->ix), 0);
+    (void)rt_sleep_ms(10000);
+    world_check_all(w);
+    place_close(p, true);
+}
+
+static void a_sweep_spares_the_new(void **state)
+{
+    (void)state;
+    run(sweep_race_main, 1);
+}
+
+/* A segment of several batches, whose first one fills the memtable, is flushed whole or not at all.
+ */
+static void whole_segments_main(void *arg)
+{
+    (void)arg;
+    struct place *p = place_open(5);
+    struct index_counts counts;
+    static uint8_t value[30000];
+    for (uint64_t seq = 1; seq <= 20; seq++) {
+        for (uint64_t i = 0; i < 5; i++) {
+            char key[8] = {'k', (char)i, (char)seq};
+            struct index_write put = {INDEX_PUT, key, value, 3, sizeof value};
+            assert_int_equal(index_apply(p->w.ix, seq, seq * 5 + i, 1, &put, 1), 0);
+            (void)rt_sleep_ms(50);
+            index_counts(p->w.ix, &counts);
+            assert_true(counts.replay_from <= seq); /* I6 */
+        }
+    }
+    assert_true(counts.flushes > 5);
+    place_close(p, true);
+}
+
+static void segments_are_flushed_whole(void **state)
+{
+    (void)state;
+    run(whole_segments_main, 1);
 }
 
 static void idle_main(void *arg)
@@ -693,6 +788,9 @@ int main(void)
         cmocka_unit_test(what_is_spoilt_is_noticed),
         cmocka_unit_test(a_spoilt_manifest_is_refused),
         cmocka_unit_test(deletes_what_nobody_needs),
+        cmocka_unit_test(what_is_read_is_not_deleted),
+        cmocka_unit_test(a_sweep_spares_the_new),
+        cmocka_unit_test(segments_are_flushed_whole),
         cmocka_unit_test(idle_costs_nothing),
         cmocka_unit_test(an_outage_holds_the_applier),
         cmocka_unit_test(replay_is_bounded),

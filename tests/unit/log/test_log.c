@@ -339,7 +339,7 @@ static void corrupt_frame(void *arg)
     log_segment_name(seq, name);
     struct rt_buf *b;
     size_t len;
-    CHECK(obj_get_all(s, OBJ_READ, name, 1 << 30, RT_MEM_OTHER, &b, &len) == 0);
+    CHECK(obj_get_all(s, OBJ_READ, name, 1 << 30, &b, &len) == 0);
     b->data[t.frames[2].offset + 1000] ^= 1;
     struct rt_chain body = {0};
     CHECK(obj_remove(s, OBJ_COLLECT, name) == 0);

@@ -68,7 +68,7 @@ static void flip(struct scene *c, uint64_t seq, size_t from_end)
     struct rt_buf *b;
     size_t len;
     struct rt_chain body = {0};
-    CHECK(obj_get_all(c->mem, OBJ_READ, name, 1 << 20, RT_MEM_OTHER, &b, &len) == 0);
+    CHECK(obj_get_all(c->mem, OBJ_READ, name, 1 << 20, &b, &len) == 0);
     b->data[len - from_end] ^= 0x10;
     drop(c, seq);
     CHECK(rt_chain_add(&body, b, b->data, (uint32_t)len) == 0);

@@ -68,8 +68,8 @@ static void keeps_large_bodies(struct obj_store *s)
     rt_chain_free(&body);
     struct rt_buf *got;
     size_t got_len;
-    CHECK(obj_get_all(s, OBJ_READ, "big", len - 1, RT_MEM_OTHER, &got, &got_len) == -EFBIG);
-    CHECK(obj_get_all(s, OBJ_READ, "big", len, RT_MEM_OTHER, &got, &got_len) == 0);
+    CHECK(obj_get_all(s, OBJ_READ, "big", len - 1, &got, &got_len) == -EFBIG);
+    CHECK(obj_get_all(s, OBJ_READ, "big", len, &got, &got_len) == 0);
     CHECK(got_len == len && memcmp(got->data, data, len) == 0);
     rt_buf_unref(got);
     uint8_t piece[1000];
