@@ -28,6 +28,8 @@ struct tamper {
     unsigned spoil_gets; /* so many of the reads of that prefix have a bit turned */
     bool hold_puts;      /* they wait until it is false */
     uint64_t put_delay_ms;
+    uint64_t get_delay_ms;
+    uint64_t list_delay_ms;
     void (*removing)(struct tamper *t, const char *name);
     void *arg;
 };
@@ -77,6 +79,12 @@ static ssize_t tamper_get(struct obj_store *s, enum obj_class c, const char *nam
     if (r < 0 || after) {
         return after ? -ETIMEDOUT : r;
     }
+    if (t->get_delay_ms > 0) {
+        r = rt_sleep_ms(t->get_delay_ms);
+        if (r < 0) {
+            return r;
+        }
+    }
     ssize_t got = obj_get(s->next, c, name, off, dst, len);
     if (got > 0 && t->spoil_gets > 0 && t->spoil_prefix != NULL &&
         strncmp(name, t->spoil_prefix, strlen(t->spoil_prefix)) == 0) {
@@ -101,6 +109,12 @@ static int tamper_list(struct obj_store *s, enum obj_class c, const char *prefix
     int r = tamper_before(tamper_of(s), OBJ_LIST, &lost);
     if (r < 0 || lost) {
         return lost ? -ETIMEDOUT : r;
+    }
+    if (tamper_of(s)->list_delay_ms > 0) {
+        r = rt_sleep_ms(tamper_of(s)->list_delay_ms);
+        if (r < 0) {
+            return r;
+        }
     }
     return obj_list(s->next, c, prefix, after, max, ret_names);
 }
