@@ -53,6 +53,7 @@ static struct iscsi_task *task_new(struct iscsi_conn *c, const struct iscsi_requ
     t->unsolicited_at = 0;
     t->unsolicited_sn = 0;
     t->asked = 0;
+    t->solicited = 0;
     t->credits = 0;
     t->r2tsn = 0;
     t->open = 0;

@@ -24,6 +24,7 @@ void iscsi_conn_unref(struct iscsi_conn *c)
         return;
     }
     rt_group_destroy(c->group);
+    rt_credits_destroy(&c->solicited);
     rt_mutex_destroy(&c->egress_lock);
     free(c->initiator);
     free(c->iqn);
@@ -99,6 +100,7 @@ static struct iscsi_conn *conn_new(struct iscsi_server *s, struct net_stream *st
     list_init(&c->held);
     list_init(&c->session_link);
     list_init(&c->all_link);
+    rt_credits_init(&c->solicited, ISCSI_SOLICITED_BYTES);
     rt_mutex_init(&c->egress_lock);
     rt_waitq_init(&c->egress);
     net_peer_address(stream, c->peer);

@@ -38,7 +38,9 @@
 #define ISCSI_BURST_MAX (1u << 20)
 #define ISCSI_FIRST_BURST_MAX (64u << 10)
 #define ISCSI_R2T_MAX 8u
-#define ISCSI_GATHER_BYTES (256u << 10) /* one buffer of gathered data */
+#define ISCSI_GATHER_BYTES (256u << 10)  /* one buffer of gathered data */
+#define ISCSI_SOLICITED_BYTES (8u << 20) /* asked for by R2T at a time, per connection */
+#define ISCSI_DATA_OUT_NS 15000000000ull /* within which asked-for data must come */
 #define ISCSI_TASK_BUCKETS 64u
 #define ISCSI_IMMEDIATE_MAX 16u       /* immediate commands and TMFs under way */
 #define ISCSI_EGRESS_BYTES (8u << 20) /* read data under way or queued, per connection */
@@ -170,6 +172,9 @@ struct iscsi_conn {
     struct iscsi_task
         *rx_task; /* whose data are being received; NULL when it has ended meanwhile */
     uint32_t next_ttt;
+
+    struct rt_credits solicited; /* what R2Ts hold while their data are on their way */
+    uint64_t data_out_ns;        /* when the last Data-Out came */
 
     uint64_t reading; /* bytes of Data-In being prepared */
     unsigned egress_waiters;

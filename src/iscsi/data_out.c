@@ -140,6 +140,7 @@ int iscsi_data_out(struct iscsi_conn *c, const struct iscsi_request *q, const ui
     if (why) {
         return protocol_error(c, bhs, why);
     }
+    c->data_out_ns = c->rx.last_ns;
     int r = t->no_memory ? iscsi_rx_end(c) : iscsi_data_receive(c, t, q->data_out.offset);
     if (r < 0) {
         return r;
@@ -164,8 +165,24 @@ static bool is_over(const struct iscsi_task *t)
 
 static int wait_for_more(struct iscsi_task *t)
 {
-    int r = rt_event_wait(&t->wake, RT_FOREVER);
-    return r < 0 || is_over(t) ? -ECANCELED : 0;
+    struct iscsi_conn *c = t->conn;
+    uint64_t begin = rt_now_ns();
+    for (;;) {
+        uint64_t last = MAX_OF(begin, c->data_out_ns);
+        int r = rt_event_wait(&t->wake, last + ISCSI_DATA_OUT_NS);
+        if (is_over(t)) {
+            return -ECANCELED;
+        }
+        if (r != -ETIMEDOUT) {
+            return r;
+        }
+        if (MAX_OF(begin, c->data_out_ns) == last) {
+            msg_warn("iscsi", "%s: %s does not send the data it was asked for", c->peer,
+                     c->initiator);
+            iscsi_conn_break(c, -ETIMEDOUT);
+            return -ECANCELED;
+        }
+    }
 }
 
 int iscsi_data_settle(struct iscsi_task *t)
@@ -210,27 +227,54 @@ static void send_r2t(struct iscsi_task *t, uint32_t want)
     t->open++;
 }
 
+/* A wait for room is cut into pieces, so that an abort is noticed. */
+static uint64_t room_deadline(void)
+{
+    return rt_after_ms(5000);
+}
+
+static int take_credits(struct iscsi_task *t, struct rt_credits *pool, uint64_t n)
+{
+    for (;;) {
+        int r = rt_credits_take(pool, n, room_deadline());
+        if (r != -ETIMEDOUT || is_over(t)) {
+            return r;
+        }
+    }
+}
+
+static int take_space(struct iscsi_task *t)
+{
+    for (;;) {
+        int r = scsi_task_take_space(&t->scsi, room_deadline());
+        if (r != -ETIMEDOUT || is_over(t)) {
+            return r;
+        }
+    }
+}
+
 /* Back-pressure R: nothing is asked for that there is no room for. */
 static int take_room(struct iscsi_task *t, uint32_t want)
 {
-    struct scsi_task *s = &t->scsi;
-    scsi_task_turn(s);
+    struct iscsi_conn *c = t->conn;
+    scsi_task_turn(&t->scsi);
     if (is_over(t)) {
         return -ECANCELED;
     }
-    if (s->takes_space) {
-        int r = scsi_task_take_space(s, RT_FOREVER);
-        if (r < 0) {
-            return r;
-        }
+    int r = take_credits(t, &c->solicited, want);
+    if (r < 0) {
+        return r;
+    }
+    t->solicited = want;
+    if (t->scsi.takes_space) {
+        r = take_space(t);
     } else {
-        struct rt_credits *pool = &t->conn->server->gather;
-        uint64_t n = MIN_OF((uint64_t)want, pool->total / 4);
-        int r = rt_credits_take(pool, n, RT_FOREVER);
-        if (r < 0) {
-            return r;
-        }
-        t->credits = n;
+        uint64_t n = MIN_OF((uint64_t)want, c->server->gather.total / 4);
+        r = take_credits(t, &c->server->gather, n);
+        t->credits = r >= 0 ? n : 0;
+    }
+    if (r < 0) {
+        return r;
     }
     return is_over(t) ? -ECANCELED : iscsi_gather_room(&t->gather, want);
 }
@@ -266,6 +310,9 @@ int iscsi_data_gather(struct iscsi_task *t)
         r = take_room(t, want);
         if (r >= 0) {
             r = solicit(t, want);
+        }
+        if (t->solicited > 0) {
+            rt_credits_give(&t->conn->solicited, t->solicited);
         }
     }
     if (r == -ENOMEM || t->no_memory) {

@@ -57,8 +57,9 @@ struct iscsi_task {
     uint32_t unsolicited_at; /* where the next of them belongs */
     uint32_t unsolicited_sn;
     uint32_t unsolicited_max;
-    uint32_t asked;   /* up to where data were asked for */
-    uint64_t credits; /* of server->gather */
+    uint32_t asked;     /* up to where data were asked for */
+    uint32_t solicited; /* of the connection's credits */
+    uint64_t credits;   /* of server->gather */
     uint32_t r2tsn;
     unsigned open;
     struct iscsi_burst bursts[ISCSI_R2T_MAX];

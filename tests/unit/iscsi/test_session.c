@@ -410,6 +410,26 @@ static void discovery_in_pieces(struct peer_world *w)
     CHECK(p->bhs[2] == 0x05);
 }
 
+/* Data that were asked for and do not come hold room that others need: not for long, nor much. */
+static void data_that_never_come(struct peer_world *w)
+{
+    struct peer *p = w->a;
+    log_in(w);
+    for (unsigned i = 0; i < 10; i++) {
+        (void)peer_write10(p, 0xa1, 0, 4096, NULL, 0); /* 2 MiB each */
+    }
+    for (unsigned i = 0; i < 8; i++) { /* four commands with two R2Ts each */
+        CHECK(peer_recv(p) == 0 && p->bhs[0] == 0x31);
+    }
+    CHECK(atomic_load(&ram.space_held) == 8u << 20);
+    uint64_t begin = rt_now_ns();
+    CHECK(peer_is_dropped(p));
+    CHECK(rt_now_ns() - begin < 20000000000u);
+    while (atomic_load(&ram.space_held) > 0) {
+        (void)rt_sleep_ms(1);
+    }
+}
+
 static void cold_reset_drops_everyone(struct peer_world *w)
 {
     log_in(w);
@@ -451,6 +471,7 @@ TEST(reset_ends_a_task_that_waits_for_data)
 TEST(rejects)
 TEST(text_in_full_feature_phase)
 TEST(discovery_in_pieces)
+TEST(data_that_never_come)
 TEST(cold_reset_drops_everyone)
 TEST(dropped_with_its_target)
 
@@ -473,6 +494,7 @@ int main(void)
         cmocka_unit_test(test_rejects),
         cmocka_unit_test(test_text_in_full_feature_phase),
         cmocka_unit_test(test_discovery_in_pieces),
+        cmocka_unit_test(test_data_that_never_come),
         cmocka_unit_test(test_cold_reset_drops_everyone),
         cmocka_unit_test(test_dropped_with_its_target),
     };
