@@ -135,6 +135,14 @@ void vol_fence(struct vol *v)
     }
 }
 
+int vol_heed(struct vol *v, int r)
+{
+    if (unlikely(r == ERR_FENCED) && v->log && !atomic_load(&v->fenced)) {
+        vol_fence(v);
+    }
+    return r;
+}
+
 /* One batch: seal, PUT. Runs on a fiber of its own, several at a time. */
 struct commit {
     struct vol *v;
@@ -354,6 +362,7 @@ static int apply_batch(struct vol *v, struct vol_batch *b)
     if (r < 0 || b->result < 0) {
         return r < 0 ? r : b->result;
     }
+    ASSERT(log_stored_through(v->log) >= b->seq); /* I6 */
     cache_blocks(v, b);
     return vol_apply(v, &(struct vol_apply_in){
                             .seq = b->seq,

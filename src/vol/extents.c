@@ -116,7 +116,7 @@ static int next_page(struct vol_file *f, uint64_t from, uint64_t upto, uint64_t 
             index_scan(f->v->ix, &(struct index_range){first.bytes, first.len, end.bytes, end.len},
                        seek_map, &s);
         if (r < 0) {
-            return r;
+            return vol_heed(f->v, r);
         }
         upto = r > 0 ? MIN_OF(s.found, upto) : upto;
     }
@@ -129,7 +129,7 @@ static int step(struct listing *l, uint64_t *off)
 {
     uint64_t page = *off / VOL_PAGE_BYTES;
     uint64_t end_page = (l->end + VOL_PAGE_BYTES - 1) / VOL_PAGE_BYTES;
-    uint64_t next;
+    uint64_t next = page;
     int r = next_page(l->f, page, end_page, &next);
     if (r < 0) {
         return r;

@@ -27,7 +27,7 @@ int vol_map_load(struct vol *v, uint64_t layer, uint64_t page, struct vol_map *r
     struct vol_key key = vol_key_page(layer, page);
     struct bytes_writer value = {0};
     uint64_t ticket = vol_map_cache_ticket(v->maps, layer, page);
-    int r = index_get(v->ix, key.bytes, key.len, &value);
+    int r = vol_heed(v, index_get(v->ix, key.bytes, key.len, &value));
     return decode_and_offer(v, (const uint64_t[]){layer, page}, ticket, &value, r, ret_map);
 }
 
@@ -39,6 +39,6 @@ int vol_map_peek(struct vol *v, uint64_t layer, uint64_t page, struct vol_map *r
     struct vol_key key = vol_key_page(layer, page);
     struct bytes_writer value = {0};
     uint64_t ticket = vol_map_cache_ticket(v->maps, layer, page);
-    int r = index_get_cached(v->ix, key.bytes, key.len, &value);
+    int r = vol_heed(v, index_get_cached(v->ix, key.bytes, key.len, &value));
     return decode_and_offer(v, (const uint64_t[]){layer, page}, ticket, &value, r, ret_map);
 }

@@ -19,7 +19,7 @@ int vol_get(struct vol *v, const void *key, size_t key_len, struct bytes_writer 
     }
     vol_view_put(view);
     if (r == 0) {
-        r = index_get(v->ix, key, key_len, ret_value);
+        r = vol_heed(v, index_get(v->ix, key, key_len, ret_value));
     }
     if (r > 0) {
         r = 0;
@@ -172,6 +172,7 @@ int vol_scan(struct vol *v, const void *prefix, size_t prefix_len,
         r = index_scan(v->ix, &(struct index_range){prefix, prefix_len, end, end_len}, merge_each,
                        &o);
     }
+    r = vol_heed(v, r);
     while (r == 0 && o.next < o.pairs.len) {
         r = overlay_emit(&o);
     }

@@ -162,6 +162,8 @@ void vol_committer(void *arg) WAITS;
 void vol_applier(void *arg) WAITS;
 void vol_ager(void *arg) WAITS;
 void vol_fence(struct vol *v);
+/* Passes r on; when the index has found out that a rival took over, the whole volume knows now. */
+int vol_heed(struct vol *v, int r);
 /* Waits until all batches are applied: 0, ERR_FENCED. */
 MUST int vol_drain(struct vol *v) WAITS;
 
