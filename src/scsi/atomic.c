@@ -25,7 +25,7 @@ void scsi_compare_write_parse(struct scsi_task *t)
         return;
     }
     t->data_len = 2 * scsi_length(t);
-    (void)scsi_exact_check(t); /* half a comparison is none */
+    (void)scsi_exact_check(t, 13); /* half a comparison is none */
 }
 
 /* 0, 1 with the offset at which the medium differs, or an error. */

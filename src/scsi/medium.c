@@ -69,10 +69,11 @@ bool scsi_limit_check(struct scsi_task *t, uint64_t blocks_max)
     return true;
 }
 
-bool scsi_exact_check(struct scsi_task *t)
+bool scsi_exact_check(struct scsi_task *t, unsigned byte)
 {
-    if (t->data_len > 0 && (!t->transport_write || t->edtl != t->data_len)) {
-        scsi_fail(t, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_COMMAND_IU);
+    uint64_t expected = t->transport_write ? t->edtl : 0;
+    if (expected != t->data_len) {
+        scsi_fail_cdb(t, byte, 7);
         return false;
     }
     return true;

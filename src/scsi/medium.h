@@ -12,9 +12,11 @@ bool scsi_protect_check(struct scsi_task *t);
 /* blocks blocks are not over the announced limit, else INVALID FIELD at the CDB's length and false.
  */
 bool scsi_limit_check(struct scsi_task *t, uint64_t blocks_max);
-/* The initiator means to send exactly data_len bytes: else the command cannot be what it meant, and
- * false. */
-bool scsi_exact_check(struct scsi_task *t);
+/*
+ * The initiator means to send exactly data_len bytes. Otherwise the CDB does not say what it meant:
+ * INVALID FIELD at that byte, and false.
+ */
+bool scsi_exact_check(struct scsi_task *t, unsigned byte);
 uint64_t scsi_offset(const struct scsi_task *t);
 uint64_t scsi_length(const struct scsi_task *t);
 /* How many of the wanted bytes of data-out have come, in whole blocks. */

@@ -110,7 +110,7 @@ void scsi_write_same_parse(struct scsi_task *t)
         return;
     }
     t->data_len = t->lu->block_bytes;
-    (void)scsi_exact_check(t);
+    (void)scsi_exact_check(t, t->command->cdb_len == 10 ? 7 : 10);
 }
 
 static bool is_zero(const struct rt_chain *c)
