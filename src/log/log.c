@@ -65,18 +65,23 @@ static uint64_t window_end(const struct log *l)
 int log_reserve(struct log *l, uint64_t *ret_seq)
 {
     int r = 0;
+    rt_shield(); /* who has a ticket must come to its turn */
     rt_mutex_lock(&l->m);
-    while (!l->fenced && r == 0 && l->next_seq >= window_end(l)) {
+    uint64_t ticket = l->tickets++;
+    while (!l->fenced && (ticket != l->turn || l->next_seq >= window_end(l))) {
         r = rt_waitq_wait(&l->window_q, &l->m, RT_FOREVER);
+        ASSERT(r == 0);
     }
     if (l->fenced) {
         r = ERR_FENCED;
-    }
-    if (r == 0) {
+    } else {
         *ret_seq = l->next_seq++;
         ASSERT(l->next_seq <= l->base + LOG_WINDOW); /* I2 */
+        l->turn++;
+        rt_waitq_wake_all(&l->window_q);
     }
     rt_mutex_unlock(&l->m);
+    rt_unshield();
     return r;
 }
 
@@ -91,10 +96,10 @@ void log_stored(struct log *l, uint64_t seq)
     l->stored_ahead |= 1ull << (seq - l->base);
     while (l->stored_ahead & 1) {
         rt_waitq_wake_all(&l->stored_q[l->base % LOG_WINDOW]);
-        rt_waitq_wake_one(&l->window_q);
         l->base++;
         l->stored_ahead >>= 1;
     }
+    rt_waitq_wake_all(&l->window_q);
     if (log_test_rules.ack_alone) {
         rt_waitq_wake_all(&l->stored_q[seq % LOG_WINDOW]);
     }

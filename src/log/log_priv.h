@@ -43,7 +43,9 @@ struct log {
     struct rt_waitq stored_q[LOG_WINDOW]; /* waits for seq, at seq % LOG_WINDOW */
     struct rt_waitq quit_q;               /* pauses between attempts */
     uint64_t next_seq;                    /* the next to be reserved */
-    uint64_t base;                        /* oldest that is not stored */
+    uint64_t tickets;      /* given to callers of log_reserve(), who get numbers in that order */
+    uint64_t turn;         /* the ticket whose turn it is */
+    uint64_t base;         /* oldest that is not stored */
     uint64_t stored_ahead; /* bit i: base + i is stored (bit 0 never is, outside of log_stored()) */
     bool fenced;
     struct log_estimate estimate;

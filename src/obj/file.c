@@ -426,34 +426,43 @@ static const struct obj_ops file_ops = {
     .close = file_close,
 };
 
-/* mkdir -p, each new folder synced into the one above it. */
+/* Makes one folder and syncs the one above it. A folder that may not be made is no error while it
+ * is there. */
+static int make_one(char *path)
+{
+    if (mkdir(path, 0755) < 0) {
+        int bad = errno;
+        return access(path, F_OK) < 0 ? -bad : 0;
+    }
+    char *slash = strrchr(path, '/');
+    *slash = '\0';
+    int fd = open(slash == path ? "/" : path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    *slash = '/';
+    if (fd < 0) {
+        return -errno;
+    }
+    int r = fsync(fd) < 0 ? -errno : 0;
+    (void)close(fd);
+    return r;
+}
+
+/* mkdir -p. */
 static int make_root(const char *folder)
 {
     auto_free char *path = strdup(folder);
     if (!path) {
         return -ENOMEM;
     }
-    for (size_t i = 1;; i++) {
-        char ch = path[i];
+    for (char *at = path + 1;; at++) {
+        char ch = *at;
         if (ch != '/' && ch != '\0') {
             continue;
         }
-        path[i] = '\0';
-        if (mkdir(path, 0755) == 0) {
-            char *slash = strrchr(path, '/');
-            *slash = '\0';
-            int fd = open(slash == path ? "/" : path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-            *slash = '/';
-            if (fd >= 0) {
-                (void)fsync(fd);
-                (void)close(fd);
-            }
-        } else if (errno != EEXIST && errno != EROFS && errno != EACCES) {
-            return -errno;
-        }
-        path[i] = ch;
-        if (ch == '\0') {
-            return 0;
+        *at = '\0';
+        int r = make_one(path);
+        *at = ch;
+        if (r < 0 || ch == '\0') {
+            return r;
         }
     }
 }
@@ -522,13 +531,10 @@ static int sync_folders(struct file_store *f)
 
 static int open_temp(struct file_store *f)
 {
-    if (mkdirat(f->root_fd, FILE_TEMP, 0755) < 0 && errno != EEXIST && errno != EROFS &&
-        errno != EACCES) {
-        return -errno;
-    }
+    int bad = mkdirat(f->root_fd, FILE_TEMP, 0755) < 0 ? errno : 0;
     int fd = openat(f->root_fd, FILE_TEMP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
-        return -errno;
+        return bad != 0 && bad != EEXIST ? -bad : -errno;
     }
     clean_temp(f, fd);
     return 0;

@@ -324,6 +324,99 @@ static void hangs(void *arg)
     obj_close(pit.base.next);
 }
 
+/* A store that is full, read-only or forbidden for a while: the commit waits it out. And one whose
+ * PUTs take as long as their bytes. */
+
+struct odd_store {
+    struct obj_store base;
+    unsigned refused;
+    uint64_t bytes_per_ms;
+};
+
+static int odd_put(struct obj_store *s, enum obj_class c, const char *name,
+                   const struct rt_chain *body)
+{
+    struct odd_store *o = container_of(s, struct odd_store, base);
+    const int errors[] = {-ENOSPC, -EROFS, -EACCES, -EDQUOT, -ESTALE, -EMFILE};
+    if (o->refused > 0) {
+        return errors[--o->refused % 6];
+    }
+    CHECK(rt_sleep_ms(o->bytes_per_ms > 0 ? 10 + body->len / o->bytes_per_ms : 1) == 0);
+    return obj_put(s->next, c, name, body);
+}
+
+static const struct obj_ops odd_ops = {.name = "odd", .put = odd_put, .get = pit_get};
+
+static void refusals(void *arg)
+{
+    (void)arg;
+    struct odd_store odd = {.base = {.ops = &odd_ops, .next = mem()}, .refused = 20};
+    struct log *l = make_log(&odd.base, 1, 1);
+    CHECK(commit_number(l, 1, NULL) == 0 && odd.refused == 0);
+    CHECK(log_stored_through(l) == 1);
+    log_destroy(l);
+    obj_close(odd.base.next);
+}
+
+static void rates(void *arg)
+{
+    (void)arg;
+    struct odd_store odd = {.base = {.ops = &odd_ops, .next = mem()}, .bytes_per_ms = 100000};
+    struct log *l = make_log(&odd.base, 1, 1);
+    for (uint64_t i = 0; i < 40; i++) {
+        CHECK(commit_number(l, i, NULL) == 0);
+    }
+    CHECK(log_upload_rate(l) == 0); /* small ones say nothing about it */
+    uint64_t rtt = log_round_trip_ns(l);
+    CHECK(rtt >= 9 * NS_PER_MS && rtt < 15 * NS_PER_MS);
+    struct test_batch t = make_batch(1, 1, 8 << 20, FILL_RANDOM);
+    for (int i = 0; i < 20; i++) {
+        uint64_t seq;
+        CHECK(log_reserve(l, &seq) == 0 && log_commit(l, seq, &t.b) == 0);
+    }
+    CHECK(log_upload_rate(l) > 70000000 && log_upload_rate(l) < 110000000);
+    free_batch(&t);
+    log_destroy(l);
+    obj_close(odd.base.next);
+}
+
+/* Numbers are given in the order of the calls, also to those who had to wait for the window. */
+
+struct queue {
+    struct log *l;
+    unsigned called;
+    unsigned got;
+    unsigned running;
+};
+
+static void queue_up(void *arg)
+{
+    struct queue *q = arg;
+    uint64_t seq;
+    unsigned turn = q->called++;
+    CHECK(log_reserve(q->l, &seq) == 0);
+    CHECK(seq == 1 + turn && q->got++ == turn);
+    struct log_batch b = {.number = seq};
+    CHECK(log_commit(q->l, seq, &b) == 0);
+    q->running--;
+}
+
+static void reserve_in_order(void *arg)
+{
+    (void)arg;
+    struct obj_store *s;
+    CHECK(obj_delay_wrap(mem(), &(struct obj_delay_options){1, 40}, &s) == 0);
+    struct queue q = {.l = make_log(s, 1, 1), .running = 250};
+    for (int i = 0; i < 250; i++) {
+        CHECK(rt_spawn("queue", queue_up, &q) == 0);
+    }
+    while (q.running > 0) {
+        CHECK(rt_sleep_ms(5) == 0);
+    }
+    log_destroy(q.l);
+    obj_close(s);
+}
+
 /* Damage on the way is read again; damage in the store is an error of that frame. */
 
 static void corrupt_frame(void *arg)
@@ -380,6 +473,9 @@ SIM_TEST(abandon)
 SIM_TEST(rivals)
 SIM_TEST(hedge)
 SIM_TEST(hangs)
+SIM_TEST(refusals)
+SIM_TEST(rates)
+SIM_TEST(reserve_in_order)
 SIM_TEST(corrupt_frame)
 
 static void test_on_threads(void **state)
@@ -401,6 +497,9 @@ int main(void)
         cmocka_unit_test(test_rivals),
         cmocka_unit_test(test_hedge),
         cmocka_unit_test(test_hangs),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_rates),
+        cmocka_unit_test(test_reserve_in_order),
         cmocka_unit_test(test_corrupt_frame),
         cmocka_unit_test(test_on_threads),
     };
