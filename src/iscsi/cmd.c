@@ -48,7 +48,6 @@ static struct iscsi_task *task_new(struct iscsi_conn *c, const struct iscsi_requ
     t->bidi = q->command.read && q->command.write;
     t->bidi_len = 0;
     t->began_ns = c->rx.last_ns;
-    t->received = 0;
     t->unsolicited = !q->final;
     t->unsolicited_at = 0;
     t->unsolicited_sn = 0;
@@ -57,7 +56,7 @@ static struct iscsi_task *task_new(struct iscsi_conn *c, const struct iscsi_requ
     t->credits = 0;
     t->r2tsn = 0;
     t->open = 0;
-    t->digest_failed = false;
+    t->data_lost = false;
     t->no_memory = false;
     t->waits = false;
     struct iscsi_task **at = bucket_of(c, q->itt);
@@ -180,7 +179,6 @@ static int receive_immediate(struct iscsi_task *t, const struct iscsi_request *q
         return iscsi_rx_end(c);
     }
     r = iscsi_data_receive(c, t, 0);
-    t->received = q->data_len;
     t->unsolicited_at = q->data_len;
     return r;
 }
@@ -320,7 +318,7 @@ static void run(void *arg)
         r = data_phase(t, &reading);
         if (t->no_memory) {
             scsi_fail_status(s, SCSI_BUSY);
-        } else if (t->digest_failed) {
+        } else if (t->data_lost) {
             scsi_fail(s, SCSI_KEY_ABORTED_COMMAND, ASC_PROTOCOL_SERVICE_CRC);
         } else if (s->status == SCSI_GOOD && (r >= 0 || scsi_task_is_aborted(s))) {
             scsi_task_run(s);

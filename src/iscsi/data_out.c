@@ -48,14 +48,6 @@ static int protocol_error(struct iscsi_conn *c, const uint8_t *bhs, const char *
     return ERR_PROTOCOL;
 }
 
-/* What the task's fiber waits for has changed. */
-static void wake(struct iscsi_task *t)
-{
-    if (t->waits) {
-        rt_event_set(&t->wake);
-    }
-}
-
 static struct iscsi_burst *find_burst(struct iscsi_task *t, uint32_t ttt)
 {
     for (unsigned i = 0; i < ISCSI_R2T_MAX; i++) {
@@ -69,11 +61,8 @@ static struct iscsi_burst *find_burst(struct iscsi_task *t, uint32_t ttt)
 /* What is wrong with the PDU, or NULL. */
 static const char *check_unsolicited(const struct iscsi_task *t, const struct iscsi_request *q)
 {
-    if (!t->unsolicited) {
-        return "unsolicited data that was not announced";
-    }
-    if (q->data_out.offset != t->unsolicited_at || q->data_out.datasn != t->unsolicited_sn) {
-        return "out of sequence";
+    if (q->data_out.offset != t->unsolicited_at) {
+        return "unsolicited data out of sequence";
     }
     if (q->data_len > t->unsolicited_max - t->unsolicited_at) {
         return "more than FirstBurstLength";
@@ -83,10 +72,7 @@ static const char *check_unsolicited(const struct iscsi_task *t, const struct is
 
 static const char *check_burst(const struct iscsi_burst *b, const struct iscsi_request *q)
 {
-    if (!b) {
-        return "unknown target transfer tag";
-    }
-    if (q->data_out.offset != b->offset + b->got || q->data_out.datasn != b->datasn) {
+    if (q->data_out.offset != b->offset + b->got) {
         return "out of sequence";
     }
     if (q->data_len > b->len - b->got) {
@@ -98,25 +84,23 @@ static const char *check_burst(const struct iscsi_burst *b, const struct iscsi_r
     return NULL;
 }
 
-/* The PDU's data are there, or lost to a wrong digest. */
+/* The PDU is dealt with; its sequence ends with F. b is NULL for unsolicited data. */
 static void account(struct iscsi_task *t, struct iscsi_burst *b, const struct iscsi_request *q)
 {
-    t->received += q->data_len;
     if (!b) {
         t->unsolicited_at += q->data_len;
-        t->unsolicited_sn++;
+        t->unsolicited_sn = q->data_out.datasn + 1;
         t->unsolicited = !q->final;
+    } else {
+        b->got += q->data_len;
+        b->datasn = q->data_out.datasn + 1;
         if (q->final) {
-            wake(t);
+            *b = (struct iscsi_burst){0};
+            t->open--;
         }
-        return;
     }
-    b->got += q->data_len;
-    b->datasn++;
-    if (q->final) {
-        *b = (struct iscsi_burst){0};
-        t->open--;
-        wake(t);
+    if (q->final && t->waits) {
+        rt_event_set(&t->wake);
     }
 }
 
@@ -126,33 +110,56 @@ static int skip(struct iscsi_conn *c)
     return r < 0 ? r : 0;
 }
 
+/*
+ * A gap in DataSN means that a PDU was lost to a digest error (§7.9), and so do data after one:
+ * they are passed over until the F bit, and the command ends with CHECK CONDITION (§7.8).
+ */
+static bool is_gap(struct iscsi_task *t, const struct iscsi_burst *b, const struct iscsi_request *q)
+{
+    uint32_t expected = b ? b->datasn : t->unsolicited_sn;
+    t->data_lost = t->data_lost || q->data_out.datasn != expected;
+    return t->data_lost;
+}
+
+/* Receives the data to where they belong. 0, 1: lost, or negative. */
+static int take_data(struct iscsi_conn *c, struct iscsi_task *t, const struct iscsi_request *q,
+                     const uint8_t *bhs)
+{
+    int r = iscsi_data_receive(c, t, q->data_out.offset);
+    if (r > 0) {
+        iscsi_tx_reject(c, ISCSI_REJECT_DATA_DIGEST, bhs);
+    }
+    return r;
+}
+
 int iscsi_data_out(struct iscsi_conn *c, const struct iscsi_request *q, const uint8_t *bhs_at)
 {
     uint8_t bhs[ISCSI_BHS_BYTES];
     memcpy(bhs, bhs_at, sizeof bhs);
+    c->data_out_ns = c->rx.last_ns;
     struct iscsi_task *t = iscsi_task_find(c, q->itt);
     if (!t) {
         return skip(c);
     }
     bool solicited = q->data_out.ttt != ISCSI_TAG_NONE;
     struct iscsi_burst *b = solicited ? find_burst(t, q->data_out.ttt) : NULL;
-    const char *why = solicited ? check_burst(b, q) : check_unsolicited(t, q);
+    if (solicited ? !b : !t->unsolicited) {
+        return protocol_error(c, bhs, "data that were neither asked for nor announced");
+    }
+    if (t->no_memory || is_gap(t, b, q)) {
+        account(t, b, q);
+        return skip(c);
+    }
+    const char *why = b ? check_burst(b, q) : check_unsolicited(t, q);
     if (why) {
         return protocol_error(c, bhs, why);
     }
-    c->data_out_ns = c->rx.last_ns;
-    int r = t->no_memory ? iscsi_rx_end(c) : iscsi_data_receive(c, t, q->data_out.offset);
-    if (r < 0) {
-        return r;
-    }
-    if (r > 0) {
-        iscsi_tx_reject(c, ISCSI_REJECT_DATA_DIGEST, bhs);
-    }
-    if (c->rx_task != t && !t->no_memory) {
-        return 0; /* it ended meanwhile */
+    int r = take_data(c, t, q, bhs);
+    if (r < 0 || c->rx_task != t) {
+        return r < 0 ? r : 0; /* it ended meanwhile */
     }
     c->rx_task = NULL;
-    t->digest_failed = t->digest_failed || r > 0;
+    t->data_lost = r > 0;
     account(t, b, q);
     return 0;
 }
@@ -282,21 +289,23 @@ static int take_room(struct iscsi_task *t, uint32_t want)
 static int solicit(struct iscsi_task *t, uint32_t want)
 {
     struct iscsi_conn *c = t->conn;
-    t->asked = t->received;
-    while (t->received < want) {
+    t->asked = t->unsolicited_at;
+    for (;;) {
         rt_event_reset(&t->wake);
         if (is_over(t)) {
             return -ECANCELED;
         }
-        while (t->asked < want && t->open < c->params.max_r2t) {
+        while (t->asked < want && t->open < c->params.max_r2t && !t->data_lost) {
             send_r2t(t, want);
+        }
+        if (t->open == 0) {
+            return 0;
         }
         int r = wait_for_more(t);
         if (r < 0) {
             return r;
         }
     }
-    return 0;
 }
 
 int iscsi_data_gather(struct iscsi_task *t)
@@ -306,7 +315,7 @@ int iscsi_data_gather(struct iscsi_task *t)
     if (r < 0) {
         return r;
     }
-    if (t->received < want && !t->no_memory && !t->digest_failed) {
+    if (t->unsolicited_at < want && !t->no_memory && !t->data_lost) {
         r = take_room(t, want);
         if (r >= 0) {
             r = solicit(t, want);
@@ -319,7 +328,7 @@ int iscsi_data_gather(struct iscsi_task *t)
         t->no_memory = true;
         return 0;
     }
-    if (r < 0 || t->digest_failed) {
+    if (r < 0 || t->data_lost) {
         return r;
     }
     r = iscsi_gather_chain(&t->gather, want, &t->scsi.data_out);

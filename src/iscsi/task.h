@@ -52,7 +52,6 @@ struct iscsi_task {
     uint64_t began_ns;
 
     struct iscsi_gather gather;
-    uint32_t received;       /* bytes of data-out that are there */
     bool unsolicited;        /* more will come unasked, until F */
     uint32_t unsolicited_at; /* where the next of them belongs */
     uint32_t unsolicited_sn;
@@ -63,7 +62,7 @@ struct iscsi_task {
     uint32_t r2tsn;
     unsigned open;
     struct iscsi_burst bursts[ISCSI_R2T_MAX];
-    bool digest_failed;
+    bool data_lost; /* to a wrong digest */
     bool no_memory;
     bool waits; /* wake is initialised */
     struct rt_event wake;

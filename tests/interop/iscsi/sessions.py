@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 # limit: 240
-"""Many sessions: idle ones cost little, one nexus has one session however hard its initiator knocks,
-and a server that ends asks them all to log out."""
+"""Many sessions: idle ones cost little, one nexus has one session however hard its initiator
+knocks, and a server that ends asks them all to log out."""
 import resource
 import threading
 import time
@@ -71,7 +71,7 @@ def one_nexus(s):
 
 
 def drained(s):
-    """SIGTERM: each session is asked to log out, what is under way is answered, and the end is clean."""
+    """SIGTERM: each session is asked to log out, and the end is clean."""
     polite = [Initiator(s.iscsi_port, IQN).ready() for _ in range(20)]
     deaf = Initiator(s.iscsi_port, IQN).ready()
 

@@ -91,7 +91,6 @@ struct bad_data {
     uint32_t len;
 };
 static const struct bad_data bad_data[] = {
-    {0x80, 0, 1, 0, 4096},          /* DataSN */
     {0x80, 0, 0, 512, 3584},        /* offset */
     {0x80, 0, 0, 0, 4608},          /* too long */
     {0x80, 0, 0, 0, 2048},          /* ends too early */
@@ -116,6 +115,26 @@ static void wrong_data_ends_the_session(struct peer_world *w)
         CHECK(peer_is_dropped(p));
         peer_close(p);
     }
+}
+
+/* A gap in DataSN is a PDU that a digest error took: the command fails, at its F bit, and no more.
+ */
+static void data_lost_on_the_way(struct peer_world *w)
+{
+    static uint8_t data[16384];
+    struct peer *p = w->a;
+    log_in(w);
+    uint32_t itt = peer_write10(p, 0xa1, 0, 32, NULL, 0);
+    answered(p, 0x31, itt);
+    uint32_t ttt = be32_load(p->bhs + 20);
+    answered(p, 0x31, itt);
+    uint32_t second = be32_load(p->bhs + 20);
+    peer_data_out(p, 0, itt, (uint32_t[3]){ttt, 1, 4096}, data, 2048);
+    peer_data_out(p, 0x80, itt, (uint32_t[3]){ttt, 0, 0}, data, 2048);
+    peer_data_out(p, 0x80, itt, (uint32_t[3]){second, 0, 8192}, data, 8192);
+    answered(p, 0x21, itt);
+    CHECK(p->bhs[3] == 0x02 && p->data[4] == 0x0b && p->data[14] == 0x47 && p->data[15] == 5);
+    peer_settle(p);
 }
 
 static void data_for_nobody_is_passed_over(struct peer_world *w)
@@ -458,6 +477,7 @@ static void dropped_with_its_target(struct peer_world *w)
 TEST(reads_collapse_status)
 TEST(write_in_every_way)
 TEST(wrong_data_ends_the_session)
+TEST(data_lost_on_the_way)
 TEST(data_for_nobody_is_passed_over)
 TEST(command_order)
 TEST(stalled_device)
@@ -481,6 +501,7 @@ int main(void)
         cmocka_unit_test(test_reads_collapse_status),
         cmocka_unit_test(test_write_in_every_way),
         cmocka_unit_test(test_wrong_data_ends_the_session),
+        cmocka_unit_test(test_data_lost_on_the_way),
         cmocka_unit_test(test_data_for_nobody_is_passed_over),
         cmocka_unit_test(test_command_order),
         cmocka_unit_test(test_stalled_device),
