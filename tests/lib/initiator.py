@@ -252,10 +252,10 @@ class Initiator:
                     continue
             return Status(pdu, b"".join(parts), r2ts)
 
-    def run(self, cdb, edtl=0, out=None):
-        """One command from its beginning to its end; out: its data, sent as was agreed."""
+    def begin(self, cdb, edtl=0, out=None):
+        """Sends a command with its unsolicited data, as was agreed; its ITT."""
         if out is None:
-            return self.finish(self.command(cdb, edtl, FINAL | (0x40 if edtl else 0)))
+            return self.command(cdb, edtl, FINAL | (0x40 if edtl else 0))
         edtl = edtl or len(out)
         burst = min(int(self.agreed["FirstBurstLength"]), int(self.agreed["MaxBurstLength"]))
         burst = min(burst, len(out))
@@ -268,7 +268,11 @@ class Initiator:
         itt = self.command(cdb, edtl, 0x20 | (0 if later else FINAL), now)
         if later:
             self.data_out(itt, NONE, len(now), later)
-        return self.finish(itt, out)
+        return itt
+
+    def run(self, cdb, edtl=0, out=None):
+        """One command from its beginning to its end; out: its data."""
+        return self.finish(self.begin(cdb, edtl, out), out or b"")
 
     def write(self, lba, data):
         cdb = struct.pack(">BBQIBB", 0x8A, 0, lba, len(data) // BLOCK, 0, 0)
