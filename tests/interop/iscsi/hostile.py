@@ -36,6 +36,8 @@ class World:
 
     def check(self):
         self.turn += 1
+        while self.good.run(b"\0" * 6).status:
+            pass  # unit attentions: an enemy may well have reset the unit
         data = self.rng.randbytes(8192)
         self.good.write(self.turn * 16, data)
         assert self.good.read(self.turn * 16, 16) == data
@@ -207,16 +209,19 @@ def mutations(w):
             i = w.enemy(HeaderDigest="None")
             cdb = struct.pack(">BBQIBB", w.rng.choice((0x88, 0x8A, 0x12, 0x1A, 0x42, 0x41)), 0, 0,
                               8, 0, 0)
-            stream = bytearray()
+            stream, function_at = bytearray(), 0
             for op, flags, data in ((1, 0xA1, b"d" * 4096), (1, 0xC1, b""),
                                     (5, 0x80, b"e" * 512), (0x40, 0x80, b"nop"),
                                     (0x42, 0x85, b""), (0x44, 0x80, b"A=b\0")):
                 words = struct.unpack(">4I", cdb)
+                function_at = len(stream) + 1 if op == 0x42 else function_at
                 stream += i.pack(op, flags, data, [(20, 4096), (24, i.cmdsn)] + [
                     (32 + 4 * n, v) for n, v in enumerate(words)])
                 i.cmdsn += 1
             for _ in range(w.rng.randrange(1, 8)):
                 stream[w.rng.randrange(len(stream))] = w.rng.randrange(256)
+            if stream[function_at] & 0x7F == 7:
+                stream[function_at] = 0x85  # a cold reset would rightly end the others' sessions
             i.sock.sendall(stream)
             i.sock.shutdown(socket.SHUT_WR)
             i.sock.settimeout(10)
