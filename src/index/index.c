@@ -110,8 +110,8 @@ static void index_free(struct index *ix)
 /* Everything that needs memory. The SSTs of m move to the version. */
 static int index_build(struct index *ix, struct manifest *m)
 {
-    struct view *view;
-    uint64_t generation;
+    struct view *view = NULL;
+    uint64_t generation = 0;
     int r = cache_create(ix->opt.cache_bytes, RT_MEM_INDEX_CACHE, &ix->cache);
     if (r == 0) {
         r = rt_group_create(&ix->workers);
@@ -143,7 +143,7 @@ static int index_build(struct index *ix, struct manifest *m)
 
 int index_load(const struct index_options *opt, struct index **ret_index) WAITS
 {
-    struct manifest m;
+    struct manifest m = {0};
     void *memory = NULL;
     int r = read_newest(opt, &m);
     if (r < 0) {
@@ -155,7 +155,7 @@ int index_load(const struct index_options *opt, struct index **ret_index) WAITS
     }
     struct index *ix = memset(memory, 0, sizeof *ix);
     index_init(ix, opt);
-    r = m.replay_from == 0 ? ERR_CORRUPT_MANIFEST : index_build(ix, &m);
+    r = index_build(ix, &m);
     if (r < 0) {
         manifest_free(&m);
         index_free(ix);

@@ -10,6 +10,8 @@
 #define BODY_FLAG_CLEAN 1u
 #define BODY_FLAG_JOURNAL 2u
 
+static const uint8_t magic[8] = MANIFEST_MAGIC;
+
 void manifest_free(struct manifest *m)
 {
     for (size_t i = 0; i < m->ssts.len; i++) {
@@ -75,7 +77,7 @@ int manifest_encode(const struct manifest *m, const struct uuid *volume, struct 
     }
     uint8_t *h = out->data + start;
     size_t len = out->len - start;
-    memcpy(h, MANIFEST_MAGIC, 8);
+    memcpy(h, magic, sizeof magic);
     le16_store(h + 8, MANIFEST_VERSION);
     h[10] = SST_CIPHER_NONE;
     h[11] = m->first_of_epoch ? FLAG_FIRST_OF_EPOCH : 0;
@@ -96,7 +98,7 @@ int manifest_encode(const struct manifest *m, const struct uuid *volume, struct 
 static int get_header(const uint8_t *h, size_t len, const struct uuid *volume, struct manifest *m)
 {
     if (len < MANIFEST_HEADER_SIZE || len > MANIFEST_SIZE_MAX ||
-        memcmp(h, MANIFEST_MAGIC, 8) != 0) {
+        memcmp(h, magic, sizeof magic) != 0) {
         return -EBADMSG;
     }
     size_t body_len = len - MANIFEST_HEADER_SIZE;
@@ -212,7 +214,7 @@ static int get_body(struct bytes_reader *r, struct manifest *m)
         return -EBADMSG;
     }
     const uint8_t *owner = bytes_take(r, owner_len);
-    if (bytes_bad(r)) {
+    if (bytes_bad(r) || m->replay_from == 0) {
         return -EBADMSG;
     }
     memcpy(m->open_id.bytes, open_id, 16);

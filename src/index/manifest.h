@@ -19,7 +19,10 @@
 #include "index/sst_writer.h"
 #include "obj/obj.h"
 
-#define MANIFEST_MAGIC "ZFS-MANF"
+#define MANIFEST_MAGIC                                                                             \
+    {                                                                                              \
+        'Z', 'F', 'S', '-', 'M', 'A', 'N', 'F'                                                     \
+    }
 #define MANIFEST_VERSION 1
 #define MANIFEST_HEADER_SIZE 128
 #define MANIFEST_SALT_SIZE 32

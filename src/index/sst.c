@@ -145,7 +145,7 @@ struct look {
 /* 1 = the key may be here, 0 = certainly not. */
 static int ask_filter(const struct look *l)
 {
-    struct rt_piece p;
+    struct rt_piece p = {0};
     struct unit_load at = filter_at(l->s);
     int r = l->unit(l->src, l->s, &at, &p);
     if (r < 0) {
@@ -159,7 +159,7 @@ static int ask_filter(const struct look *l)
 /* Finds the data unit that would hold the key: 1, 0 = none. */
 static int ask_index(const struct look *l, struct unit_load *ret_at)
 {
-    struct rt_piece p;
+    struct rt_piece p = {0};
     struct sst_block_iter it;
     struct unit_load at = index_at(l->s);
     int r = l->unit(l->src, l->s, &at, &p);
@@ -181,7 +181,7 @@ static int ask_index(const struct look *l, struct unit_load *ret_at)
 
 static int ask_block(const struct look *l, const struct unit_load *at)
 {
-    struct rt_piece p;
+    struct rt_piece p = {0};
     struct sst_block_iter it;
     int r = l->unit(l->src, l->s, at, &p);
     if (r < 0) {
@@ -205,7 +205,7 @@ static int ask_block(const struct look *l, const struct unit_load *at)
 
 static int look_up(const struct look *l)
 {
-    struct unit_load at;
+    struct unit_load at = {0};
     int r = ask_filter(l);
     if (r <= 0) {
         return r;

@@ -6,8 +6,10 @@
 #pragma once
 #include <stdint.h>
 
-#define SST_MAGIC "ZFS-SST1"
-#define SST_MAGIC_SIZE 8
+#define SST_MAGIC                                                                                  \
+    {                                                                                              \
+        'Z', 'F', 'S', '-', 'S', 'S', 'T', '1'                                                     \
+    }
 #define SST_VERSION 1
 #define SST_SALT_SIZE 32
 #define SST_HEADER_SIZE 96

@@ -9,6 +9,8 @@
 
 #define BODY_BUF_BYTES (256u << 10)
 
+static const uint8_t magic[8] = SST_MAGIC;
+
 /*
  * The object grows in counted buffers: `body` holds the full ones, `tail` the one being filled. All
  * multi-byte fields are little-endian; docs/FORMAT.md has the table.
@@ -99,7 +101,7 @@ static int append(struct sst_writer *w, const uint8_t *p, size_t len)
 static void header_encode(const struct sst_writer *w, uint8_t out[SST_HEADER_SIZE])
 {
     memset(out, 0, SST_HEADER_SIZE);
-    memcpy(out, SST_MAGIC, SST_MAGIC_SIZE);
+    memcpy(out, magic, sizeof magic);
     le16_store(out + 8, SST_VERSION);
     out[10] = SST_CIPHER_NONE;
     le32_store(out + 12, SST_HEADER_SIZE);
@@ -115,7 +117,7 @@ int sst_header_decode(const void *bytes, size_t len, const struct uuid *volume,
                       struct sst_meta *ret_meta)
 {
     const uint8_t *p = bytes;
-    if (len < SST_HEADER_SIZE || memcmp(p, SST_MAGIC, SST_MAGIC_SIZE) != 0 ||
+    if (len < SST_HEADER_SIZE || memcmp(p, magic, sizeof magic) != 0 ||
         le32_load(p + 92) != crc32c(0, p, 92) || le16_load(p + 8) != SST_VERSION ||
         p[10] != SST_CIPHER_NONE || le32_load(p + 12) != SST_HEADER_SIZE ||
         memcmp(p + 24, volume->bytes, 16) != 0) {
@@ -134,7 +136,7 @@ static void footer_encode(const struct sst_meta *m, uint8_t out[SST_FOOTER_SIZE]
     le64_store(out + 16, m->entries);
     le64_store(out + 24, m->tombstones);
     le64_store(out + 32, m->size_bytes);
-    memcpy(out + 56, SST_MAGIC, SST_MAGIC_SIZE);
+    memcpy(out + 56, magic, sizeof magic);
     uint32_t crc = crc32c(0, m->salt, SST_SALT_SIZE);
     le32_store(out + 52, crc32c(crc, out, 52));
 }
@@ -143,7 +145,7 @@ int sst_footer_decode(const void *bytes, size_t len, struct sst_meta *meta)
 {
     const uint8_t *p = bytes;
     uint32_t crc = crc32c(0, meta->salt, SST_SALT_SIZE);
-    if (len != SST_FOOTER_SIZE || memcmp(p + 56, SST_MAGIC, SST_MAGIC_SIZE) != 0 ||
+    if (len != SST_FOOTER_SIZE || memcmp(p + 56, magic, sizeof magic) != 0 ||
         le32_load(p + 52) != crc32c(crc, p, 52)) {
         return -EBADMSG;
     }

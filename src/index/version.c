@@ -64,6 +64,7 @@ bool sst_overlaps(const struct sst *a, const struct sst *b)
 
 int sst_list_push(struct sst_list *l, struct sst *s)
 {
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): the elements are pointers */
     int r = vec_push(&l->v, s);
     if (r == 0) {
         (void)sst_ref(s);
@@ -250,7 +251,7 @@ int version_from_manifest(struct manifest *m, struct version **ret_version)
 int view_create(struct version *v, struct memtable *const *mem, size_t count,
                 struct view **ret_view)
 {
-    struct view *w = malloc(sizeof *w + count * sizeof mem[0]);
+    struct view *w = malloc(sizeof *w + count * sizeof(struct memtable *));
     if (w == NULL) {
         return -ENOMEM;
     }

@@ -33,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(copy, 0, MANIFEST_HEADER_SIZE);
     memcpy(copy + MANIFEST_HEADER_SIZE, data, size);
     size_t len = size + MANIFEST_HEADER_SIZE;
-    memcpy(copy, MANIFEST_MAGIC, 8);
+    memcpy(copy, (const uint8_t[8])MANIFEST_MAGIC, 8);
     le16_store(copy + 8, MANIFEST_VERSION);
     le32_store(copy + 12, MANIFEST_HEADER_SIZE);
     memcpy(copy + 24, volume.bytes, 16);
