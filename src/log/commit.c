@@ -138,7 +138,11 @@ static int attempt(struct flight *f)
 
     uint64_t now = rt_now_ns();
     rt_mutex_lock(&l->m);
-    log_estimate_end(&l->estimate, now, now - from, f->sealed->body.len);
+    if (r == 0 || r == -EEXIST) {
+        log_estimate_end(&l->estimate, now, now - from, f->sealed->body.len);
+    } else {
+        log_estimate_failed(&l->estimate);
+    }
     rt_mutex_unlock(&l->m);
     return r == -EEXIST ? look_who(f) : r;
 }

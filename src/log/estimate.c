@@ -85,6 +85,13 @@ void log_estimate_end(struct log_estimate *e, uint64_t now_ns, uint64_t took_ns,
     e->in_flight--;
 }
 
+void log_estimate_failed(struct log_estimate *e)
+{
+    e->busy_ns = 0;
+    e->busy_bytes = 0;
+    e->in_flight--;
+}
+
 uint64_t log_estimate_hedge_ns(const struct log_estimate *e, uint64_t len)
 {
     if (e->excess_count < SAMPLES_MIN) {

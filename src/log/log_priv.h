@@ -26,6 +26,8 @@ struct log_estimate {
 
 void log_estimate_start(struct log_estimate *e, uint64_t now_ns);
 void log_estimate_end(struct log_estimate *e, uint64_t now_ns, uint64_t took_ns, uint64_t len);
+/* The PUT failed: its time says nothing. */
+void log_estimate_failed(struct log_estimate *e);
 /* After how long a PUT of len bytes is sent again; RT_FOREVER while nothing is known. */
 uint64_t log_estimate_hedge_ns(const struct log_estimate *e, uint64_t len);
 

@@ -24,6 +24,7 @@
 #include "base/err.h"
 #include "base/msg.h"
 #include "log/log_priv.h"
+#include "rt/offload.h"
 #include "rt/sync.h"
 #include <inttypes.h>
 #include <string.h>
@@ -285,8 +286,12 @@ int log_open(const struct log_open_options *opt, apply_fn apply, void *arg,
         .last_seq = opt->replay_from - 1,
     };
     ASSERT(opt->replay_from > 0);
+    int r = rt_offload(RT_OFFLOAD_CPU, segment_prepare, NULL);
+    if (r < 0) {
+        return r;
+    }
     struct log_fetch *f;
-    int r = log_fetch_create(opt->store, &opt->volume, &f);
+    r = log_fetch_create(opt->store, &opt->volume, &f);
     if (r < 0) {
         return r;
     }

@@ -101,6 +101,12 @@ MUST int segment_seal(const struct segment_header *h, enum log_codec codec,
                       struct segment_sealed *ret_sealed);
 void segment_sealed_free(struct segment_sealed *s);
 
+/*
+ * Loads what digests need, on a thread with a large stack (rt_offload): the first use of the
+ * library reads its configuration. Without it the first digest does so where it is.
+ */
+MUST int segment_prepare(void *unused);
+
 /* For both directions. */
 uint32_t segment_place_crc(const struct uuid *volume, uint64_t seq, uint32_t offset, uint32_t len);
 MUST int segment_digest(const uint8_t *header, const uint8_t *directory, uint32_t directory_len,

@@ -36,13 +36,23 @@ static void sha256_fetch(void)
     sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
 }
 
+int segment_prepare(void *unused)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)unused;
+    (void)pthread_once(&once, sha256_fetch);
+    return sha256 ? 0 : -ENOMEM;
+}
+
 int segment_digest(const uint8_t *header, const uint8_t *directory, uint32_t directory_len,
                    uint8_t ret_digest[SEGMENT_DIGEST_BYTES])
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    (void)pthread_once(&once, sha256_fetch);
+    int r = segment_prepare(NULL);
+    if (r < 0) {
+        return r;
+    }
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    bool good = ctx && sha256 && EVP_DigestInit_ex2(ctx, sha256, NULL) == 1 &&
+    bool good = ctx && EVP_DigestInit_ex2(ctx, sha256, NULL) == 1 &&
                 EVP_DigestUpdate(ctx, header, SEGMENT_HEADER_BYTES) == 1 &&
                 EVP_DigestUpdate(ctx, directory, directory_len) == 1 &&
                 EVP_DigestFinal_ex(ctx, ret_digest, NULL) == 1;
