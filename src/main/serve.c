@@ -272,7 +272,10 @@ static void drain(struct serve *s)
 
 static void stop(struct serve *s)
 {
-    drain(s);
+    /* Who is fenced has nothing to offer: its clients shall look for the other server at once. */
+    if (!s->fenced) {
+        drain(s);
+    }
     iscsi_stop(s->ops.iscsi);
     nbd_stop(s->ops.nbd);
     admin_stop(s->admin);
