@@ -25,6 +25,9 @@ class Write:
         self.number, self.first, self.count, self.zero = number, first, count, zero
         self.sent = self.completed = None
 
+    def covers(self, b):
+        return self.first <= b < self.first + self.count
+
     def payload(self):
         return b"".join(STAMP.pack(b, self.number) * (BLOCK // STAMP.size)
                         for b in range(self.first, self.first + self.count))
@@ -71,6 +74,9 @@ class History:
         assert block == b, f"block {b} shows block {block}"
         assert number >= self.floor[b], \
             f"block {b}: write {number}, but write {self.floor[b]} was durable"
+        w = self.writes.get(number)
+        assert number == self.floor[b] or (w and w.covers(b)), \
+            f"block {b}: write {number}, which nobody has sent here"
         return number
 
     def verify(self, image):

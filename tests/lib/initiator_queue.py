@@ -52,6 +52,8 @@ class Queue(Initiator):
     def ended(self):
         while True:
             pdu = self.receive()
+            if pdu.opcode == initiator.ASYNC:
+                continue
             itt = pdu.itt
             assert itt in self.parts, f"opcode {pdu.opcode:#x}: {pdu.bhs.hex()}"
             parts = self.parts[itt]

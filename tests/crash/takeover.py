@@ -1,0 +1,153 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+# limit: 600
+"""Two servers take one store from each other. The one that serves is frozen under load at any
+moment; the other takes over and has everything that was acknowledged; the first, woken, answers no
+flush and no FUA with "good" unless the other has it, and ends with code 7."""
+import os
+import random
+import signal
+
+import zt
+from history import BLOCK, History, Write
+from load import FLUSH, WRITE, IscsiPeer, Load, NbdPeer, image_of
+
+SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
+ROUNDS = 200 if zt.SOAK else 10
+BLOCKS = 2048
+IQN = "iqn.2024-01.net.zerofs:takeover"
+HELD = 7
+
+
+def peers_of(s):
+    return [NbdPeer(s.nbd_socket, "disk"), NbdPeer(s.nbd_socket, "disk")]
+
+
+def luns_of(s):
+    return [IscsiPeer(s.iscsi_port, IQN), IscsiPeer(s.iscsi_port, IQN)]
+
+
+def images_of(s):
+    return (image_of(NbdPeer(s.nbd_socket, "disk"), BLOCKS),
+            image_of(IscsiPeer(s.iscsi_port, IQN), BLOCKS))
+
+
+class Late:
+    """In place of a history once its server sleeps: what it acknowledges from then on is measured
+    by what the other server has found. A lost reply of before its sleep may be among it, a write
+    that it was sent after the other had taken over may not."""
+
+    FIRST = 1 << 40  # no write of a history has such a number
+
+    def __init__(self, history):
+        self.blocks, self.last = history.blocks, self.FIRST
+        self.writes = {}
+        self.zeroings = [max((w.number for w in ws if w.zero), default=0) for ws in history.by_block]
+        self.claimed = []
+        self.found = None
+
+    def completed(self):
+        return list(self.writes.values())
+
+    def durable(self, w):
+        self.claimed.append(w)
+
+    def check(self):
+        for w in self.claimed:
+            for b in range(w.first, w.first + w.count):
+                assert self.found[b] >= w.number, \
+                    f"block {b}: write {w.number} was acknowledged; there is {self.found[b]}"
+
+
+class Frozen:
+    """A server that sleeps, and its clients."""
+
+    def __init__(self, server, loads):
+        self.server, self.loads = server, loads
+        server.process.send_signal(signal.SIGSTOP)
+        for load in loads:
+            load.history = Late(load.history)
+
+    def taken_over(self, histories):
+        """The histories are those of the other server, as it was found."""
+        for load, h in zip(self.loads, histories):
+            late = load.history
+            late.found = [max(f, late.zeroings[b]) if f == h.zeroed[b] else f
+                          for b, f in enumerate(h.floor)]
+
+    def send(self, load, p, rnd):
+        """A FUA write, and a flush after another write."""
+        for fua in (True, False):
+            late = load.history
+            late.last += 1
+            w = late.writes[late.last] = Write(late.last, rnd.randrange(BLOCKS), 1)
+            if p.has_room():
+                token = p.start(WRITE, w.first, 1, fua, w.payload())
+                load.under_way[p, token] = (WRITE, w, fua)
+        if p.has_room():
+            load.under_way[p, p.start(FLUSH)] = (FLUSH, [w], 0)
+
+    def wake(self, rnd):
+        self.server.process.send_signal(signal.SIGCONT)
+        for load in self.loads:
+            for p in list(load.peers):
+                try:
+                    self.send(load, p, rnd)
+                except p.gone:
+                    load.drop(p)
+        for load in self.loads:
+            while load.peers and load.under_way:
+                assert load.turn(), "woken, but neither an answer nor an end within 30 s"
+            load.history.check()
+            load.close()
+        code = self.server.process.wait(20)
+        assert code == HELD, f"exit code {code}: {self.server.log_text()[-4000:]}"
+        self.server.process = None
+
+
+def round_of(number, first, second, histories, rnd):
+    """The one that serves is frozen, the other takes over, the first is woken."""
+    loads = [Load(histories[0], rnd, peers_of(first), 16, may_fail=True),
+             Load(histories[1], rnd, luns_of(first), 16, may_fail=True)]
+    for _ in range(rnd.randrange(1, 12)):
+        for load in loads:
+            load.run(0.02)
+            assert not load.failed, "an error of a server that serves"
+    frozen = Frozen(first, loads)
+    second.start()
+    seen = [h.verify(image) for h, image in zip(histories, images_of(second))]
+    frozen.taken_over(histories)
+    # What the second acknowledges from now on must outlive the first's awakening.
+    fresh = [Load(h, rnd, peers) for h, peers in zip(histories, (peers_of(second), luns_of(second)))]
+    for load in fresh:
+        load.run(0.1)
+    frozen.wake(rnd)
+    for load in fresh:
+        load.run(0.1)
+        load.finish()
+        load.close()
+    for h, image in zip(histories, images_of(second)):
+        h.verify(image)
+    claims = sum(len(load.history.claimed) for load in loads)
+    print(f"round {number}: {sum(x.flushes for x in loads)} flushes, {seen} writes seen after, "
+          f"{claims} acknowledged late", flush=True)
+
+
+def main():
+    print("seed", SEED, flush=True)
+    rnd = random.Random(SEED)
+    histories = [History(BLOCKS), History(BLOCKS)]
+    url = f"file://{zt.TMPDIR}/store"
+    os.mkdir(f"{zt.TMPDIR}/store")
+    with zt.Server("a", url) as a, zt.Server("b", url) as b:
+        size = str(BLOCKS * BLOCK)
+        a.cli("nbd", "create", "--name", "disk", "--size", size)
+        a.cli("iscsi", "create-target", "--iqn", IQN, "--lun", "0", "--size", size)
+        a.start()
+        for number in range(ROUNDS):
+            round_of(number, a, b, histories, rnd)
+            a, b = b, a
+        a.stop()
+
+
+main()
