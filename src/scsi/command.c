@@ -62,6 +62,9 @@ static const struct scsi_command by_opcode[256] = {
               .flags = READ_FLAGS, DOES(scsi_prefetch_parse, scsi_prefetch_run)},
     [0x35] = {ROW(0x35, "SYNCHRONIZE CACHE(10)", 10), .usage = {0x35, 0x02, FF4, 0, FF2, NACA},
               .flags = READ_FLAGS, DOES(scsi_sync_parse, scsi_sync_run)},
+    [0x37] = {ROW(0x37, "READ DEFECT DATA(10)", 10),
+              .usage = {0x37, 0, 0x1f, 0, 0, 0, 0, FF2, NACA}, IN(7, 2),
+              DOES(NULL, scsi_read_defects_run)},
     [0x41] = {ROW(0x41, "WRITE SAME(10)", 10), .usage = {0x41, 0xf8, FF4, 0, FF2, NACA},
               .flags = WRITE_FLAGS, .dir = SCSI_DIR_OUT,
               DOES(scsi_write_same_parse, scsi_write_same_run)},
@@ -113,6 +116,9 @@ static const struct scsi_command by_opcode[256] = {
               .dir = SCSI_DIR_OUT, DOES(scsi_write_verify_parse, scsi_write_verify_run)},
     [0xaf] = {ROW(0xaf, "VERIFY(12)", 12), .usage = {0xaf, VERIFY_BITS, FF4, FF4, 0, NACA},
               .flags = READ_FLAGS, .dir = SCSI_DIR_OUT, DOES(scsi_verify_parse, scsi_verify_run)},
+    [0xb7] = {ROW(0xb7, "READ DEFECT DATA(12)", 12),
+              .usage = {0xb7, 0x1f, 0, 0, 0, 0, FF4, 0, NACA}, IN(6, 4),
+              DOES(NULL, scsi_read_defects_run)},
 };
 
 static const struct scsi_command by_action[] = {

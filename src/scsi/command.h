@@ -56,6 +56,7 @@ void scsi_request_sense_run(struct scsi_task *t);
 void scsi_start_stop_parse(struct scsi_task *t);
 void scsi_start_stop_run(struct scsi_task *t) WAITS;
 void scsi_send_diagnostic_parse(struct scsi_task *t);
+void scsi_read_defects_run(struct scsi_task *t);
 void scsi_log_sense_parse(struct scsi_task *t);
 void scsi_log_sense_run(struct scsi_task *t);
 void scsi_nothing_run(struct scsi_task *t);

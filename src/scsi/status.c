@@ -71,6 +71,18 @@ void scsi_send_diagnostic_parse(struct scsi_task *t)
     t->dir = SCSI_DIR_NONE;
 }
 
+/* READ DEFECT DATA (SBC-3 5.17, 5.18): the lists that were asked for, which are empty. */
+void scsi_read_defects_run(struct scsi_task *t)
+{
+    bool ten = t->command->cdb_len == 10;
+    struct rt_buf *b = scsi_reply_begin(t, 8);
+    if (!b) {
+        return;
+    }
+    b->data[1] = t->cdb[ten ? 2 : 1] & 0x1f; /* PLISTV, GLISTV, format */
+    scsi_reply_end(t, b, ten ? 4 : 8);
+}
+
 void scsi_log_sense_parse(struct scsi_task *t)
 {
     uint8_t subpage = t->cdb[3];

@@ -3,8 +3,8 @@
 # limit: 420
 """The conformance suite of libiscsi (iscsi-test-cu) against the real program, one process a test.
 
-No test may fail, and none may be skipped unless SKIPS says why: iscsi-test-cu counts a skipped test as
-passed. An entry of SKIPS that is not needed any more fails too.
+No test may fail, and none may be skipped unless SKIPS says why: iscsi-test-cu counts a skipped
+test as passed. An entry of SKIPS that is not needed any more fails too.
 
     conformance.py [PATTERN...]       only tests whose name holds a PATTERN
 """
@@ -30,8 +30,6 @@ SKIPS = {
     "ProutReserve": ("PROUT", "persistent reservations"),
     "ProutClear": ("PROUT", "persistent reservations"),
     "ProutPreempt": ("PROUT", "persistent reservations"),
-    "ReadDefectData10": ("is not implemented", "there is no defect list"),
-    "ReadDefectData12": ("is not implemented", "there is no defect list"),
     "ReadOnly": ("not write-protected", "wants a unit that is write-protected from the start"),
     "Sanitize": ("--allow-sanitize", "SANITIZE is not offered yet"),
     "WriteAtomic16": ("is not implemented", "WRITE ATOMIC is not offered yet"),
@@ -39,16 +37,13 @@ SKIPS = {
     "WriteSame16.ZeroBlocks": ("0-blocks", "VPD page B0h says WSNZ: 0 blocks are refused"),
 }
 
-# Tests whose own fault it is that they fail here: the message, and why. They must fail in just that way.
+# Tests whose own fault it is that they fail here: the message, and why. They must fail in just
+# that way.
 FAULTY = {
     "GetLBAStatus.UnmapSingle": (
         "lba offset in first descriptor",
-        "with 8 logical blocks in a physical one its second half asks for the status from LBA i + 1 on "
-        "and expects a descriptor that begins at i + 8"),
-    "iSCSIdatasn.iSCSIDataSnInvalid": (
-        "CU_ASSERT_NOT_EQUAL(ret,0)",
-        "a wrong DataSN ends the session; in the one that the tool then opens it forgets that it wants "
-        "to send no immediate data, sends no Data-Out, and wonders that all went well"),
+        "with 8 logical blocks in a physical one its second half asks for the status from LBA "
+        "i + 1 on and expects a descriptor that begins at i + 8"),
 }
 
 # Suites that only make sense as a whole, in one process.

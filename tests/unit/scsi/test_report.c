@@ -78,6 +78,10 @@ static void small_commands(struct world *w)
     CHECK(r->len == 8 && r->data[0] == 0x40 && r->data[1] == 0xff && r->data[7] == 0xff);
     CHECK(in(w->a, 0, 64, CDB(0x4d, 0, 0x4d, 0, 0, 0, 0, 0, 64))->len == 0 && field_is(2, 5));
     CHECK(in(w->a, 0, 64, CDB(0x4d, 1, 0x40, 0, 0, 0, 0, 0, 64))->len == 0 && field_is(1, 0));
+    r = in(w->a, 0, 64, CDB(0x37, 0, 0x1d, 0, 0, 0, 0, 0, 64));
+    CHECK(r->len == 4 && r->data[1] == 0x1d && be16_load(r->data + 2) == 0);
+    r = in(w->a, 0, 64, CDB(0xb7, 0x0c, 0, 0, 0, 0, 0, 0, 0, 64));
+    CHECK(r->len == 8 && r->data[1] == 0x0c && be32_load(r->data + 4) == 0);
     CHECK(none(w->a, 0, CDB(0x1d, 0x04)) == SCSI_GOOD);
     CHECK(none(w->a, 0, CDB(0x1d, 0x20)) == SCSI_CHECK_CONDITION && field_is(1, 7));
     CHECK(none(w->a, 0, CDB(0x1d, 0x10, 0, 0, 8)) == SCSI_CHECK_CONDITION && field_is(3, 7));

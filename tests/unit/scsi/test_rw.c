@@ -236,6 +236,30 @@ static void errors_become_sense(struct world *w)
 }
 WORLD_TEST(errors_become_sense)
 
+/* A unit with blocks of 4 KiB: every length and limit follows. */
+static void big_blocks(struct world *w)
+{
+    struct dev *d = fake_dev_new(9, LUN_SIZE);
+    d->info.logical_block_bytes = 4096;
+    w->registry->luns[2] = d;
+    w->registry->generation++;
+    clear_attentions(w->a, 9);
+    struct reply *r = in(w->a, 9, 32, CDB(0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32));
+    CHECK(be64_load(r->data) == LUN_SIZE / 4096 - 1 && be32_load(r->data + 8) == 4096);
+    CHECK(r->data[13] == 0);
+    r = in(w->a, 9, 255, CDB(0x12, 1, 0xb0, 0, 255));
+    CHECK(be16_load(r->data + 6) == 1 && be32_load(r->data + 8) == (32u << 20) / 4096);
+    CHECK(be32_load(r->data + 28) == 1);
+    fill(9);
+    CHECK(out(w->a, 9, pattern, 8192, CDB(0x2a, 0, 0, 0, 0, 3, 0, 0, 2))->status == SCSI_GOOD);
+    CHECK(memcmp(d->data + 3 * 4096, pattern, 8192) == 0);
+    r = in(w->a, 9, 8192, CDB(0x28, 0, 0, 0, 0, 3, 0, 0, 2));
+    CHECK(r->len == 8192 && memcmp(r->data, pattern, 8192) == 0);
+    CHECK(out(w->a, 9, pattern, 4096, CDB(0x41, 0, 0, 0, 0, 7, 0, 0, 3))->status == SCSI_GOOD);
+    CHECK(memcmp(d->data + 9 * 4096, pattern, 4096) == 0 && d->data[10 * 4096 + 1] == 0);
+}
+WORLD_TEST(big_blocks)
+
 static void unknown_commands(struct world *w)
 {
     CHECK(none(w->a, 0, CDB(0xc0)) == SCSI_CHECK_CONDITION && sense_is(5, 0x2000));
@@ -259,6 +283,7 @@ int main(void)
         cmocka_unit_test(test_compare_and_write_is_all_or_nothing),
         cmocka_unit_test(test_orwrite_sets_bits),
         cmocka_unit_test(test_errors_become_sense),
+        cmocka_unit_test(test_big_blocks),
         cmocka_unit_test(test_unknown_commands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
