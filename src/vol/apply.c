@@ -28,11 +28,6 @@ struct staged {
     size_t at; /* key, then value */
 };
 
-struct page_ref {
-    uint64_t layer;
-    uint64_t page;
-};
-
 struct advance {
     struct vol_hole hole;
     uint64_t upto;
@@ -43,7 +38,7 @@ struct apply {
     const struct vol_apply_in *in;
     struct bytes_writer arena;
     VEC(struct staged) staged;
-    VEC(struct page_ref) touched; /* A3: an open-addressed set; layer 0 = empty */
+    VEC(struct vol_place) touched; /* A3: an open-addressed set; layer 0 = empty */
     size_t touched_count;
     VEC(struct advance) advances;
     VEC(uint64_t) changed; /* segments */
@@ -76,9 +71,9 @@ static size_t touched_slot(const struct apply *a, uint64_t layer, uint64_t page)
 static int touched_grow(struct apply *a)
 {
     size_t cap = a->touched.cap ? a->touched.cap * 2 : 64;
-    struct page_ref *old = a->touched.at;
+    struct vol_place *old = a->touched.at;
     size_t old_cap = a->touched.cap;
-    struct page_ref *fresh = calloc(cap, sizeof *fresh);
+    struct vol_place *fresh = calloc(cap, sizeof *fresh);
     if (!fresh) {
         return -ENOMEM;
     }
@@ -106,7 +101,7 @@ static int touch(struct apply *a, uint64_t layer, uint64_t page)
     if (a->touched.at[at].layer != 0) {
         return 0;
     }
-    a->touched.at[at] = (struct page_ref){layer, page};
+    a->touched.at[at] = (struct vol_place){layer, page};
     a->touched_count++;
     return 1;
 }
@@ -468,11 +463,40 @@ static void finish_holes(struct apply *a)
     }
 }
 
+/* Old maps that are not in memory are fetched many at a time: one after the other, a batch of small
+ * writes would take its count of round trips. */
+static int warm(struct apply *a)
+{
+    struct bytes_reader r = bytes_reader_of(a->in->records, a->in->records_len);
+    struct vol_record rec;
+    VEC(struct vol_place) cold = {0};
+    int got;
+    while ((got = vol_record_next(&r, &rec)) > 0) {
+        struct vol_map map;
+        if (rec.kind == VOL_RECORD_PAGE &&
+            vol_map_peek(a->v, rec.layer, rec.page, &map) == -EAGAIN) {
+            struct vol_place place = {rec.layer, rec.page};
+            got = vec_push(&cold, place);
+            if (got < 0) {
+                break;
+            }
+        }
+    }
+    if (got == 0) {
+        vol_maps_warm(a->v, cold.at, cold.len);
+    }
+    vec_free(&cold);
+    return got;
+}
+
 static int apply_all(struct apply *a)
 {
     struct bytes_reader r = bytes_reader_of(a->in->records, a->in->records_len);
     struct vol_record rec;
-    int got = change_segment(a, a->in->seq, 0);
+    int got = warm(a);
+    if (got == 0) {
+        got = change_segment(a, a->in->seq, 0);
+    }
     if (got < 0) {
         return got;
     }

@@ -465,6 +465,11 @@ void vol_uuid(const struct vol *v, struct uuid *ret_uuid)
     *ret_uuid = v->uuid;
 }
 
+uint64_t vol_epoch(const struct vol *v)
+{
+    return v->epoch;
+}
+
 bool vol_is_fenced(const struct vol *v)
 {
     return atomic_load(&v->fenced);

@@ -78,6 +78,8 @@ void vol_abandon(struct vol *v) WAITS;
 /* Compression of what is sealed from now on. */
 void vol_codec_set(struct vol *v, enum log_codec codec);
 void vol_uuid(const struct vol *v, struct uuid *ret_uuid);
+/* Of this opening: each one has a higher epoch than those before it. 0 when opened for reading. */
+uint64_t vol_epoch(const struct vol *v);
 bool vol_is_fenced(const struct vol *v);
 /* Called on a fiber when the volume finds itself fenced. */
 void vol_on_fenced(struct vol *v, void (*fn)(void *arg), void *arg);

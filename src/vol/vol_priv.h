@@ -191,6 +191,13 @@ MUST int vol_map_load(struct vol *v, uint64_t layer, uint64_t page, struct vol_m
 /* The same from memory: -EAGAIN when it would have to be fetched. */
 MUST int vol_map_peek(struct vol *v, uint64_t layer, uint64_t page, struct vol_map *ret_map);
 
+struct vol_place {
+    uint64_t layer;
+    uint64_t page;
+};
+/* Fetches the maps of these places, many at a time, into the cache of decoded maps. */
+void vol_maps_warm(struct vol *v, const struct vol_place *places, size_t count) WAITS;
+
 /* read.c */
 struct vol_source {
     struct vol_slot slot; /* kind; DATA in RAM has buf */

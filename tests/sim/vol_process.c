@@ -5,10 +5,11 @@
  * has a part of the device to itself, as range locks would give it.
  */
 #include "base/assert.h"
+#include "base/bytes.h"
+#include "base/endian.h"
 #include "base/err.h"
 #include "base/msg.h"
 #include "base/time.h"
-#include "vol/vol_priv.h"
 #include "vol_world.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -353,13 +354,13 @@ static bool verify(struct proc *p)
     auto_free uint64_t *values = calloc(PLACES, sizeof *values);
     ASSERT(values != NULL);
     int r = read_all(p, values);
-    if (p->v->epoch < w->epoch_max || r == ERR_FENCED) {
+    if (vol_epoch(p->v) < w->epoch_max || r == ERR_FENCED) {
         return false;
     }
     if (r < 0) {
         world_violation(w, "I7", "the newest owner cannot read: %s", err_name(r));
     }
-    w->epoch_max = p->v->epoch;
+    w->epoch_max = vol_epoch(p->v);
     model_verify(w, p->life, values);
     w->model.size = vol_file_size(p->f);
     return true;
