@@ -40,26 +40,32 @@ void iscsi_conn_break(struct iscsi_conn *c, int r)
     net_shutdown(c->stream);
 }
 
+void iscsi_conn_heed(struct iscsi_conn *c)
+{
+    unsigned what = atomic_exchange(&c->pokes, 0);
+    if (!c->poke_ready || c->broken < 0) {
+        return;
+    }
+    bool full = c->state == ISCSI_CONN_FULL && !c->discovery;
+    if ((what & ISCSI_POKE_LOGOUT) && full && !c->logout_requested) {
+        c->logout_requested = true;
+        iscsi_tx_async(c, ISCSI_ASYNC_LOGOUT, (uint16_t[3]){0, 0, LOGOUT_SECONDS});
+    } else if ((what & ISCSI_POKE_LOGOUT) && !full) {
+        what |= ISCSI_POKE_DROP;
+    }
+    if ((what & ISCSI_POKE_ASYNC_DROP) && full) {
+        iscsi_tx_async(c, ISCSI_ASYNC_DROP_SESSION, (uint16_t[3]){0, 2, 0});
+        net_send_flush(c->stream);
+    }
+    if (what & (ISCSI_POKE_ASYNC_DROP | ISCSI_POKE_DROP)) {
+        iscsi_conn_break(c, -ECONNABORTED);
+    }
+}
+
 static void poked(void *arg)
 {
     struct iscsi_conn *c = arg;
-    unsigned what = atomic_exchange(&c->pokes, 0);
-    if (c->poke_ready && c->broken == 0) {
-        bool full = c->state == ISCSI_CONN_FULL && !c->discovery;
-        if ((what & ISCSI_POKE_LOGOUT) && full && !c->logout_requested) {
-            c->logout_requested = true;
-            iscsi_tx_async(c, ISCSI_ASYNC_LOGOUT, (uint16_t[3]){0, 0, LOGOUT_SECONDS});
-        } else if ((what & ISCSI_POKE_LOGOUT) && !full) {
-            what |= ISCSI_POKE_DROP;
-        }
-        if ((what & ISCSI_POKE_ASYNC_DROP) && full) {
-            iscsi_tx_async(c, ISCSI_ASYNC_DROP_SESSION, (uint16_t[3]){0, 2, 0});
-            net_send_flush(c->stream);
-        }
-        if (what & (ISCSI_POKE_ASYNC_DROP | ISCSI_POKE_DROP)) {
-            iscsi_conn_break(c, -ECONNABORTED);
-        }
-    }
+    iscsi_conn_heed(c);
     iscsi_conn_unref(c);
 }
 
@@ -71,9 +77,7 @@ void iscsi_conn_poke(struct iscsi_conn *c, enum iscsi_poke what)
     iscsi_conn_ref(c);
     int r = rt_spawn_on(c->core, "iscsi-poke", poked, c);
     if (r < 0) {
-        atomic_store(&c->pokes, 0);
-        iscsi_conn_unref(c);
-        msg_error("iscsi", "%s: cannot be told to end: %s", c->peer, err_name(r));
+        iscsi_conn_unref(c); /* no fiber is free; its own heeds it when it next runs */
     }
 }
 

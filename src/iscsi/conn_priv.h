@@ -31,7 +31,8 @@
 #include <stdint.h>
 
 #define ISCSI_TURN_PDUS 64u
-#define ISCSI_RX_BYTES (256u << 10) /* receive buffer of a busy connection */
+#define ISCSI_RX_FIRST (32u << 10)  /* receive buffer of a connection that has something to say */
+#define ISCSI_RX_BYTES (256u << 10) /* and of one that says a lot */
 #define ISCSI_RX_SMALL 64u          /* of an idle one */
 #define ISCSI_RECV_LEN (256u << 10) /* the MaxRecvDataSegmentLength we declare */
 #define ISCSI_SEND_LEN (256u << 10) /* the longest data segment we send */
@@ -105,6 +106,7 @@ struct iscsi_rx {
     struct rt_buf *buf; /* NULL while idle */
     uint32_t head;
     uint32_t tail;
+    bool full; /* a receive has filled the buffer: the next may be larger */
     bool bulk; /* the last data segment was received in place: take little more than the next header
                 */
     uint32_t segment;     /* bytes of the current data segment not yet taken */
@@ -206,6 +208,8 @@ void iscsi_conn_unref(struct iscsi_conn *c);
 /* Asks the connection, from any core, to do that. Does not wait. The caller holds a reference or
  * server->lock. */
 void iscsi_conn_poke(struct iscsi_conn *c, enum iscsi_poke what);
+/* On the connection's core: does what was asked for. */
+void iscsi_conn_heed(struct iscsi_conn *c);
 /* On the connection's core: ends it for the reason r; the fiber notices. The first reason stays. */
 void iscsi_conn_break(struct iscsi_conn *c, int r);
 

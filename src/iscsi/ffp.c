@@ -290,6 +290,9 @@ int iscsi_ffp_run(struct iscsi_conn *c)
         if (r < 0) {
             return r;
         }
+        if (unlikely(atomic_load_explicit(&c->pokes, memory_order_relaxed) != 0)) {
+            iscsi_conn_heed(c);
+        }
         if (c->broken < 0) {
             return c->broken;
         }

@@ -54,7 +54,7 @@ static int fill_first(struct iscsi_conn *c, uint64_t deadline_ns)
     if (r < 0) {
         return r;
     }
-    r = rt_buf_alloc(ISCSI_RX_BYTES, RT_MEM_INGRESS, &rx->buf);
+    r = rt_buf_alloc(ISCSI_RX_FIRST, RT_MEM_INGRESS, &rx->buf);
     if (r < 0) {
         return r;
     }
@@ -64,12 +64,28 @@ static int fill_first(struct iscsi_conn *c, uint64_t deadline_ns)
     return 0;
 }
 
+/* A connection that fills its first buffer gets a larger one; without memory it keeps what it has.
+ */
+static void enlarge(struct iscsi_rx *rx)
+{
+    struct rt_buf *larger;
+    if (rx->buf->cap >= ISCSI_RX_BYTES ||
+        rt_buf_alloc(ISCSI_RX_BYTES, RT_MEM_INGRESS, &larger) < 0) {
+        return;
+    }
+    rt_buf_unref(rx->buf);
+    rx->buf = larger;
+}
+
 static int fill_more(struct iscsi_conn *c, uint32_t need, uint64_t deadline_ns)
 {
     struct iscsi_rx *rx = &c->rx;
     if (rx->head == rx->tail) {
         rx->head = 0;
         rx->tail = 0;
+        if (unlikely(rx->full) && c->state == ISCSI_CONN_FULL) {
+            enlarge(rx);
+        }
     } else if (rx->buf->cap - rx->head < need || rx->buf->cap - rx->tail < IN_PLACE_BYTES) {
         memmove(rx->buf->data, rx->buf->data + rx->head, filled(rx));
         rx->tail = filled(rx);
@@ -85,6 +101,7 @@ static int fill_more(struct iscsi_conn *c, uint32_t need, uint64_t deadline_ns)
         return r;
     }
     rx->tail += (uint32_t)n;
+    rx->full = rx->tail == rx->buf->cap;
     return 0;
 }
 
