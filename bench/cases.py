@@ -21,6 +21,9 @@ class Goal:
         reached = ratio >= self.at_least if self.at_least is not None else ratio <= self.at_most
         return ratio, reached
 
+    def by_cpu(self, results):
+        return results[self.of].allowed / results[self.than].allowed
+
 
 class Case:
     """One table. durable: the server's CPU counts until all is stored; fresh: each run has a new
