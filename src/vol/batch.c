@@ -145,6 +145,24 @@ void vol_batch_close(struct vol_batch *b)
     }
 }
 
+/*
+ * One who tried to enter while the batch was closed leaves like all others, and may have set the
+ * event long ago: the count decides. After the reset each last one to leave sets it again.
+ */
+void vol_batch_wait_left(struct vol_batch *b)
+{
+    rt_shield();
+    for (;;) {
+        rt_event_reset(&b->left);
+        if (atomic_load(&b->inside) == VOL_BATCH_CLOSED) {
+            break;
+        }
+        int r = rt_event_wait(&b->left, RT_FOREVER);
+        ASSERT(r == 0);
+    }
+    rt_unshield();
+}
+
 bool vol_batch_enter(struct vol_batch *b)
 {
     uint32_t before = atomic_fetch_add(&b->inside, 1);

@@ -94,7 +94,7 @@ struct vol_batch {
     _Atomic bool sealed;      /* immutable (B1) */
     _Atomic uint64_t charged; /* B4 */
     _Atomic uint64_t touched_ns;
-    struct rt_event left;     /* closed, and everybody has left */
+    struct rt_event left;     /* somebody has left a closed batch as the last one */
     struct rt_event reserved; /* seq is known, or the volume is fenced */
     struct rt_event done;     /* log_commit() has returned */
     struct rt_event applied;  /* or given up */
@@ -123,8 +123,11 @@ struct vol_batch *vol_batch_ref(struct vol_batch *b);
 void vol_batch_unref(struct vol_batch *b); /* accepts NULL */
 
 void vol_batch_open(struct vol_batch *b);
-/* Nobody enters any more; left is set when the last one has left. */
+/* Nobody enters any more. */
 void vol_batch_close(struct vol_batch *b);
+/* Of a closed batch, by one fiber: until nobody is inside. Short, for those inside wait for
+ * nothing. */
+void vol_batch_wait_left(struct vol_batch *b) WAITS;
 MUST bool vol_batch_enter(struct vol_batch *b);
 void vol_batch_leave(struct vol_batch *b);
 

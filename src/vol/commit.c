@@ -255,14 +255,10 @@ static struct vol_batch *next_closed(struct vol *v)
 
 static int reserve(struct vol *v, struct vol_batch *b)
 {
-    /* Those inside wait for nothing, so this is short. */
-    rt_shield();
-    int r = rt_event_wait(&b->left, RT_FOREVER);
-    rt_unshield();
-    ASSERT(r == 0);
+    vol_batch_wait_left(b);
     atomic_store_explicit(&b->sealed, true, memory_order_release);
     uint64_t seq;
-    r = log_reserve(v->log, &seq);
+    int r = log_reserve(v->log, &seq);
     if (r < 0) {
         return r;
     }

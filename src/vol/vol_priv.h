@@ -26,6 +26,7 @@
 #include "vol/key.h"
 #include "vol/map_cache.h"
 #include "vol/segments.h"
+#include "vol/superblock.h"
 #include "vol/vol.h"
 
 /* Batches that are not applied, the open one included: beyond it, rotation waits. */
@@ -240,20 +241,6 @@ MUST int vol_file_open_locked(struct vol *v, uint64_t inode, struct vol_file **r
 /* The open file's size, if there is one. */
 void vol_file_resize(struct vol *v, uint64_t inode, uint64_t size);
 MUST int vol_inode_read(struct vol *v, uint64_t inode, struct vol_inode *ret_inode) WAITS;
-
-/* superblock.c */
-struct vol_superblock {
-    struct uuid uuid;
-    uint64_t compatible;
-    uint64_t read_only_compatible;
-    uint64_t incompatible;
-};
-void vol_superblock_encode(const struct vol_superblock *sb, uint8_t out[VOL_SUPERBLOCK_BYTES]);
-/* 0, ERR_CORRUPT_SUPERBLOCK, ERR_FORMAT_TOO_NEW. Pure. */
-MUST int vol_superblock_decode(const void *bytes, size_t len, bool read_only,
-                               struct vol_superblock *ret_sb);
-MUST int vol_superblock_read(struct obj_store *store, bool read_only, struct vol_superblock *ret_sb)
-    WAITS;
 
 /* walker.c, reaper.c */
 void vol_walker(void *arg) WAITS;
