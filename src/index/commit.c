@@ -42,9 +42,8 @@ void index_fence(struct index *ix)
     }
 }
 
-/* Whether the object holds exactly these bytes: 1, 0, -ENOENT, or the store's error. */
-static int object_equals(struct obj_store *store, enum obj_class c, const char *name,
-                         const struct rt_chain *body) WAITS
+int index_object_equals(struct obj_store *store, enum obj_class c, const char *name,
+                        const struct rt_chain *body) WAITS
 {
     uint8_t *buf = malloc(2 * COMPARE_BYTES);
     if (buf == NULL) {
@@ -79,7 +78,7 @@ int index_put_object(struct index *ix, enum obj_class c, const char *name,
     for (;;) {
         int r = obj_put(ix->opt.store, c, name, body);
         if (r == -EEXIST) {
-            r = object_equals(ix->opt.store, c, name, body);
+            r = index_object_equals(ix->opt.store, c, name, body);
             if (r >= 0) {
                 return r == 1 ? 0 : -EEXIST;
             }

@@ -38,6 +38,10 @@ int index_format(struct obj_store *store, const struct uuid *volume) WAITS
     if (r == 0) {
         r = obj_put(store, OBJ_INDEX, name, &body);
     }
+    if (r == -EEXIST) { /* perhaps by an attempt of this very call, whose reply was lost */
+        int same = index_object_equals(store, OBJ_INDEX, name, &body);
+        r = same < 0 ? same : same == 1 ? 0 : -EEXIST;
+    }
     rt_chain_free(&body);
     bytes_writer_free(&out);
     return r;

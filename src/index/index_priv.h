@@ -117,6 +117,9 @@ struct index_edit {
 };
 /* Writes the next manifest and makes it current: 0, ERR_FENCED, -ECANCELED, -ENOMEM. */
 MUST int index_commit(struct index *ix, const struct index_edit *edit) WAITS;
+/* Whether the object holds exactly these bytes: 1, 0, -ENOENT, or the store's error. */
+MUST int index_object_equals(struct obj_store *store, enum obj_class c, const char *name,
+                             const struct rt_chain *body) WAITS;
 /* Creates an object for as long as it takes; ERR_FENCED when another one has the name. */
 MUST int index_put_object(struct index *ix, enum obj_class c, const char *name,
                           const struct rt_chain *body, bool give_up) WAITS;
