@@ -398,5 +398,7 @@ int net_starttls(struct net_stream *s, struct net_tls *t, uint64_t deadline_ns)
     if (r < 0) {
         net_stream_break(s, r);
     }
+    /* The peer's first words may have come with its last step: the transport will not report them. */
+    s->readable = true;
     return r;
 }
