@@ -60,7 +60,7 @@ struct dev *dev_tree_find(struct dev_registry *g, const struct dev_key *key);
 /* The first device at or after the key, or NULL. */
 struct dev *dev_tree_from(struct dev_registry *g, const struct dev_key *key);
 struct dev_target *dev_target_lookup(struct dev_registry *g, const char *iqn);
-MUST int dev_new(struct dev_registry *g, const struct dev_info *info, struct dev **ret_dev);
+MUST int dev_new(struct dev_registry *g, const struct dev_info *info, struct dev **ret_dev) WAITS;
 /* Puts device and file into the tree and tells the target; takes over the caller's reference. */
 void dev_tree_add(struct dev_registry *g, struct dev *d);
 void dev_tree_remove(struct dev_registry *g, struct dev *d);

@@ -73,7 +73,8 @@ class Test:
             for _ in range(20):
                 command = rnd.choice([0, 0, 1, 3, 4, 5, 6, 7, 9])
                 length = rnd.choice([0, 1, 512, 4096, 5000, 1 << 16])
-                _, head = k.header(command, 8192 + rnd.randrange(SIZE), length, rnd.choice([0, 1, 2]))
+                off, flags = 8192 + rnd.randrange(SIZE), rnd.choice([0, 1, 2])
+                _, head = k.header(command, off, length, flags)
                 stream += head + (b"z" * length if command == 1 else b"")
             for _ in range(rnd.randrange(3)):
                 stream[rnd.randrange(len(stream))] ^= 1 << rnd.randrange(8)

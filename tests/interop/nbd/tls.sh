@@ -37,8 +37,11 @@ pki fooled stranger client
 # serve MODE [LINE]
 serve() {
     write_config
-    sed -i "s|^\[servers.nbd\]|&\ntls = \"$1\"\ntls_cert = \"$PWD/server.pem\"\ntls_key = \"$PWD/server.key\"\n${2:-}|" "$CONFIG"
-    [ "$1" != off ] || sed -i '/^tls_/d' "$CONFIG"
+    lines="tls = \"$1\""
+    if [ "$1" != off ]; then
+        lines="$lines\ntls_cert = \"$PWD/server.pem\"\ntls_key = \"$PWD/server.key\"\n${2:-}"
+    fi
+    sed -i "s|^\[servers.nbd\]|&\n$lines|" "$CONFIG"
     [ -d made ] || "$ZEROFS" nbd create -c "$CONFIG" --name disk --size 32M >/dev/null
     mkdir -p made
     server_start

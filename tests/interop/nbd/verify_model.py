@@ -4,10 +4,10 @@
 """A model of the device in memory, against four connections: random offsets and sizes, discards,
 zeroes, flushes, FUA, block status, resizes and restarts.
 
-Each round sends a batch of requests over all connections at once. Writers of a batch do not overlap,
-but for pairs that write exactly the same range, of which one must win as a whole. What the model
-knows about a byte is its value, or that it is free (trimmed: zeros or the old value, and from the
-first read on what was read)."""
+Each round sends a batch of requests over all connections at once. Writers of a batch do not
+overlap, but for pairs that write exactly the same range, of which one must win as a whole. What the
+model knows about a byte is its value, or that it is free (trimmed: zeros or the old value, and from
+the first read on what was read)."""
 import os
 import random
 import sys
