@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the store is asked for: a flush is one PUT, idling is nothing, an aligned write reads
+ * nothing. */
+#include "volume.h"
+
+#include "base/time.h"
+
+#define MIB (1u << 20)
+
+static uint64_t all(struct rig *rig)
+{
+    return rig_requests(rig, -1, -1);
+}
+
+static void a_flush_is_one_put(struct rig *rig)
+{
+    rig_create(rig, 64 * MIB);
+    assert_int_equal(vol_flush(rig->v), 0);
+    for (unsigned i = 0; i < 50; i++) {
+        uint64_t before = all(rig);
+        uint64_t puts = rig_requests(rig, OBJ_COMMIT, OBJ_PUT);
+        rig_write(rig, rng_below(&rig->rng, 16000) * 4096, 4096 * (1 + i % 8), i);
+        assert_int_equal(vol_flush(rig->v), 0);
+        assert_int_equal(all(rig) - before, 1);
+        assert_int_equal(rig_requests(rig, OBJ_COMMIT, OBJ_PUT) - puts, 1);
+        /* Nothing to do costs nothing. */
+        assert_int_equal(vol_flush(rig->v), 0);
+        assert_int_equal(all(rig) - before, 1);
+    }
+    rig_check_all(rig);
+}
+
+static void an_idle_hour_is_nothing(struct rig *rig)
+{
+    rig_create(rig, 64 * MIB);
+    rig_write(rig, 0, MIB, 1);
+    rig_discard(rig, 0, 32 * MIB);
+    assert_int_equal(vol_flush(rig->v), 0);
+    assert_int_equal(rt_sleep_ms(10000), 0);
+    uint64_t before = all(rig);
+    assert_int_equal(rt_sleep_ms(3600000), 0);
+    assert_int_equal(all(rig), before);
+}
+
+static void a_cold_aligned_write_reads_nothing(struct rig *rig)
+{
+    rig_create(rig, 64 * MIB);
+    for (unsigned i = 0; i < 64; i++) {
+        rig_write(rig, i * MIB, MIB, i);
+    }
+    rig_reopen(rig);
+    uint64_t gets = rig_requests(rig, -1, OBJ_GET);
+    uint64_t puts = rig_requests(rig, -1, OBJ_PUT);
+    rig_write(rig, 33 * MIB + 8192, 4096, 99);
+    assert_int_equal(rig_requests(rig, -1, OBJ_GET), gets);
+    assert_int_equal(rig_requests(rig, -1, OBJ_PUT), puts);
+    assert_int_equal(vol_flush(rig->v), 0);
+    assert_int_equal(rig_requests(rig, -1, OBJ_PUT), puts + 1);
+    rig_check(rig, 33 * MIB, MIB);
+}
+
+static void what_was_written_is_cached(struct rig *rig)
+{
+    rig_create(rig, 8 * MIB);
+    for (unsigned i = 0; i < 1000; i++) {
+        rig_write(rig, rng_below(&rig->rng, 2048) * 4096, 4096, i);
+    }
+    assert_int_equal(vol_flush(rig->v), 0);
+    struct vol_counts c;
+    do {
+        assert_int_equal(rt_sleep_ms(10), 0);
+        vol_counts(rig->v, &c);
+    } while (c.batches_open > 1);
+    uint64_t before = all(rig);
+    rig_check_all(rig);
+    assert_int_equal(all(rig), before);
+}
+
+static void an_old_batch_is_rotated(struct rig *rig)
+{
+    rig_create(rig, MIB);
+    assert_int_equal(vol_flush(rig->v), 0);
+    uint64_t puts = rig_requests(rig, OBJ_COMMIT, OBJ_PUT);
+    rig_write(rig, 0, 4096, 1);
+    assert_int_equal(rt_sleep_ms(900), 0);
+    assert_int_equal(rig_requests(rig, OBJ_COMMIT, OBJ_PUT), puts);
+    assert_int_equal(rt_sleep_ms(300), 0);
+    assert_int_equal(rig_requests(rig, OBJ_COMMIT, OBJ_PUT), puts + 1);
+}
+
+/* Many flushes at once share batches: far fewer PUTs than flushes, and none waits long. */
+struct flusher {
+    struct rig *rig;
+    uint64_t block;
+    uint64_t *done;
+    uint64_t slowest_ns;
+};
+
+static void flush_one(void *arg)
+{
+    struct flusher *f = arg;
+    uint64_t start = rt_now_ns();
+    struct rt_chain c = {0};
+    assert_int_equal(rt_chain_add_zeros(&c, 4096, 0), 0);
+    assert_int_equal(vol_write(f->rig->f, f->block * 4096, &c, NULL), 0);
+    rt_chain_free(&c);
+    assert_int_equal(vol_flush(f->rig->v), 0);
+    f->slowest_ns = rt_now_ns() - start;
+    (*f->done)++;
+}
+
+#define FLUSHERS 200
+
+static void flushes_share_batches(struct rig *rig)
+{
+    /* The model volume is closed; the same store behind a round trip of 20 ms. */
+    static struct flusher flushers[FLUSHERS];
+    struct obj_store *fast = rig->store;
+    struct obj_store *slow;
+    rig_create(rig, 4 * MIB);
+    rig_close(rig);
+    assert_int_equal(obj_share(fast, &slow), 0);
+    assert_int_equal(obj_delay_wrap(slow, &(struct obj_delay_options){20, 20}, &slow), 0);
+    rig->store = slow;
+    rig_open(rig);
+    rig_write(rig, 0, 4096, 1);
+    assert_int_equal(vol_flush(rig->v), 0); /* the round trip is known now */
+    struct obj_counts before;
+    obj_counts(fast, &before);
+    uint64_t done = 0;
+    for (unsigned i = 0; i < FLUSHERS; i++) {
+        flushers[i] = (struct flusher){.rig = rig, .block = i, .done = &done};
+        assert_int_equal(rt_spawn("flusher", flush_one, &flushers[i]), 0);
+        assert_int_equal(rt_sleep_ms(1), 0);
+    }
+    while (done < FLUSHERS) {
+        assert_int_equal(rt_sleep_ms(1), 0);
+    }
+    struct obj_counts after;
+    obj_counts(fast, &after);
+    uint64_t puts = after.requests[OBJ_COMMIT][OBJ_PUT] - before.requests[OBJ_COMMIT][OBJ_PUT];
+    /* Some 200 ms of arrivals, 20 to 40 ms a trip, 8 a trip. */
+    assert_in_range(puts, 10, 110);
+    for (unsigned i = 0; i < FLUSHERS; i++) {
+        assert_true(flushers[i].slowest_ns < 200 * NS_PER_MS);
+    }
+    rig_close(rig);
+    obj_close(slow);
+    rig->store = fast;
+}
+
+#define RUN(name)                                                                                  \
+    static void run_##name(void **state)                                                           \
+    {                                                                                              \
+        (void)state;                                                                               \
+        rig_run(name);                                                                             \
+    }
+RUN(a_flush_is_one_put)
+RUN(an_idle_hour_is_nothing)
+RUN(a_cold_aligned_write_reads_nothing)
+RUN(what_was_written_is_cached)
+RUN(an_old_batch_is_rotated)
+RUN(flushes_share_batches)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(run_a_flush_is_one_put),
+        cmocka_unit_test(run_an_idle_hour_is_nothing),
+        cmocka_unit_test(run_a_cold_aligned_write_reads_nothing),
+        cmocka_unit_test(run_what_was_written_is_cached),
+        cmocka_unit_test(run_an_old_batch_is_rotated),
+        cmocka_unit_test(run_flushes_share_batches),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
