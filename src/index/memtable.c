@@ -19,9 +19,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define HEIGHT_MAX 12u
 #define CHUNK_BYTES (256u << 10)
+#define HUGE_BYTES (2u << 20) /* of a huge page; chunks of a large memtable are one each */
 #define BUCKETS_MIN 256u
 #define BUCKETS_MAX (1u << 20)
 #define BYTES_PER_BUCKET 256u /* a guess at the size of an entry */
@@ -57,9 +59,24 @@ struct memtable {
     uint64_t heights; /* state of the drawing of heights */
     uint64_t bucket_mask;
     int64_t accounted_bytes;
+    size_t chunk_bytes;
     struct memtable_node *_Atomic *buckets;
     struct memtable_node *_Atomic head[HEIGHT_MAX];
 };
+
+/* Memory for look-ups all over it: large blocks in huge pages, if the system has them. */
+static void *alloc_block(size_t len)
+{
+    if (len < HUGE_BYTES) {
+        return malloc(len);
+    }
+    void *p = NULL;
+    if (posix_memalign(&p, HUGE_BYTES, len) != 0) {
+        return NULL;
+    }
+    (void)madvise(p, len, MADV_HUGEPAGE); /* a hint: without it look-ups are slower */
+    return p;
+}
 
 int memtable_create(uint64_t expected_bytes, struct memtable **ret_mt)
 {
@@ -71,10 +88,12 @@ int memtable_create(uint64_t expected_bytes, struct memtable **ret_mt)
     if (mt == NULL) {
         return -ENOMEM;
     }
-    mt->buckets = calloc(buckets, sizeof mt->buckets[0]);
+    mt->buckets = alloc_block(buckets * sizeof mt->buckets[0]);
     if (mt->buckets == NULL) {
         return -ENOMEM;
     }
+    memset((void *)mt->buckets, 0, buckets * sizeof mt->buckets[0]);
+    mt->chunk_bytes = expected_bytes >= 8 * HUGE_BYTES ? HUGE_BYTES : CHUNK_BYTES;
     mt->bucket_mask = buckets - 1;
     mt->refs = 1;
     mt->heights = hash_seed() | 1;
@@ -150,8 +169,8 @@ int memtable_reserve(struct memtable *mt, const struct index_write *w, size_t co
     if (chunk_left(mt->chunk) >= need || chunk_left(mt->spare) >= need) {
         return 0;
     }
-    size_t cap = MAX_OF(need, (size_t)CHUNK_BYTES);
-    struct chunk *c = malloc(sizeof *c + cap);
+    size_t cap = MAX_OF(need, mt->chunk_bytes - sizeof(struct chunk));
+    struct chunk *c = alloc_block(sizeof *c + cap);
     if (c == NULL) {
         return -ENOMEM;
     }
