@@ -21,8 +21,9 @@ static const char *const kind_names[] = {
 
 static json_t *failure(enum ops_exit kind, const char *text)
 {
-    return json_pack("{s:b, s:{s:s, s:s}}", "ok", 0, "error", "kind", kind_names[kind], "message",
-                     text);
+    json_t *response = json_pack("{s:b, s:{s:s, s:s}}", "ok", 0, "error", "kind", kind_names[kind],
+                                 "message", text);
+    return response ? response : json_null();
 }
 
 json_t *ops_failure(enum ops_exit kind, const char *fmt, ...)
@@ -126,7 +127,7 @@ bool ops_flag(const json_t *request, const char *key, bool absent)
 
 json_t *ops_size(const json_t *request, uint64_t *ret_bytes)
 {
-    uint64_t bytes;
+    uint64_t bytes = 0;
     if (!ops_number(request, "size", &bytes) || bytes == 0) {
         return ops_failure(OPS_USAGE, "a size of more than 0 bytes is needed: --size 10G");
     }
@@ -181,7 +182,7 @@ json_t *ops_device_json(struct ops *o, const struct dev_info *info)
 
 json_t *ops_resize(struct ops *o, struct dev *d, const json_t *request)
 {
-    uint64_t bytes;
+    uint64_t bytes = 0;
     json_t *failed = ops_size(request, &bytes);
     struct dev_info before;
     dev_info(d, &before);

@@ -46,7 +46,7 @@ struct ops {
 
 /* Carries the request out: a new response object, NULL only when out of memory. */
 json_t *ops_run(struct ops *o, const json_t *request) WAITS;
-/* A failure response. */
+/* A failure response; JSON null, which counts as one, when out of memory. */
 json_t *ops_failure(enum ops_exit kind, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* The exit code that a response stands for. */
 enum ops_exit ops_exit_of(const json_t *response);

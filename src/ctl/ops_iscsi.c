@@ -33,7 +33,7 @@ static json_t *target_json(struct ops *o, const struct dev_target_info *target)
     uint32_t *numbers = calloc(LUNS_SHOWN_MAX, sizeof *numbers);
     size_t count = numbers ? dev_lun_list(o->registry, target->iqn, numbers, LUNS_SHOWN_MAX) : 0;
     for (size_t i = 0; i < count; i++) {
-        struct dev *d;
+        struct dev *d = NULL;
         struct dev_info info;
         if (dev_find_lun(o->registry, target->iqn, numbers[i], &d) == 0) {
             dev_info(d, &info);
@@ -49,7 +49,7 @@ static json_t *target_json(struct ops *o, const struct dev_target_info *target)
 /* The target, or a failure. */
 static json_t *find_target(struct ops *o, const json_t *request, struct dev_target_info *ret_target)
 {
-    char iqn[DEV_IQN_MAX + 1], warning[256];
+    char iqn[DEV_IQN_MAX + 1] = "", warning[256] = "";
     json_t *failed = check_iqn(request, iqn, warning, sizeof warning);
     if (failed) {
         return failed;
@@ -110,7 +110,7 @@ static json_t *lun_options(const json_t *request, struct dev_create_options *ret
 
 static json_t *create_target(struct ops *o, const json_t *request)
 {
-    char iqn[DEV_IQN_MAX + 1], warning[256];
+    char iqn[DEV_IQN_MAX + 1] = "", warning[256] = "";
     struct dev_create_options opt = {.name = iqn};
     bool has_lun = false;
     json_t *failed = check_iqn(request, iqn, warning, sizeof warning);
@@ -167,7 +167,7 @@ static json_t *add_lun(struct ops *o, const json_t *request)
 {
     struct dev_target_info target;
     struct dev_create_options opt = {0};
-    bool has_lun;
+    bool has_lun = false;
     json_t *failed = find_target(o, request, &target);
     if (!failed) {
         failed = lun_options(request, &opt, &has_lun);
@@ -191,21 +191,21 @@ static json_t *add_lun(struct ops *o, const json_t *request)
 
 static json_t *resize_lun(struct ops *o, const json_t *request)
 {
-    struct dev *d;
+    struct dev *d = NULL;
     json_t *failed = find_lun(o, request, &d);
     return failed ? failed : ops_resize(o, d, request);
 }
 
 static json_t *remove_lun(struct ops *o, const json_t *request)
 {
-    struct dev *d;
+    struct dev *d = NULL;
     json_t *failed = find_lun(o, request, &d);
     return failed ? failed : ops_delete(o, d, request);
 }
 
 static json_t *set_lun(struct ops *o, const json_t *request)
 {
-    struct dev *d;
+    struct dev *d = NULL;
     json_t *failed = find_lun(o, request, &d);
     return failed ? failed : ops_set(o, d, request);
 }

@@ -26,7 +26,7 @@ static json_t *create(struct ops *o, const json_t *request)
         return ops_failure(OPS_USAGE, "%s",
                            name ? why : "the name of the new device is needed: --name NAME");
     }
-    uint64_t bytes;
+    uint64_t bytes = 0;
     json_t *failed = ops_size(request, &bytes);
     if (failed) {
         return failed;
@@ -66,7 +66,7 @@ static json_t *list(struct ops *o, const json_t *request)
 
 static json_t *info(struct ops *o, const json_t *request)
 {
-    struct dev *d;
+    struct dev *d = NULL;
     json_t *failed = find(o, request, &d);
     if (failed) {
         return failed;
@@ -79,21 +79,21 @@ static json_t *info(struct ops *o, const json_t *request)
 
 static json_t *resize(struct ops *o, const json_t *request)
 {
-    struct dev *d;
+    struct dev *d = NULL;
     json_t *failed = find(o, request, &d);
     return failed ? failed : ops_resize(o, d, request);
 }
 
 static json_t *delete (struct ops *o, const json_t *request)
 {
-    struct dev *d;
+    struct dev *d = NULL;
     json_t *failed = find(o, request, &d);
     return failed ? failed : ops_delete(o, d, request);
 }
 
 static json_t *set(struct ops *o, const json_t *request)
 {
-    struct dev *d;
+    struct dev *d = NULL;
     json_t *failed = find(o, request, &d);
     return failed ? failed : ops_set(o, d, request);
 }
