@@ -92,7 +92,7 @@ void rt_lock_release(struct rt_lock *l);
 struct rt_credits {
     struct rt_mutex m;
     struct list waiters;
-    uint64_t total;
+    _Atomic uint64_t total; /* read anywhere, changed under m */
     _Atomic uint64_t used;
 };
 
