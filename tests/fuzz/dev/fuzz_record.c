@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A record: one byte says how long the key is. What decodes is encoded the same again. */
+#include "base/assert.h"
+#include "dev/record.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void device(const struct dev_record_bytes *in)
+{
+    struct dev_info info;
+    uint8_t key[DEV_KEY_MAX];
+    uint8_t value[DEV_VALUE_MAX];
+    if (dev_record_decode(in, &info) < 0) {
+        return;
+    }
+    ASSERT(dev_record_key(&info, key) == in->key_len);
+    ASSERT(memcmp(key, in->key, in->key_len) == 0);
+    size_t n = dev_record_value(&info, value);
+    ASSERT(n <= in->value_len);
+    /* All but the unknown flags. */
+    ASSERT(memcmp(value + 2, (const uint8_t *)in->value + 2, n - 2) == 0);
+}
+
+static void target(const struct dev_record_bytes *in)
+{
+    struct dev_target_info info;
+    uint8_t key[DEV_KEY_MAX];
+    if (dev_target_decode(in, &info) == 0) {
+        ASSERT(dev_target_key(info.iqn, key) == in->key_len);
+        ASSERT(memcmp(key, in->key, in->key_len) == 0);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size == 0 || size - 1 < data[0]) {
+        return 0;
+    }
+    struct dev_record_bytes in = {.key = data + 1,
+                                  .key_len = data[0],
+                                  .value = data + 1 + data[0],
+                                  .value_len = size - 1 - data[0]};
+    device(&in);
+    target(&in);
+    return 0;
+}
