@@ -27,6 +27,7 @@
 #define NBD_RX_PINNED_MAX (4u << 20)
 #define NBD_INFLIGHT_MAX 1024u
 #define NBD_INGRESS_MAX (32u << 20) /* payload in buffers of its own */
+#define NBD_PASS_BYTES (128u << 10) /* piece of a write that found no such buffer */
 #define NBD_EGRESS_MAX (16u << 20)  /* replies under way and queued */
 #define NBD_TURN_REQUESTS 64u
 #define NBD_DRAIN_MAX (256u << 20) /* of an oversized payload; beyond it the connection ends */

@@ -185,9 +185,9 @@ static int execute(struct nbd_job *job) WAITS
 static void complain(const struct nbd_job *job, int r)
 {
     if (nbd_error_of(r) == NBD_EIO) {
-        msg_warn("nbd", "%s: command %u at %llu+%llu failed: %s (%s)", job->c->peer, job->q.command,
-                 (unsigned long long)job->q.off, (unsigned long long)job->q.len, err_text(r),
-                 err_name(r));
+        msg_warn_paced("nbd", "%s: command %u at %llu+%llu failed: %s (%s)", job->c->peer,
+                       job->q.command, (unsigned long long)job->q.off,
+                       (unsigned long long)job->q.len, err_text(r), err_name(r));
     }
 }
 

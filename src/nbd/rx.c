@@ -57,23 +57,23 @@ void nbd_rx_free(struct nbd_conn *c)
     rx_drop(take(c->rx));
 }
 
-/* Puts a fresh buffer in the place of the pinned one. */
+/*
+ * Puts a fresh buffer in the place of the pinned one, or sees the pins go: waiting needs nothing
+ * but the connection's own requests.
+ */
 static int replace(struct nbd_conn *c) WAITS
 {
-    while (c->pinned_bytes >= NBD_RX_PINNED_MAX && c->rx->pins > 0) {
+    while (c->pinned_bytes >= NBD_RX_PINNED_MAX ||
+           !rt_credits_try(&c->server->ingress, NBD_RX_BYTES)) {
         int r = rt_gate_wait(&c->gate, RT_FOREVER);
-        if (r < 0) {
+        if (r < 0 || c->rx->pins == 0) {
             return r;
         }
     }
-    int r = rt_credits_take(&c->server->ingress, NBD_RX_BYTES, RT_FOREVER);
-    if (r < 0) {
-        return r;
-    }
-    struct nbd_rx *fresh = c->rx->pins > 0 ? rx_new() : NULL;
-    if (!fresh) { /* no memory, or the pins have gone meanwhile */
+    struct nbd_rx *fresh = rx_new();
+    if (!fresh) {
         rt_credits_give(&c->server->ingress, NBD_RX_BYTES);
-        return c->rx->pins > 0 ? -ENOMEM : 0;
+        return -ENOMEM;
     }
     memcpy(fresh->buf->data, c->rx->buf->data + c->head, c->tail - c->head);
     c->rx->retired = true;

@@ -59,7 +59,8 @@ static void say_end(const struct nbd_conn *c, const char *phase, int r)
     if (plain) {
         msg_debug("nbd", "%s: the connection has ended", c->peer);
     } else {
-        msg_info("nbd", "%s: closed in the %s: %s (%s)", c->peer, phase, err_text(r), err_name(r));
+        msg_info_paced("nbd", "%s: closed in the %s: %s (%s)", c->peer, phase, err_text(r),
+                       err_name(r));
     }
 }
 

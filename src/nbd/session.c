@@ -96,22 +96,13 @@ static int start(struct nbd_conn *c, struct nbd_job *job) WAITS
     return 0;
 }
 
-/* The payload gets a buffer of its own, into which it is received. */
+/*
+ * The payload gets a buffer of its own, into which it is received. The credits are taken already.
+ */
 static int take_payload(struct nbd_conn *c, struct nbd_job *job) WAITS
 {
     uint64_t len = job->q.payload_len;
-    while (c->ingress_bytes > 0 && c->ingress_bytes + len > NBD_INGRESS_MAX) {
-        int r = wait_ended(c);
-        if (r < 0) {
-            return r;
-        }
-    }
-    uint64_t credits = MIN_OF(len, c->server->ingress.total / 4);
-    int r = rt_credits_take(&c->server->ingress, credits, RT_FOREVER);
-    if (r < 0) {
-        return r;
-    }
-    r = rt_buf_alloc(len, RT_MEM_INGRESS, &job->buf);
+    int r = rt_buf_alloc(len, RT_MEM_INGRESS, &job->buf);
     if (r >= 0) {
         r = nbd_rx_take(c, job->buf->data, len);
     }
@@ -119,20 +110,81 @@ static int take_payload(struct nbd_conn *c, struct nbd_job *job) WAITS
         if (job->buf) {
             rt_buf_unref(take(job->buf));
         }
-        rt_credits_give(&c->server->ingress, credits);
+        rt_credits_give(&c->server->ingress, job->credits);
         return r;
     }
     job->payload = job->buf->data;
-    job->credits = credits;
     c->ingress_bytes += len;
+    return 0;
+}
+
+/* One piece of a write that passes through; after an error the rest is only received. */
+static int pass_piece(struct nbd_conn *c, const struct nbd_request *q, uint64_t from, int *result)
+    WAITS
+{
+    uint32_t n = (uint32_t)MIN_OF(q->len - from, NBD_PASS_BYTES);
+    struct rt_chain data = {0};
+    struct rt_buf *b;
+    int r = rt_buf_alloc(n, RT_MEM_INGRESS, &b);
+    if (r < 0) {
+        return r;
+    }
+    r = nbd_rx_take(c, b->data, n);
+    if (r >= 0 && *result >= 0) {
+        r = rt_chain_add(&data, b, b->data, n);
+    }
+    rt_buf_unref(b);
+    if (r >= 0 && *result >= 0) {
+        bool last = from + n == q->len;
+        unsigned flags = last && q->flags & NBD_CMD_FLAG_FUA ? DEV_FUA : 0;
+        *result = dev_write(c->dev, q->off + from, &data, flags, NULL);
+    }
+    rt_chain_free(&data);
+    return r;
+}
+
+/*
+ * A large write when the server's pool for them is used up, perhaps by peers that do not go on: it
+ * is received and written piece by piece. That needs nothing that others hold, and holds up this
+ * connection alone.
+ */
+static int pass_through(struct nbd_conn *c, const struct nbd_request *q) WAITS
+{
+    int result = 0;
+    int r = 0;
+    nbd_count(&c->core->requests, 1);
+    for (uint64_t from = 0; from < q->len && r >= 0; from += NBD_PASS_BYTES) {
+        r = pass_piece(c, q, from, &result);
+    }
+    nbd_count(&c->core->requests_ended, 1);
+    if (r < 0) {
+        return r;
+    }
+    if (result < 0) {
+        nbd_reply_error(c, q, nbd_error_of(result));
+    } else {
+        nbd_reply_ok(c, q);
+    }
+    return 0;
+}
+
+/* Room in the connection's own ingress budget. */
+static int wait_ingress(struct nbd_conn *c, uint64_t len) WAITS
+{
+    while (c->ingress_bytes > 0 && c->ingress_bytes + len > NBD_INGRESS_MAX) {
+        int r = wait_ended(c);
+        if (r < 0) {
+            return r;
+        }
+    }
     return 0;
 }
 
 static int refuse(struct nbd_conn *c, const struct nbd_request *q, enum nbd_error error) WAITS
 {
     if (q->payload_len > NBD_DRAIN_MAX) {
-        msg_warn("nbd", "%s: a payload of %llu bytes is too large; closing", c->peer,
-                 (unsigned long long)q->payload_len);
+        msg_warn_paced("nbd", "%s: a payload of %llu bytes is too large; closing", c->peer,
+                       (unsigned long long)q->payload_len);
         return -EPROTO;
     }
     int r = nbd_rx_skip(c, q->payload_len);
@@ -187,13 +239,21 @@ static int handle(struct nbd_conn *c, struct nbd_request *q, const uint8_t *payl
         return r;
     }
     job.q = *q;
+    nbd_count(&c->core->bytes_in, q->payload_len);
     if (q->payload_len > 0 && !payload) {
+        r = wait_ingress(c, q->payload_len);
+        if (r < 0) {
+            return r;
+        }
+        job.credits = MIN_OF(q->payload_len, c->server->ingress.total / 4);
+        if (!rt_credits_try(&c->server->ingress, job.credits)) {
+            return pass_through(c, q);
+        }
         r = take_payload(c, &job);
         if (r < 0) {
             return r;
         }
     }
-    nbd_count(&c->core->bytes_in, q->payload_len);
     return start(c, &job);
 }
 
@@ -213,7 +273,7 @@ static int step(struct nbd_conn *c) WAITS
     const uint8_t *at = c->rx->buf->data + c->head;
     int r = nbd_request_decode(at, c->mode, &q);
     if (unlikely(r < 0)) {
-        msg_warn("nbd", "%s: not an NBD request; closing", c->peer);
+        msg_warn_paced("nbd", "%s: not an NBD request; closing", c->peer);
         return r;
     }
     if (unlikely(q.command == NBD_CMD_DISC)) {

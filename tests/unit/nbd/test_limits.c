@@ -117,6 +117,56 @@ static void small_stuck_writes_body(void *arg)
     assert_int_equal(rt_mem_used(RT_MEM_INGRESS), 0);
 }
 
+/* Peers that announce much and send nothing use up the pool for large writes: others write on. */
+static void hoarders_body(void *arg)
+{
+    (void)arg;
+    static uint8_t back[300000];
+    struct client hoarders[6];
+    struct client k;
+    struct rt_event gate;
+    uint64_t which;
+    server_up(&(struct nbd_options){0});
+    for (size_t i = 0; i < ARRAY_LEN(hoarders); i++) {
+        enter(&hoarders[i], NBD_MODE_SIMPLE);
+        request(&hoarders[i], NBD_CMD_WRITE, 0, 0, 32 << 20);
+        net_send_flush(hoarders[i].s);
+    }
+    assert_true(steady(ingress) >= 64 << 20);
+    enter(&k, NBD_MODE_SIMPLE);
+    for (size_t i = 0; i < sizeof back; i++) {
+        block[i] = (uint8_t)(i * 31 + i / 512);
+    }
+    assert_int_equal(do_write(&k, NBD_CMD_FLAG_FUA, 4097, block, sizeof back), NBD_OK);
+    assert_int_equal(fake_flushes, 2);
+    request(&k, NBD_CMD_READ, 0, 4097, sizeof back);
+    assert_int_equal(simple(&k, &which), NBD_OK);
+    get(&k, back, sizeof back);
+    assert_memory_equal(back, block, sizeof back);
+    fake_write_result = -ENOSPC; /* an error in the middle leaves the stream in step */
+    assert_int_equal(do_write(&k, 0, 0, block, 1 << 20), NBD_ENOSPC);
+    fake_write_result = 0;
+    rt_event_init(&gate);
+    fake_write_gate = &gate;
+    for (uint64_t i = 0; i < 100; i++) {
+        request(&k, NBD_CMD_WRITE, 0, i << 16, 16000);
+        put(&k, block, 16000);
+    }
+    (void)steady(ingress);
+    rt_event_set(&gate);
+    for (uint64_t i = 0; i < 100; i++) {
+        assert_int_equal(simple(&k, &which), NBD_OK);
+    }
+    fake_write_gate = NULL;
+    rt_event_destroy(&gate);
+    for (size_t i = 0; i < ARRAY_LEN(hoarders); i++) {
+        hang_up(&hoarders[i]);
+    }
+    hang_up(&k);
+    server_down();
+    assert_int_equal(rt_mem_used(RT_MEM_INGRESS), 0);
+}
+
 /* Requests in flight are bounded, and their cancellation frees everything. */
 static void many_requests_body(void *arg)
 {
@@ -164,13 +214,15 @@ static void idle_body(void *arg)
 BODY(deaf_peer)
 BODY(stuck_writes)
 BODY(small_stuck_writes)
+BODY(hoarders)
 BODY(many_requests)
 BODY(idle)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(deaf_peer), cmocka_unit_test(stuck_writes),
-                                       cmocka_unit_test(small_stuck_writes),
-                                       cmocka_unit_test(many_requests), cmocka_unit_test(idle)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(deaf_peer),          cmocka_unit_test(stuck_writes),
+        cmocka_unit_test(small_stuck_writes), cmocka_unit_test(many_requests),
+        cmocka_unit_test(hoarders),           cmocka_unit_test(idle)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
