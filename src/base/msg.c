@@ -6,6 +6,7 @@
 #include "base/msg.h"
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -61,17 +62,14 @@ static void write_line(const char *line, size_t len)
     }
 }
 
-void msg_write(enum msg_level level, const char *room, const char *fmt, ...)
+static void write_text(enum msg_level level, const char *room, const char *fmt, va_list args)
 {
     int saved_errno = errno;
     char line[LINE_SIZE];
     size_t len = put_head(line, level, room);
     size_t room_left = LINE_SIZE - len - 1; /* one for the newline */
 
-    va_list args;
-    va_start(args, fmt);
     int n = vsnprintf(line + len, room_left, fmt, args);
-    va_end(args);
     size_t text_len = n < 0 ? 0 : MIN_OF((size_t)n, room_left - 1);
     for (size_t i = len; i < len + text_len; i++) {
         unsigned char c = (unsigned char)line[i];
@@ -86,4 +84,45 @@ void msg_write(enum msg_level level, const char *room, const char *fmt, ...)
     line[len++] = '\n';
     write_line(line, len);
     errno = saved_errno;
+}
+
+void msg_write(enum msg_level level, const char *room, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    write_text(level, room, fmt, args);
+    va_end(args);
+}
+
+/* Threads that meet here may say a line more or less: that is good enough. */
+static bool pace_allows(struct msg_pace *p, unsigned *ret_left_out)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    uint64_t second = (uint64_t)now.tv_sec + 1; /* never that of a fresh one */
+    if (__atomic_exchange_n(&p->second, second, __ATOMIC_RELAXED) != second) {
+        __atomic_store_n(&p->said, 0, __ATOMIC_RELAXED);
+    }
+    if (__atomic_fetch_add(&p->said, 1, __ATOMIC_RELAXED) >= MSG_PACE_PER_S) {
+        __atomic_fetch_add(&p->left_out, 1, __ATOMIC_RELAXED);
+        return false;
+    }
+    *ret_left_out = __atomic_exchange_n(&p->left_out, 0, __ATOMIC_RELAXED);
+    return true;
+}
+
+void msg_write_paced(struct msg_pace *pace, enum msg_level level, const char *room, const char *fmt,
+                     ...)
+{
+    unsigned left_out;
+    if (!pace_allows(pace, &left_out)) {
+        return;
+    }
+    if (left_out > 0) {
+        msg_write(level, room, "%u messages like the next one were left out", left_out);
+    }
+    va_list args;
+    va_start(args, fmt);
+    write_text(level, room, fmt, args);
+    va_end(args);
 }

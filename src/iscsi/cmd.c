@@ -200,7 +200,7 @@ static int hold(struct iscsi_task *t, const struct iscsi_request *q)
 static int refuse(struct iscsi_conn *c, enum iscsi_reject_reason reason, const uint8_t *bhs,
                   const char *why)
 {
-    msg_warn("iscsi", "%s: %s: SCSI command: %s", c->peer, c->initiator, why);
+    msg_warn_paced("iscsi", "%s: %s: SCSI command: %s", c->peer, c->initiator, why);
     iscsi_tx_reject(c, reason, bhs);
     return ERR_PROTOCOL;
 }

@@ -43,7 +43,7 @@ int iscsi_data_receive(struct iscsi_conn *c, struct iscsi_task *t, uint32_t offs
 
 static int protocol_error(struct iscsi_conn *c, const uint8_t *bhs, const char *why)
 {
-    msg_warn("iscsi", "%s: %s: Data-Out: %s", c->peer, c->initiator, why);
+    msg_warn_paced("iscsi", "%s: %s: Data-Out: %s", c->peer, c->initiator, why);
     iscsi_tx_reject(c, ISCSI_REJECT_PROTOCOL, bhs);
     return ERR_PROTOCOL;
 }
@@ -184,8 +184,8 @@ static int wait_for_more(struct iscsi_task *t)
             return r;
         }
         if (MAX_OF(begin, c->data_out_ns) == last) {
-            msg_warn("iscsi", "%s: %s does not send the data it was asked for", c->peer,
-                     c->initiator);
+            msg_warn_paced("iscsi", "%s: %s does not send the data it was asked for", c->peer,
+                           c->initiator);
             iscsi_conn_break(c, -ETIMEDOUT);
             return -ECANCELED;
         }

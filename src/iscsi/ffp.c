@@ -247,7 +247,7 @@ static uint64_t idle_deadline(const struct iscsi_conn *c)
 static int ping(struct iscsi_conn *c)
 {
     if (c->ping_ttt != ISCSI_TAG_NONE || c->discovery) {
-        msg_info("iscsi", "%s: %s: no sign of life", c->peer, c->initiator);
+        msg_info_paced("iscsi", "%s: %s: no sign of life", c->peer, c->initiator);
         return -ETIMEDOUT;
     }
     if (c->task_count == 0) {

@@ -466,9 +466,9 @@ int iscsi_login(struct iscsi_conn *c)
     if (r < 0) {
         atomic_fetch_add(&c->server->login_failures, 1);
         if (is_status(r)) {
-            msg_warn("iscsi", "%s: login of %s to %s refused: %s (%04x)", c->peer,
-                     c->initiator ? c->initiator : "?", c->iqn ? c->iqn : "discovery",
-                     status_text(-r), (unsigned)-r);
+            msg_warn_paced("iscsi", "%s: login of %s to %s refused: %s (%04x)", c->peer,
+                           c->initiator ? c->initiator : "?", c->iqn ? c->iqn : "discovery",
+                           status_text(-r), (unsigned)-r);
             send_response(&l, (uint8_t)(l.stage << 2), -r, NULL, 0);
         }
         return is_status(r) ? ERR_PROTOCOL : r;

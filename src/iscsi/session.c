@@ -185,7 +185,8 @@ static int open_new(struct iscsi_conn *c, uint64_t deadline_ns)
     struct iscsi_server *s = c->server;
     struct iscsi_conn *old;
     while ((old = find(c)) != NULL) {
-        msg_info("iscsi", "%s: %s logs in again: its old session is ended", c->peer, c->initiator);
+        msg_info_paced("iscsi", "%s: %s logs in again: its old session is ended", c->peer,
+                       c->initiator);
         iscsi_conn_poke(old, ISCSI_POKE_DROP);
         int r = rt_waitq_wait(&s->changed, &s->lock, deadline_ns);
         if (r < 0) {

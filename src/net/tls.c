@@ -372,7 +372,7 @@ static int handshake(struct net_stream *s, uint64_t deadline_ns)
             return s->error;
         }
         if (s->tls->step_result != SSL_ERROR_WANT_READ) {
-            msg_info("net", "a TLS handshake failed: %s", s->tls->reason);
+            msg_info_paced("net", "a TLS handshake failed: %s", s->tls->reason);
             return -EPROTO;
         }
         r = handshake_feed(s, deadline_ns);
@@ -398,7 +398,8 @@ int net_starttls(struct net_stream *s, struct net_tls *t, uint64_t deadline_ns)
     if (r < 0) {
         net_stream_break(s, r);
     }
-    /* The peer's first words may have come with its last step: the transport will not report them. */
+    /* The peer's first words may have come with its last step: the transport will not report them.
+     */
     s->readable = true;
     return r;
 }
