@@ -104,6 +104,7 @@ static struct iscsi_conn *conn_new(struct iscsi_server *s, struct net_stream *st
     list_init(&c->held);
     list_init(&c->session_link);
     list_init(&c->all_link);
+    list_init(&c->stranger_link);
     rt_credits_init(&c->solicited, ISCSI_SOLICITED_BYTES);
     rt_mutex_init(&c->egress_lock);
     rt_waitq_init(&c->egress);
@@ -119,6 +120,47 @@ static void enlist(struct iscsi_conn *c)
     list_push_back(&s->conns, &c->all_link);
     s->conn_count++;
     rt_mutex_unlock(&s->lock);
+}
+
+/* With s->lock held. */
+static void no_stranger(struct iscsi_server *s, struct iscsi_conn *c)
+{
+    if (!list_is_empty(&c->stranger_link)) {
+        list_remove(&c->stranger_link);
+        s->stranger_count--;
+    }
+}
+
+/*
+ * Strangers are many. When there are too many the oldest has to go, not the newest: a login takes
+ * milliseconds, and those who mean none shall not lock the others out.
+ */
+static void admit_stranger(struct iscsi_conn *c)
+{
+    struct iscsi_server *s = c->server;
+    bool crowded = false;
+    rt_mutex_lock(&s->lock);
+    if (s->stranger_count >= ISCSI_PENDING_MAX) {
+        struct iscsi_conn *oldest =
+            container_of(s->strangers.next, struct iscsi_conn, stranger_link);
+        no_stranger(s, oldest);
+        iscsi_conn_poke(oldest, ISCSI_POKE_DROP);
+        crowded = true;
+    }
+    list_push_back(&s->strangers, &c->stranger_link);
+    s->stranger_count++;
+    rt_mutex_unlock(&s->lock);
+    if (crowded) {
+        msg_warn_paced("iscsi", "%s: too many have not logged in: the oldest is sent away",
+                       c->peer);
+    }
+}
+
+static void know_stranger(struct iscsi_conn *c)
+{
+    rt_mutex_lock(&c->server->lock);
+    no_stranger(c->server, c);
+    rt_mutex_unlock(&c->server->lock);
 }
 
 static void delist(struct iscsi_conn *c)
@@ -167,33 +209,24 @@ static void close_down(struct iscsi_conn *c, int r)
     c->stream = NULL;
 }
 
-/* Strangers are many and cheap to turn away. */
-static bool admit_stranger(struct iscsi_server *s)
-{
-    if (atomic_fetch_add(&s->pending_logins, 1) < ISCSI_PENDING_MAX) {
-        return true;
-    }
-    atomic_fetch_sub(&s->pending_logins, 1);
-    return false;
-}
-
 void iscsi_conn_serve(struct net_stream *stream, void *server)
 {
     struct iscsi_server *s = server;
-    struct iscsi_conn *c = admit_stranger(s) ? conn_new(s, stream) : NULL;
+    struct iscsi_conn *c = conn_new(s, stream);
     if (!c) {
-        msg_warn("iscsi", "a connection is refused: too many that have not logged in");
+        msg_warn_paced("iscsi", "a connection is refused: no memory");
         net_close(stream);
         return;
     }
     enlist(c);
+    admit_stranger(c);
     int r = iscsi_login(c);
-    atomic_fetch_sub(&s->pending_logins, 1);
+    know_stranger(c);
     if (r >= 0) {
         r = iscsi_ffp_run(c);
         if (r == ERR_PROTOCOL) {
-            msg_warn("iscsi", "%s: %s broke the protocol; its session is ended", c->peer,
-                     c->initiator);
+            msg_warn_paced("iscsi", "%s: %s broke the protocol; its session is ended", c->peer,
+                           c->initiator);
         } else {
             msg_debug("iscsi", "%s: session of %s ends: %s", c->peer, c->initiator, err_name(r));
         }

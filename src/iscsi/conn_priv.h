@@ -78,7 +78,6 @@ struct iscsi_server {
     struct rt_credits ingress; /* immediate and unsolicited data of all windows */
     struct rt_credits gather;  /* solicited data that is not for the medium */
     _Atomic bool draining;
-    _Atomic unsigned pending_logins;
     _Atomic uint64_t logins;
     _Atomic uint64_t login_failures;
     struct iscsi_core cores[RT_CORES_MAX];
@@ -88,6 +87,8 @@ struct iscsi_server {
     struct list *buckets; /* of sessions in full feature phase, by identity */
     struct list conns;    /* every connection */
     size_t conn_count;
+    struct list strangers; /* those that have not logged in, the oldest first */
+    size_t stranger_count;
     size_t session_count;
     uint16_t last_tsih;
     char **advertise;
@@ -152,11 +153,12 @@ struct iscsi_conn {
     char peer[NET_ADDRESS_SIZE];
     char local[NET_ADDRESS_SIZE];
 
-    struct list all_link;     /* [lock] */
-    struct list session_link; /* [lock]; in the table */
-    bool in_table;            /* [lock] */
-    struct iscsi_conn *heir;  /* [lock] a new connection that takes the session over */
-    bool inherited;           /* [lock] the heir has been given it */
+    struct list all_link;      /* [lock] */
+    struct list session_link;  /* [lock]; in the table */
+    struct list stranger_link; /* [lock] */
+    bool in_table;             /* [lock] */
+    struct iscsi_conn *heir;   /* [lock] a new connection that takes the session over */
+    bool inherited;            /* [lock] the heir has been given it */
 
     struct iscsi_params params;
     bool header_digest; /* in force */

@@ -66,6 +66,7 @@ static struct iscsi_server *server_new(const struct iscsi_options *opt)
     rt_mutex_init(&s->lock);
     rt_waitq_init(&s->changed);
     list_init(&s->conns);
+    list_init(&s->strangers);
     return s;
 }
 
