@@ -5,7 +5,8 @@
  * them.
  *
  * When descriptors or memory run out, accepting pauses for a moment and goes on: the waiting
- * connections stay in the kernel's line.
+ * connections stay in the kernel's line. Connections never take the last descriptors: the store
+ * needs some, or those who are connected could not be served.
  */
 #include "base/assert.h"
 #include "base/err.h"
@@ -15,12 +16,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define BACKLOG 1024
 #define ACCEPTS_PER_TURN 64
 #define PAUSE_MS 100
+#define RESERVED_FDS 256u /* for all else than connections; at most half of all there are */
+
+/* Of all listeners: descriptors are the process's. */
+static _Atomic unsigned connections_all;
 
 struct net_listener {
     struct net_listen_options opt;
@@ -31,6 +37,7 @@ struct net_listener {
     struct rt_group *serving;
     unsigned next_core;
     unsigned connections_max;
+    unsigned all_max; /* connections of all listeners */
     _Atomic unsigned connections;
 };
 
@@ -39,6 +46,12 @@ struct arrival {
     int fd;
 };
 
+static void leave(struct net_listener *l)
+{
+    atomic_fetch_sub(&l->connections, 1);
+    atomic_fetch_sub(&connections_all, 1);
+}
+
 static void serve(void *arg)
 {
     struct arrival a = *(struct arrival *)arg;
@@ -46,18 +59,18 @@ static void serve(void *arg)
     free(arg);
     int r = net_socket_stream(a.fd, &s);
     if (r < 0) {
-        msg_warn("net", "%s: a connection is dropped: %s", a.l->opt.name, err_name(r));
+        msg_warn_paced("net", "%s: a connection is dropped: %s", a.l->opt.name, err_name(r));
     } else {
         a.l->opt.serve(s, a.l->opt.arg);
     }
-    atomic_fetch_sub(&a.l->connections, 1);
+    leave(a.l);
 }
 
 static void hand_over(struct net_listener *l, int fd)
 {
     if (atomic_load(&l->connections) >= l->connections_max) {
-        msg_warn("net", "%s: a connection is refused: %u are open", l->opt.name,
-                 l->connections_max);
+        msg_warn_paced("net", "%s: a connection is refused: %u are open", l->opt.name,
+                       l->connections_max);
         (void)close(fd);
         return;
     }
@@ -65,15 +78,27 @@ static void hand_over(struct net_listener *l, int fd)
     if (a) {
         *a = (struct arrival){.l = l, .fd = fd};
         atomic_fetch_add(&l->connections, 1);
+        atomic_fetch_add(&connections_all, 1);
         unsigned core = l->next_core++ % rt_core_count();
         if (rt_group_spawn_on(l->serving, core, l->opt.name, serve, a) == 0) {
             return;
         }
-        atomic_fetch_sub(&l->connections, 1);
+        leave(l);
         free(a);
     }
-    msg_warn("net", "%s: a connection is refused: no memory or fiber to serve it", l->opt.name);
+    msg_warn_paced("net", "%s: a connection is refused: no memory or fiber to serve it",
+                   l->opt.name);
     (void)close(fd);
+}
+
+/* The next connection, or -1 and errno. */
+static int accept_next(struct net_listener *l)
+{
+    if (atomic_load(&connections_all) >= l->all_max) {
+        errno = EMFILE;
+        return -1;
+    }
+    return accept4(l->watch.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
 
 /* What accept4() failed with is dealt with: 0 to go on, -ECANCELED. */
@@ -86,7 +111,7 @@ static int accept_failed(struct net_listener *l, int error)
     case ENFILE:
     case ENOMEM:
     case ENOBUFS:
-        msg_warn("net", "%s: accepting pauses: %s", l->opt.name, err_name(-error));
+        msg_warn_paced("net", "%s: accepting pauses: %s", l->opt.name, err_name(-error));
         return rt_sleep_ms(PAUSE_MS);
     default:
         /* The connection itself failed; the next one may be good. */
@@ -100,7 +125,7 @@ static void accept_loop(void *arg)
     unsigned taken = 0;
     int r = 0;
     while (r == 0) {
-        int fd = accept4(l->watch.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = accept_next(l);
         if (fd < 0) {
             r = accept_failed(l, errno);
             continue;
@@ -236,6 +261,17 @@ static void listener_free(struct net_listener *l)
     free(l);
 }
 
+/* How many descriptors connections may have. */
+static unsigned descriptors_for_connections(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > UINT32_MAX) {
+        return UINT32_MAX;
+    }
+    unsigned all = (unsigned)limit.rlim_cur;
+    return all - MIN_OF(RESERVED_FDS, all / 2);
+}
+
 int net_listen(const struct net_listen_options *opt, struct net_listener **ret_listener)
 {
     struct net_listener *l = calloc(1, sizeof *l);
@@ -244,6 +280,7 @@ int net_listen(const struct net_listen_options *opt, struct net_listener **ret_l
     }
     l->opt = *opt;
     l->connections_max = opt->connections_max ? opt->connections_max : 65536;
+    l->all_max = descriptors_for_connections();
     int r = start(l);
     if (r < 0) {
         listener_free(l);
