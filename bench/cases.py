@@ -27,13 +27,13 @@ class Goal:
 
 class Case:
     """One table. durable: the server's CPU counts until all is stored; fresh: each run has a new
-    store."""
+    store; scattered: the device was first written all over by 4 KiB."""
 
     def __init__(self, name, title, servers, goals, options, protocol="nbd", seconds=1.5,
-                 size=1 << 40, durable=False, fresh=False):
+                 size=1 << 40, durable=False, fresh=False, scattered=False):
         self.name, self.title, self.servers, self.goals = name, title, servers, goals
         self.options, self.protocol, self.seconds, self.bytes = options, protocol, seconds, size
-        self.durable, self.fresh = durable, fresh
+        self.durable, self.fresh, self.scattered = durable, fresh, scattered
         self.reads = "-w" not in options
         self.megabytes = str(MIB) in options
 
@@ -64,10 +64,14 @@ CASES = (
          (ZEROFS, TGT),
          (Goal("IOPS over tgt, at least 3", "iops", TGT, at_least=3),),
          ("-w", "100", "-d", "32"), protocol="iscsi", size=160 * MIB, seconds=20),
-    Case("nbd-read-1m", "NBD, 1 MiB random read, depth 8", (ZEROFS, NBDKIT_MEMORY, NULL),
+    Case("nbd-read-1m", "NBD, 1 MiB random read, depth 8, of what was written in sequence",
+         (ZEROFS, NBDKIT_MEMORY, NULL),
          (Goal("MB/s over nbdkit memory, at least 1", "mb_s", NBDKIT_MEMORY, at_least=1),
           Goal("MB/s over the null server, at least 0.8", "mb_s", NULL, at_least=0.8)),
-         ("-d", "8", "-b", str(MIB))),
+         ("-d", "8", "-b", str(MIB)), fresh=True),
+    Case("nbd-read-1m-scattered",
+         "NBD, 1 MiB random read, depth 8, of what was written by 4 KiB at random (no goal)",
+         (ZEROFS,), (), ("-d", "8", "-b", str(MIB)), scattered=True),
     Case("nbd-write-1m", "NBD, 1 MiB random write, depth 8, until the dirty limit",
          (ZEROFS, NBDKIT_MEMORY, NULL),
          (Goal("MB/s over nbdkit memory, at least 1", "mb_s", NBDKIT_MEMORY, at_least=1),),

@@ -68,6 +68,13 @@ class Peer:
                         "-d", "4", "-q", "-t", "60", *options],
                        check=True, stdout=subprocess.DEVNULL, timeout=120)
 
+    def scatter(self):
+        """Writes about as much as the device has, by 4 KiB at random."""
+        subprocess.run(["taskset", "-c", self.cpus, self.servers.lg, *self.target("nbd"), "-s",
+                        str(DEVICE_BYTES), "-n", str(DEVICE_BYTES), "-d", "32", "-t", "60", "-w",
+                        "100"], check=True, stdout=subprocess.DEVNULL, timeout=120)
+        self.settle()
+
     def fill(self):
         for protocol in self.protocols:
             self.sweep(protocol, "-w", "100")
