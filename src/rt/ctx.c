@@ -87,6 +87,10 @@ void rt_ctx_free(struct rt_ctx *c)
 #if RT_TSAN
     __tsan_destroy_fiber(c->tsan);
 #endif
+#if RT_ASAN
+    /* The stack of a killed fiber has live frames; what is mapped there next has none. */
+    __asan_unpoison_memory_region(c->bottom, c->size);
+#endif
     c->sp = NULL;
 }
 
