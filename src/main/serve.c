@@ -343,6 +343,7 @@ static void tune_process(void)
     }
     (void)mallopt(M_ARENA_MAX, 2);
     (void)mallopt(M_TRIM_THRESHOLD, 4 << 20);
+    (void)mallopt(M_MMAP_THRESHOLD, 1 << 20); /* setting the other has fixed it at 128 KiB */
 }
 
 int command_run(const struct args *a)

@@ -47,8 +47,8 @@ struct rt_buf {
 
 /*
  * A buffer of at least len bytes (1 byte to 1 GiB) with one reference; data is aligned to 64 bytes,
- * contents undefined. Sizes of 4 KiB, 32 KiB and powers of two up to 2 MiB come from per-thread
- * free lists. 0 or -ENOMEM. Any thread.
+ * contents undefined. Powers of two from 4 KiB to 2 MiB, and what is not much less, come from
+ * per-thread free lists. 0 or -ENOMEM. Any thread.
  */
 MUST int rt_buf_alloc(size_t len, enum rt_mem owner, struct rt_buf **ret_buf);
 struct rt_buf *rt_buf_ref(struct rt_buf *b);
@@ -58,6 +58,8 @@ void rt_buf_unref(struct rt_buf *b);
 void rt_buf_reown(struct rt_buf *b, enum rt_mem owner);
 /* Gives the memory that free lists hold back to the system. */
 void rt_buf_trim(void);
+/* How much memory that no buffer uses is kept for the next ones, besides the lists. */
+void rt_buf_idle_max(uint64_t bytes);
 
 /* A page of 64 KiB of zeros: read-only, for holes. Never freed; needs no reference. */
 extern const uint8_t rt_zeros[65536];

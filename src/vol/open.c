@@ -15,6 +15,7 @@
  * configured dirty_bytes              segments being built and uploaded, at worst all that is dirty
  *     4 x memtable_bytes       one filling, the others on their way out; memtable_bytes is a 32nd
  * unless configured a 16th, a 16th           decoded index blocks and filters; decoded page maps
+ *     a 32nd, at most 64 MiB   memory of buffers between two uses
  *     the rest                 block cache, at least an eighth
  */
 #include "base/assert.h"
@@ -29,6 +30,7 @@
 #define DIRTY_MIN (1ull << 20)
 #define MEMTABLE_MIN (256ull << 10)
 #define MEMTABLE_MAX (64ull << 20)
+#define IDLE_MAX (64ull << 20)
 #define DELETE_AFTER_MS 600000u
 #define ROTATE_AFTER_MS 1000u
 
@@ -51,7 +53,9 @@ static struct split memory_split(const struct vol_options *opt)
     }
     s.index_cache = all / 16;
     s.maps = all / 16;
-    uint64_t used = 2 * s.dirty + 4 * s.memtable + s.index_cache + s.maps;
+    uint64_t idle = MIN_OF(all / 32, IDLE_MAX);
+    rt_buf_idle_max(idle);
+    uint64_t used = 2 * s.dirty + 4 * s.memtable + s.index_cache + s.maps + idle;
     s.blocks = used < all ? MAX_OF(all - used, all / 8) : all / 8;
     return s;
 }

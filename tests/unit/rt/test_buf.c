@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rt/buf.h"
+#include "rt/ctx.h"
 #include "rt_test.h"
 #include <pthread.h>
 #include <string.h>
@@ -56,6 +57,7 @@ static void across_threads(void **state)
 {
     pthread_t t;
     (void)state;
+    rt_buf_trim(); /* lists of other sizes hold parts of chunks */
     for (unsigned i = 0; i < MANY; i++) {
         assert_int_equal(rt_buf_alloc(4096, RT_MEM_SEALING, &many[i]), 0);
         many[i]->data[0] = 1;
@@ -65,6 +67,38 @@ static void across_threads(void **state)
     assert_int_equal(pthread_join(t, NULL), 0);
     assert_int_equal(rt_mem_used(RT_MEM_SEALING), 0);
     assert_true(rt_mem_used(RT_MEM_OTHER) <= 8u << 20);
+    rt_buf_trim();
+    assert_int_equal(rt_mem_used(RT_MEM_OTHER), 0);
+}
+
+/* Memory goes from one size to another, and idle memory is bounded. */
+static void idle_chunks(void **state)
+{
+    struct rt_buf *b[64];
+    (void)state;
+    rt_buf_trim();
+    rt_buf_idle_max(32u << 20);
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < ARRAY_LEN(b); i++) {
+            assert_int_equal(rt_buf_alloc(round == 1 ? 32768 : 1u << 20, RT_MEM_DIRTY, &b[i]), 0);
+            memset(b[i]->data, (int)i, b[i]->cap);
+        }
+        for (unsigned i = 0; i < ARRAY_LEN(b); i++) {
+            assert_int_equal(b[i]->data[0], i);
+            assert_int_equal(b[i]->data[b[i]->cap - 1], i);
+            rt_buf_unref(b[i]);
+        }
+        assert_true(RT_ASAN || rt_mem_used(RT_MEM_OTHER) >= 32u << 20);
+        assert_true(rt_mem_used(RT_MEM_OTHER) <= 40u << 20);
+    }
+    rt_buf_trim();
+    assert_int_equal(rt_mem_used(RT_MEM_OTHER), 0);
+    rt_buf_idle_max(0);
+    assert_int_equal(rt_buf_alloc(2u << 20, RT_MEM_DIRTY, &b[0]), 0);
+    assert_int_equal(rt_buf_alloc(2u << 20, RT_MEM_DIRTY, &b[1]), 0);
+    rt_buf_unref(b[0]);
+    rt_buf_unref(b[1]);
+    assert_true(rt_mem_used(RT_MEM_OTHER) <= 2u << 20);
     rt_buf_trim();
     assert_int_equal(rt_mem_used(RT_MEM_OTHER), 0);
 }
@@ -83,9 +117,8 @@ static void names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sizes),
-        cmocka_unit_test(references),
-        cmocka_unit_test(across_threads),
+        cmocka_unit_test(sizes),          cmocka_unit_test(references),
+        cmocka_unit_test(across_threads), cmocka_unit_test(idle_chunks),
         cmocka_unit_test(names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Chunks: where the buffers of the size classes lie. The face of buf_chunk.c for buf.c.
+ */
+#pragma once
+#include "rt/buf.h"
+#include <stdbool.h>
+
+#define BUF_CLASS_SHIFT_MIN 12u
+#define BUF_CLASSES 10u
+#define BUF_CHUNK_BYTES (2u << 20) /* the largest class, and a huge page */
+
+struct buf_chunk;
+
+/* A buffer and where it belongs. Each has a line of its own: its count is touched by many. */
+struct buf_block {
+    struct rt_buf buf;
+    struct buf_block *next;  /* while free */
+    struct buf_chunk *chunk; /* NULL: allocated for itself */
+    void *base;              /* what was allocated then */
+} __attribute__((aligned(64)));
+
+static inline uint32_t buf_class_bytes(uint32_t klass)
+{
+    return 1u << (BUF_CLASS_SHIFT_MIN + klass);
+}
+
+/* Up to `want` free blocks of a class, linked by next, at least one; NULL without memory. */
+struct buf_block *buf_chunks_take(uint32_t klass, uint32_t want);
+/* Gives blocks back that are linked by next. */
+void buf_chunks_give(struct buf_block *first);
+/* Gives idle chunks back to the system. */
+void buf_chunks_trim(void);
