@@ -175,6 +175,9 @@ static int load_hole(void *arg, const void *key, size_t key_len, const void *val
     if (r == 0) {
         r = vol_hole_decode(value, value_len, &hv);
     }
+    if (r == 0 && hv.count > UINT64_MAX - parts[2]) {
+        r = ERR_CORRUPT_RECORD;
+    }
     if (r < 0) {
         return r;
     }
