@@ -40,7 +40,7 @@ static uint32_t send_data(struct iscsi_task *t, bool with_status, uint8_t residu
         uint32_t len = (uint32_t)MIN_OF(burst_end - off, most);
         bool last = off + len == total;
         struct iscsi_data_in p = {
-            .itt = t->itt, .datasn = datasn++, .offset = (uint32_t)off, .data_len = len};
+            .itt = t->itt, .datasn = datasn, .offset = (uint32_t)off, .data_len = len};
         p.flags = off + len == burst_end ? ISCSI_FINAL : 0;
         struct iscsi_sn sn;
         if (last && with_status) {
@@ -66,6 +66,7 @@ static uint32_t send_data(struct iscsi_task *t, bool with_status, uint8_t residu
             rt_chain_free(&part);
         }
         off += len;
+        datasn++;
         if (off == burst_end) {
             burst_end = MIN_OF(total, burst_end + c->params.max_burst);
         }
