@@ -3,7 +3,9 @@
 #include "unit.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 static char got[8192];
@@ -89,6 +91,39 @@ static void a_long_line_is_cut_and_says_so(void **state)
     assert_string_equal(got + len - 5, "y...\n");
 }
 
+static unsigned lines_of(const char *word)
+{
+    unsigned n = 0;
+    for (const char *at = got; (at = strstr(at, word)) != NULL; at++) {
+        n++;
+    }
+    return n;
+}
+
+static time_t second_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return now.tv_sec;
+}
+
+static void a_flood_is_paced(void **state)
+{
+    (void)state;
+    begin();
+    time_t first = second_now();
+    int sent = 0;
+    while (second_now() < first + 2) {
+        msg_warn_paced("x", "flood %d", sent++);
+    }
+    msg_warn_paced("x", "another place");
+    end();
+    assert_in_range(sent, 1000, INT32_MAX);
+    assert_in_range(lines_of("flood"), MSG_PACE_PER_S, 3 * MSG_PACE_PER_S);
+    assert_in_range(lines_of("messages like the next one were left out"), 1, 2);
+    assert_int_equal(lines_of("another place"), 1);
+}
+
 static void levels_have_names(void **state)
 {
     (void)state;
@@ -106,6 +141,7 @@ int main(void)
         cmocka_unit_test(lines_below_the_level_are_not_written),
         cmocka_unit_test(a_peer_cannot_forge_a_line),
         cmocka_unit_test(a_long_line_is_cut_and_says_so),
+        cmocka_unit_test(a_flood_is_paced),
         cmocka_unit_test(levels_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
