@@ -111,8 +111,27 @@ def resize(s):
     fresh.pwrite(b"x", SIZE - 1)
 
 
+def also_on_ipv6(s):
+    with open(s.config, encoding="utf-8") as f:
+        text = f.read()
+    address = f'"127.0.0.1:{s.nbd_port}"'
+    with open(s.config, "w", encoding="utf-8") as f:
+        f.write(text.replace(address, address + f', "[::1]:{s.nbd_port}"'))
+
+
+def over_each_transport(s):
+    """IPv4, IPv6 and the unix socket show one device."""
+    connect(s).pwrite(b"seen by all", 4096)
+    for uri in (f"nbd://[::1]:{s.nbd_port}/disk", f"nbd+unix:///disk?socket={s.nbd_socket}"):
+        h = nbd.NBD()
+        h.connect_uri(uri)
+        assert h.pread(11, 4096) == b"seen by all"
+        h.shutdown()
+
+
 def main():
     with zt.Server() as s:
+        also_on_ipv6(s)
         s.cli("nbd", "create", "--name", "disk", "--size", "256M")
         s.start()
         for structured in (True, False):
@@ -128,6 +147,7 @@ def main():
             h.shutdown()
         assert connect(s, name="").get_size() == SIZE
         fails(errno.ENOENT, connect, s, True, "none")
+        over_each_transport(s)
         resize(s)
         s.stop()
 
