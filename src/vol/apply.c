@@ -115,7 +115,7 @@ static bool is_for_good(int r)
  */
 static int pause_for(struct vol *v, int why)
 {
-    if (why == -ECANCELED || atomic_load(&v->fenced)) {
+    if (why == -ECANCELED || why == ERR_FENCED || atomic_load(&v->fenced)) {
         return why;
     }
     msg_warn("vol", "the index cannot be read: %s; trying again", err_text(why));
@@ -215,6 +215,29 @@ static int stage_map(struct apply *a, const struct vol_record *rec, const struct
     return r;
 }
 
+static bool map_uses(const struct vol_map *map, const struct vol_run *of)
+{
+    for (uint32_t i = 0; i < map->count; i++) {
+        const struct vol_run *run = &map->runs[i];
+        if (run->kind == VOL_RUN_DATA && run->seq == of->seq && run->offset == of->offset) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A frame belongs to one page: what its map no longer names is read by nobody. Its memory goes to
+ * the next writes, and not only when the cache is full. */
+static void drop_frames(struct vol *v, const struct vol_map *old, const struct vol_map *merged)
+{
+    for (uint32_t i = 0; i < old->count; i++) {
+        const struct vol_run *run = &old->runs[i];
+        if (run->kind == VOL_RUN_DATA && !map_uses(merged, run)) {
+            cache_drop(v->cache, run->seq, run->offset);
+        }
+    }
+}
+
 static int apply_page(struct apply *a, const struct vol_record *rec)
 {
     struct vol_map old;
@@ -244,6 +267,7 @@ static int apply_page(struct apply *a, const struct vol_record *rec)
         bad = false;
     }
     vol_map_merge(&old, &delta, &merged, &changes);
+    drop_frames(a->v, &old, &merged);
     if (bad) {
         vol_map_spoil(&merged);
     }

@@ -28,6 +28,9 @@
 #define MEMORY_DEFAULT (256ull << 20)
 #define MEMORY_MIN (8ull << 20)
 #define DIRTY_MIN (1ull << 20)
+/* While the store is away and VOL_BATCHES_MAX batches wait, all that is dirty may come to lie in
+ * the open one, and a segment has at most 1 GiB. */
+#define DIRTY_MAX (768ull << 20)
 #define MEMTABLE_MIN (256ull << 10)
 #define MEMTABLE_MAX (64ull << 20)
 #define IDLE_MAX (64ull << 20)
@@ -46,7 +49,7 @@ static struct split memory_split(const struct vol_options *opt)
 {
     uint64_t all = MAX_OF(opt->memory_bytes ? opt->memory_bytes : MEMORY_DEFAULT, MEMORY_MIN);
     struct split s = {.dirty = opt->dirty_bytes ? opt->dirty_bytes : all / 5};
-    s.dirty = MAX_OF(s.dirty, DIRTY_MIN);
+    s.dirty = MIN_OF(MAX_OF(s.dirty, DIRTY_MIN), DIRTY_MAX);
     s.memtable = MIN_OF(MAX_OF(all / 32, MEMTABLE_MIN), MEMTABLE_MAX);
     if (opt->memtable_bytes) {
         s.memtable = opt->memtable_bytes;
@@ -405,7 +408,8 @@ int vol_open(const struct vol_options *opt, struct vol **ret_vol)
     }
     for (int tries = 0; tries < OPEN_TRIES; tries++) {
         r = open_once(opt, &sb, ret_vol);
-        if (r != ERR_LOST_OPEN_RACE) {
+        /* An object that is not there was named by a manifest that is not the newest any more. */
+        if (r != ERR_LOST_OPEN_RACE && r != -ENOENT) {
             return r;
         }
         int slept = rt_sleep_ms(10 + rt_random() % (50u << tries));
