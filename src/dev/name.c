@@ -115,7 +115,7 @@ static int check_iqn(const char *rest, char *why, size_t cap)
 
 int dev_iqn_check(const char *iqn, char ret_name[DEV_IQN_MAX + 1], char *ret_why, size_t why_cap)
 {
-    char name[DEV_IQN_MAX + 1];
+    char name[DEV_IQN_MAX + 1] = {0};
     size_t n = strnlen(iqn, DEV_IQN_MAX + 1);
     if (n > DEV_IQN_MAX) {
         return refuse(ret_why, why_cap, "the name is longer than 223 bytes");

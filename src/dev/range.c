@@ -86,19 +86,20 @@ static void release_in(struct dev_ranges *s, struct list *l, const struct dev_ra
 /* Takes r out of its list and lets go of those that waited for it. */
 static void drop(struct dev_ranges *s, struct dev_range *r)
 {
-    struct list *slot = is_short(r) ? slot_of(s, r) : NULL;
+    bool in_slot = is_short(r);
     r->link.prev->next = r->link.next;
     r->link.next->prev = r->link.prev;
-    s->shorts -= slot != NULL;
+    s->shorts -= in_slot;
     if (likely(s->waiting == 0)) {
         return;
     }
     release_in(s, &s->longs, r);
-    for (unsigned i = 0; !slot && i < DEV_RANGE_SLOTS; i++) {
-        release_in(s, &s->slots[i], r);
+    if (in_slot) {
+        release_in(s, slot_of(s, r), r);
+        return;
     }
-    if (slot) {
-        release_in(s, slot, r);
+    for (unsigned i = 0; i < DEV_RANGE_SLOTS; i++) {
+        release_in(s, &s->slots[i], r);
     }
 }
 
