@@ -42,7 +42,8 @@ class Late:
     def __init__(self, history):
         self.blocks, self.last = history.blocks, self.FIRST
         self.writes = {}
-        self.zeroings = [max((w.number for w in ws if w.zero), default=0) for ws in history.by_block]
+        self.zeroings = [max((w.number for w in writes if w.zero), default=0)
+                         for writes in history.by_block]
         self.claimed = []
         self.found = None
 
@@ -118,7 +119,8 @@ def round_of(number, first, second, histories, rnd):
     seen = [h.verify(image) for h, image in zip(histories, images_of(second))]
     frozen.taken_over(histories)
     # What the second acknowledges from now on must outlive the first's awakening.
-    fresh = [Load(h, rnd, peers) for h, peers in zip(histories, (peers_of(second), luns_of(second)))]
+    peers = peers_of(second), luns_of(second)
+    fresh = [Load(h, rnd, both) for h, both in zip(histories, peers)]
     for load in fresh:
         load.run(0.1)
     frozen.wake(rnd)

@@ -5,8 +5,8 @@
   2. if A completed before B was sent, and B survived, then A survived or was overwritten;
   3. a write of a block survives whole or not at all.
 
-Every block of a write carries its block number and the number of the write. There is one write under
-way per block at a time, so that the order on a block is the order of numbers.
+Every block of a write carries its block number and the number of the write. There is one write
+under way per block at a time, so that the order on a block is the order of numbers.
 
     history = History(blocks)
     w = history.write(first, count, zero=False); w.sent = 1; ... w.completed = 2
@@ -58,7 +58,7 @@ class History:
             self.floor[b] = max(self.floor[b], w.number)
 
     def may_be_zero(self, b, least):
-        """The oldest zeroing of the block that is not older than least; None: it may not be zero."""
+        """The block's oldest zeroing that is not older than least; None: it may not be zero."""
         if least in (0, self.zeroed[b]):
             return least
         return next((w.number for w in self.by_block[b] if w.zero and w.number >= least), None)

@@ -36,7 +36,8 @@ class NbdPeer:
 
     def start(self, what, first=0, count=0, fua=False, payload=b""):
         command = (rawnbd.READ, rawnbd.WRITE, rawnbd.WRITE_ZEROES, rawnbd.FLUSH)[what]
-        return self.k.send(command, first * BLOCK, count * BLOCK, rawnbd.FUA if fua else 0, payload)
+        flags = rawnbd.FUA if fua else 0
+        return self.k.send(command, first * BLOCK, count * BLOCK, flags, payload)
 
     def ended(self):
         """(token, error, data) of the next request that has ended."""
@@ -54,7 +55,8 @@ class IscsiPeer:
     gone = (EOFError, ConnectionError)
 
     def __init__(self, port, iqn, keys=None):
-        self.q = Queue(port, iqn, keys or {"InitialR2T": "No", "FirstBurstLength": "262144"}).ready()
+        keys = keys or {"InitialR2T": "No", "FirstBurstLength": "262144"}
+        self.q = Queue(port, iqn, keys).ready()
         self.socket = self.q.sock
         self.turn = 0
 
@@ -75,7 +77,8 @@ class IscsiPeer:
         if self.turn % 3 == 0:
             ranges = [(lba, blocks // 2), (lba + blocks // 2, blocks - blocks // 2)]
             return self.q.start(unmap_cdb(ranges), out=unmap_list(ranges))
-        return self.q.start(cdb16(0x93, lba, blocks, 8 if self.turn % 3 == 1 else 0), out=bytes(512))
+        unmap = 8 if self.turn % 3 == 1 else 0
+        return self.q.start(cdb16(0x93, lba, blocks, unmap), out=bytes(512))
 
     def ended(self):
         itt, status = self.q.ended()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A device as bytes in memory. What is known about a byte is its value, or that it is free: trimmed,
-so that it is zero or what it was, and from the first read on what was read."""
+"""A device as bytes in memory. What is known about a byte is its value, or that it is free:
+trimmed, so that it is zero or what it was, and from the first read on what was read."""
 
 
 class Model:

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 # limit: 400
-"""A model of the LUN in memory, against four sessions: random offsets and sizes, every way to write,
-UNMAP, WRITE SAME, COMPARE AND WRITE, VERIFY, FUA, SYNCHRONIZE CACHE, growing and shrinking while
-they are logged in, restarts and kill -9.
+"""A model of the LUN in memory, against four sessions: random offsets and sizes, every way to
+write, UNMAP, WRITE SAME, COMPARE AND WRITE, VERIFY, FUA, SYNCHRONIZE CACHE, growing and shrinking
+while they are logged in, restarts and kill -9.
 
 Each round sends a batch of commands over all sessions at once. The commands of a batch do not
 overlap, but for pairs of writes of exactly the same range, of which one must win as a whole. A
@@ -291,7 +291,8 @@ def main():
         for q in v.sessions:
             q.close()
         s.stop()
-        print(f"{v.commands} commands, {resizes + 1} resizes, {v.attentions} attentions", flush=True)
+        print(f"{v.commands} commands, {resizes + 1} resizes, {v.attentions} attentions",
+              flush=True)
         assert v.attentions >= len(v.sessions)
 
 
