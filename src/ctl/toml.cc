@@ -5,6 +5,7 @@
 // The library asserts on some malformed input ("[" and a control character) that the code behind
 // the assert refuses properly. Without this a mistyped file would end a server told to reload.
 #define TOML_ASSERT(expr) static_cast<void>(0)
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -139,6 +140,9 @@ int toml_parse(const char *text, size_t len, toml_doc *ret_doc, unsigned *ret_li
         snprintf(ret_why, why_cap, "out of memory");
         return -ENOMEM;
     }
+    // The library hands tables out by name; mistakes are to be told from the top of the file down.
+    std::stable_sort(doc.entries, doc.entries + doc.count,
+                     [](const toml_entry &a, const toml_entry &b) { return a.line < b.line; });
     *ret_doc = doc;
     return 0;
 }

@@ -2,6 +2,7 @@
 /*
  * TOML documents as a flat list of settings: the C face of the toml++ library. Each leaf of the
  * document is one entry with its dotted key; the elements of an array are entries of the same key.
+ * Entries stand in the order of their lines.
  *
  *     r = toml_parse(text, len, &doc, &line, why, sizeof why);
  *     for (size_t i = 0; i < doc.count; i++) { doc.entries[i].key ... }

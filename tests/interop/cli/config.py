@@ -62,6 +62,9 @@ def everything_at_once():
             assert any(line.startswith(f"{path}:{number}: ") and word in line for line in lines), \
                 (number, word, done.stderr)
         assert len(lines) == len(WANTED), done.stderr
+        # From the top of the file down; what is missing comes last.
+        numbers = [int(line.split(":")[1]) for line in lines if "missing" not in line]
+        assert numbers == sorted(numbers), done.stderr
 
 
 def not_even_toml():
