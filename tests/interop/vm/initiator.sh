@@ -1,0 +1,13 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# limit: 480
+# Linux' own initiator with each way to move data it knows: digests, immediate data, R2T. (libiscsi
+# has no data digests.) Resets under load, and a session that is given up and comes back.
+set -eu
+. "$TOP/tests/lib/lib.sh"
+
+tar -C "$BUILD" -cf "$TMPDIR/program.tar" zerofs
+"$TOP/tests/vm/run.sh" -t 300 -m 1536 "$TOP/tests/vm/jobs/initiator" \
+    "$TMPDIR/program.tar" "$TOP/tests/lib/wait.sh" | tee "$TMPDIR/initiator"
+[ "${PIPESTATUS[0]}" -eq 0 ] || fail "the guest's job"
+grep -qx 'initiator done' "$TMPDIR/initiator" || fail "the job did not come to its end"
