@@ -347,6 +347,9 @@ static int open_index(struct vol *v, const struct split *split, struct uuid *ret
     if (r == 0) {
         r = open_log(v, &info, ret_open_id);
     }
+    if (r == 0) {
+        r = load_counters(v);
+    }
     return r < 0 ? if_overtaken(v, r) : 0;
 }
 
@@ -377,9 +380,6 @@ static int open_once(const struct vol_options *opt, const struct vol_superblock 
     }
     if (r == 0) {
         r = open_index(v, &split, &open_id);
-    }
-    if (r == 0) {
-        r = load_counters(v);
     }
     if (r == 0) {
         r = start(v);

@@ -92,6 +92,9 @@ void vol_dirty_adapt(struct vol *v)
             MAX_OF(rate * VOL_DIRTY_SECONDS, MIN_OF(v->dirty_configured, VOL_DIRTY_FLOOR_BYTES));
     }
     rt_credits_resize(&v->dirty, limit);
+    if (atomic_load(&v->fenced)) {
+        rt_credits_resize(&v->dirty, UINT64_MAX); /* the fence came in between: nobody waits */
+    }
 }
 
 /* At any alignment. */
