@@ -24,6 +24,7 @@
 #define NBD_RX_ROOM_MIN (64u << 10)  /* below it, what is left over moves to the front */
 #define NBD_LARGE_WRITE (32u << 10)  /* from here on a payload gets a buffer of its own */
 #define NBD_RX_LARGE_CAP (16u << 10) /* received at once while large writes come in */
+#define NBD_RX_PAGES 16u             /* received at once into buffers of their own */
 #define NBD_RX_PINNED_MAX (4u << 20)
 #define NBD_INFLIGHT_MAX 1024u
 #define NBD_INGRESS_MAX (32u << 20) /* payload in buffers of its own */
@@ -123,12 +124,20 @@ struct nbd_conn {
 struct nbd_job {
     struct nbd_conn *c;
     struct nbd_request q;
-    const uint8_t *payload;
-    struct rt_buf *buf; /* the payload's own buffer, or NULL: it stands in the receive buffer */
-    struct nbd_rx *rx;  /* pinned, or NULL */
-    uint64_t credits;   /* of the server's ingress */
+    const uint8_t *payload; /* in the receive buffer */
+    struct rt_chain *data;  /* or in buffers of its own */
+    struct nbd_rx *rx;      /* pinned, or NULL */
+    uint64_t credits;       /* of the server's ingress */
     uint64_t start_ns;
 };
+
+static inline void nbd_job_drop_data(struct nbd_job *job)
+{
+    if (unlikely(job->data != NULL)) {
+        rt_chain_free(job->data);
+        free(take(job->data));
+    }
+}
 
 /* server.c: from any core. */
 void nbd_server_kick(struct nbd_server *s, unsigned core);
@@ -145,6 +154,9 @@ MUST int nbd_session(struct nbd_conn *c) WAITS;
 MUST ssize_t nbd_rx_fill(struct nbd_conn *c) WAITS;
 /* The next len bytes of the stream go to dst. */
 MUST int nbd_rx_take(struct nbd_conn *c, uint8_t *dst, size_t len) WAITS;
+/* The next len bytes of the stream, in pages as they lie on the device from off. */
+MUST int nbd_rx_take_pages(struct nbd_conn *c, uint64_t off, uint64_t len,
+                           struct rt_chain *ret_data) WAITS;
 MUST int nbd_rx_skip(struct nbd_conn *c, uint64_t len) WAITS;
 void nbd_rx_pin(struct nbd_conn *c, struct nbd_job *job);
 void nbd_rx_unpin(struct nbd_conn *c, struct nbd_job *job);

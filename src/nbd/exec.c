@@ -8,15 +8,15 @@
 
 static int exec_write(struct nbd_job *job) WAITS
 {
+    unsigned flags = job->q.flags & NBD_CMD_FLAG_FUA ? DEV_FUA : 0;
+    if (job->data) {
+        return dev_write(job->c->dev, job->q.off, job->data, flags, NULL);
+    }
     struct rt_chain data = {0};
-    int r = rt_chain_add(&data, job->buf, job->payload, (uint32_t)job->q.payload_len);
+    int r = rt_chain_add(&data, NULL, job->payload, (uint32_t)job->q.payload_len);
     if (r < 0) {
         return r;
     }
-    if (job->buf) {
-        rt_buf_unref(take(job->buf)); /* the chain has it */
-    }
-    unsigned flags = job->q.flags & NBD_CMD_FLAG_FUA ? DEV_FUA : 0;
     r = dev_write(job->c->dev, job->q.off, &data, flags, NULL);
     rt_chain_free(&data);
     return r;
@@ -201,9 +201,7 @@ static void count_latency(struct nbd_core *core, uint64_t start_ns)
 static void finish(struct nbd_job *job)
 {
     struct nbd_conn *c = job->c;
-    if (unlikely(job->buf != NULL)) {
-        rt_buf_unref(job->buf);
-    }
+    nbd_job_drop_data(job);
     if (job->credits > 0) {
         c->ingress_bytes -= job->q.payload_len;
         rt_credits_give(&c->server->ingress, job->credits);

@@ -198,6 +198,72 @@ int nbd_rx_take(struct nbd_conn *c, uint8_t *dst, size_t len)
     return 0;
 }
 
+/* Adds the next page to the chain, for one that ends at `end` at most; iov gets its place. */
+static int page_add(uint64_t off, uint64_t end, struct rt_chain *data, struct iovec *ret_iov)
+{
+    uint32_t n = (uint32_t)MIN_OF(VOL_PAGE_BYTES - off % VOL_PAGE_BYTES, end - off);
+    struct rt_buf *b;
+    int r = rt_buf_alloc(n, RT_MEM_INGRESS, &b);
+    if (r < 0) {
+        return r;
+    }
+    *ret_iov = (struct iovec){b->data, n};
+    r = rt_chain_add(data, b, b->data, n);
+    rt_buf_unref(b);
+    return r;
+}
+
+/* Fills the pieces. */
+static int take_pieces(struct nbd_conn *c, struct iovec *iov, size_t count, uint64_t deadline_ns)
+    WAITS
+{
+    while (count > 0) {
+        size_t n = MIN_OF(iov->iov_len, (size_t)(c->tail - c->head));
+        if (n > 0) {
+            memcpy(iov->iov_base, c->rx->buf->data + c->head, n);
+            c->head += (uint32_t)n;
+        } else {
+            ssize_t got = net_recv_pieces(c->stream, iov, count, deadline_ns);
+            if (got <= 0) {
+                return got < 0 ? (int)got : -ECONNRESET;
+            }
+            n = (size_t)got;
+        }
+        for (; count > 0 && n >= iov->iov_len; iov++, count--) {
+            n -= iov->iov_len;
+        }
+        if (count > 0) {
+            iov->iov_base = (uint8_t *)iov->iov_base + n;
+            iov->iov_len -= n;
+        }
+    }
+    return 0;
+}
+
+/* One buffer a page, so that each lives and goes for itself, from the batch through the cache to
+ * its end, and no copy is made on the way. */
+int nbd_rx_take_pages(struct nbd_conn *c, uint64_t off, uint64_t len, struct rt_chain *ret_data)
+{
+    uint64_t deadline_ns = payload_deadline(len);
+    uint64_t end = off + len;
+    int r = 0;
+    while (off < end && r == 0) {
+        struct iovec iov[NBD_RX_PAGES];
+        size_t count = 0;
+        while (off < end && count < ARRAY_LEN(iov) && r == 0) {
+            r = page_add(off, end, ret_data, &iov[count]);
+            off += r == 0 ? iov[count++].iov_len : 0;
+        }
+        if (r == 0) {
+            r = take_pieces(c, iov, count, deadline_ns);
+        }
+    }
+    if (r < 0) {
+        rt_chain_free(ret_data);
+    }
+    return r;
+}
+
 int nbd_rx_skip(struct nbd_conn *c, uint64_t len)
 {
     uint64_t have = MIN_OF(len, c->tail - c->head);

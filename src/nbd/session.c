@@ -81,9 +81,7 @@ static int start(struct nbd_conn *c, struct nbd_job *job) WAITS
     begin(c, job);
     int r = spawn(c, job);
     if (unlikely(r < 0)) {
-        if (job->buf) {
-            rt_buf_unref(job->buf);
-        }
+        nbd_job_drop_data(job);
         rt_credits_give(&c->server->ingress, job->credits);
         nbd_count(&c->core->requests_ended, 1);
         return r;
@@ -96,24 +94,17 @@ static int start(struct nbd_conn *c, struct nbd_job *job) WAITS
     return 0;
 }
 
-/*
- * The payload gets a buffer of its own, into which it is received. The credits are taken already.
- */
+/* The payload is received into buffers of its own. The credits are taken already. */
 static int take_payload(struct nbd_conn *c, struct nbd_job *job) WAITS
 {
     uint64_t len = job->q.payload_len;
-    int r = rt_buf_alloc(len, RT_MEM_INGRESS, &job->buf);
-    if (r >= 0) {
-        r = nbd_rx_take(c, job->buf->data, len);
-    }
+    job->data = calloc(1, sizeof *job->data);
+    int r = job->data ? nbd_rx_take_pages(c, job->q.off, len, job->data) : -ENOMEM;
     if (r < 0) {
-        if (job->buf) {
-            rt_buf_unref(take(job->buf));
-        }
+        nbd_job_drop_data(job);
         rt_credits_give(&c->server->ingress, job->credits);
         return r;
     }
-    job->payload = job->buf->data;
     c->ingress_bytes += len;
     return 0;
 }

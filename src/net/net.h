@@ -23,6 +23,7 @@
 #include "rt/rt.h"
 #include <stdbool.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 struct net_stream;
 struct net_listener;
@@ -71,6 +72,9 @@ MUST int net_peer_credentials(const struct net_stream *s, uid_t *ret_uid, gid_t 
  * is the same without waiting: -EAGAIN when nothing is there.
  */
 MUST ssize_t net_recv(struct net_stream *s, void *dst, size_t cap, uint64_t deadline_ns) WAITS;
+/* The same into several pieces, one after the other. */
+MUST ssize_t net_recv_pieces(struct net_stream *s, const struct iovec *iov, size_t count,
+                             uint64_t deadline_ns) WAITS;
 MUST ssize_t net_recv_try(struct net_stream *s, void *dst, size_t cap);
 /* Exactly len bytes: 0, -ECONNRESET when the peer closed before, or as above. */
 MUST int net_recv_all(struct net_stream *s, void *dst, size_t len, uint64_t deadline_ns) WAITS;

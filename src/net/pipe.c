@@ -28,14 +28,18 @@ static unsigned end_index(const struct net_stream *s)
     return s->pipe->ends[1] == s;
 }
 
-static ssize_t pipe_recv(struct net_stream *s, void *dst, size_t cap)
+/* Into the first piece only, which is as good: what is left is asked for again. */
+static ssize_t pipe_recv(struct net_stream *s, const struct iovec *iov, size_t count)
 {
+    (void)count;
+    uint8_t *dst = iov->iov_base;
+    size_t cap = iov->iov_len;
     unsigned me = end_index(s);
     struct ring *r = &s->pipe->to[me];
     size_t done = 0;
     while (done < cap && r->len > 0) {
         uint32_t n = (uint32_t)MIN_OF(cap - done, (size_t)MIN_OF(r->len, RING_SIZE - r->head));
-        memcpy((uint8_t *)dst + done, r->bytes + r->head, n);
+        memcpy(dst + done, r->bytes + r->head, n);
         r->head = (r->head + n) % RING_SIZE;
         r->len -= n;
         done += n;

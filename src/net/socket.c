@@ -9,16 +9,29 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-static ssize_t socket_recv(struct net_stream *s, void *dst, size_t cap)
+static ssize_t receive(int fd, const struct iovec *iov, size_t count)
+{
+    if (count == 1) {
+        return recv(fd, iov->iov_base, iov->iov_len, MSG_DONTWAIT);
+    }
+    struct msghdr m = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = count};
+    return recvmsg(fd, &m, MSG_DONTWAIT);
+}
+
+static ssize_t socket_recv(struct net_stream *s, const struct iovec *iov, size_t count)
 {
     ssize_t n;
     do {
-        n = recv(s->watch.fd, dst, cap, MSG_DONTWAIT);
+        n = receive(s->watch.fd, iov, count);
     } while (n < 0 && errno == EINTR);
     if (n < 0) {
         int r = -errno;
         s->readable = s->readable && r != -EAGAIN;
         return r;
+    }
+    size_t cap = 0;
+    for (size_t i = 0; i < count; i++) {
+        cap += iov[i].iov_len;
     }
     /* Less than asked for: the rest comes with a report of its own, unless the end was reported
      * already. */

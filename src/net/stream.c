@@ -111,16 +111,15 @@ void net_stream_writable(struct net_stream *s)
     }
 }
 
-ssize_t net_recv_try(struct net_stream *s, void *dst, size_t cap)
+static ssize_t recv_try(struct net_stream *s, const struct iovec *iov, size_t count)
 {
-    ASSERT(cap > 0);
     if (s->error < 0) {
         return s->error;
     }
     if (!s->readable) {
         return -EAGAIN;
     }
-    ssize_t n = s->ops->recv(s, dst, cap);
+    ssize_t n = s->ops->recv(s, iov, count);
     if (n > 0) {
         s->received = true;
     } else if (n < 0 && n != -EAGAIN) {
@@ -129,8 +128,16 @@ ssize_t net_recv_try(struct net_stream *s, void *dst, size_t cap)
     return n;
 }
 
-ssize_t net_recv(struct net_stream *s, void *dst, size_t cap, uint64_t deadline_ns)
+ssize_t net_recv_try(struct net_stream *s, void *dst, size_t cap)
 {
+    ASSERT(cap > 0);
+    return recv_try(s, &(struct iovec){dst, cap}, 1);
+}
+
+ssize_t net_recv_pieces(struct net_stream *s, const struct iovec *iov, size_t count,
+                        uint64_t deadline_ns)
+{
+    ASSERT(count > 0 && iov->iov_len > 0);
     if (s->received && s->readable) {
         int r = rt_pass();
         if (r < 0) {
@@ -139,7 +146,7 @@ ssize_t net_recv(struct net_stream *s, void *dst, size_t cap, uint64_t deadline_
     }
     s->received = false;
     for (;;) {
-        ssize_t n = net_recv_try(s, dst, cap);
+        ssize_t n = recv_try(s, iov, count);
         if (n != -EAGAIN) {
             return n;
         }
@@ -148,6 +155,11 @@ ssize_t net_recv(struct net_stream *s, void *dst, size_t cap, uint64_t deadline_
             return r;
         }
     }
+}
+
+ssize_t net_recv(struct net_stream *s, void *dst, size_t cap, uint64_t deadline_ns)
+{
+    return net_recv_pieces(s, &(struct iovec){dst, cap}, 1, deadline_ns);
 }
 
 int net_recv_all(struct net_stream *s, void *dst, size_t len, uint64_t deadline_ns)

@@ -21,7 +21,7 @@
 /* All required. recv and send give bytes (recv: 0 = the peer closed), -EAGAIN, or an error that
  * breaks the stream. */
 struct net_ops {
-    ssize_t (*recv)(struct net_stream *s, void *dst, size_t cap);
+    ssize_t (*recv)(struct net_stream *s, const struct iovec *iov, size_t count);
     ssize_t (*send)(struct net_stream *s, const struct iovec *iov, size_t count);
     void (*shutdown)(struct net_stream *s);
     void (*close)(struct net_stream *s);

@@ -259,17 +259,20 @@ static int feed(struct net_stream *s)
     if (!s->readable) {
         return -EAGAIN;
     }
-    ssize_t n = s->raw->recv(s, raw_here, RAW_SIZE);
+    ssize_t n = s->raw->recv(s, &(struct iovec){raw_here, RAW_SIZE}, 1);
     if (n <= 0) {
         return (int)n;
     }
     return BIO_write(s->tls->in, raw_here, (int)n) == n ? 1 : -ENOMEM;
 }
 
-static ssize_t tls_recv(struct net_stream *s, void *dst, size_t cap)
+/* Into the first piece: a record is not much larger. */
+static ssize_t tls_recv(struct net_stream *s, const struct iovec *iov, size_t count)
 {
+    (void)count;
+    size_t cap = iov->iov_len;
     for (;;) {
-        ssize_t n = unseal(s->tls, dst, cap);
+        ssize_t n = unseal(s->tls, iov->iov_base, cap);
         if (n != -EAGAIN) {
             /* A full answer may have left more inside, of which the transport will not report. */
             s->readable = s->readable || n == (ssize_t)cap;
