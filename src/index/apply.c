@@ -15,8 +15,6 @@
 #include "index/index_priv.h"
 #include <errno.h>
 
-#define RESTART_MS 100u
-
 int index_fill_begin(struct index *ix) WAITS
 {
     while (ix->filling) {
@@ -97,8 +95,8 @@ static bool active_is_full(const struct index *ix, uint64_t seq)
 }
 
 /*
- * The flusher is started here again if there was no fiber for it when it was to start: those who
- * hold the fibers may be waiting for just this flush.
+ * The flusher is started here again if there was no fiber for it when it was to start. Those who
+ * hold the fibers may be waiting for just this flush: without one the caller does it itself.
  */
 int index_flush_wait(struct index *ix) WAITS
 {
@@ -108,14 +106,13 @@ int index_flush_wait(struct index *ix) WAITS
     }
     if (!ix->flusher_runs) {
         rt_mutex_unlock(&ix->m);
-        index_flush_kick(ix);
+        index_flush_help(ix);
         rt_mutex_lock(&ix->m);
-        if (ix->frozen.len == 0) {
-            return 0;
+        if (!ix->flusher_runs) {
+            return rt_cancelled() ? -ECANCELED : index_fenced(ix);
         }
     }
-    r = rt_waitq_wait(&ix->q, &ix->m, ix->flusher_runs ? RT_FOREVER : rt_after_ms(RESTART_MS));
-    return r == -ETIMEDOUT ? 0 : r;
+    return rt_waitq_wait(&ix->q, &ix->m, RT_FOREVER);
 }
 
 /* Before a batch of segment seq: freezes a full memtable, waiting while too many are unflushed. */

@@ -164,18 +164,31 @@ static void flusher(void *arg) WAITS
     }
 }
 
-void index_flush_kick(struct index *ix)
+/* True when the caller is to start the flusher. */
+static bool claim_flusher(struct index *ix)
 {
     rt_mutex_lock(&ix->m);
     bool start = ix->writable && !ix->flusher_runs && ix->frozen.len > 0;
     ix->flusher_runs |= start;
     rt_mutex_unlock(&ix->m);
-    if (start && rt_group_spawn(ix->workers, "index-flush", flusher, ix) < 0) {
-        /* No fiber to be had: the next batch asks again, and index_flush_wait() does. */
+    return start;
+}
+
+void index_flush_kick(struct index *ix)
+{
+    if (claim_flusher(ix) && rt_group_spawn(ix->workers, "index-flush", flusher, ix) < 0) {
+        /* No fiber to be had: the next batch asks again, and index_flush_help() does. */
         rt_mutex_lock(&ix->m);
         ix->flusher_runs = false;
         rt_waitq_wake_all(&ix->q);
         rt_mutex_unlock(&ix->m);
+    }
+}
+
+void index_flush_help(struct index *ix) WAITS
+{
+    if (claim_flusher(ix) && rt_group_spawn(ix->workers, "index-flush", flusher, ix) < 0) {
+        flusher(ix);
     }
 }
 

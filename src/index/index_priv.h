@@ -131,6 +131,8 @@ MUST int index_manifest_read(struct obj_store *store, const struct uuid *volume,
 
 /* flush.c */
 void index_flush_kick(struct index *ix);
+/* The same, and where there is no fiber for the flusher, the caller's is it. */
+void index_flush_help(struct index *ix) WAITS;
 /* Stores the SST of a finished writer and opens it: 0, ERR_FENCED, -ECANCELED, -ENOMEM. */
 MUST int index_sst_store(struct index *ix, enum obj_class c, struct sst_writer *w,
                          struct sst **ret_sst) WAITS;

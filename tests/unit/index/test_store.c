@@ -365,7 +365,8 @@ static void replay_is_bounded(void **state)
     run(segments_main, 1);
 }
 
-/* Every fiber is taken when the flusher is to start: it starts as soon as there is one. */
+/* Every fiber is taken when the flusher is to start, perhaps by those who wait for it: whoever
+ * waits for the flush does it. */
 static void nap(void *arg)
 {
     (void)arg;
@@ -382,12 +383,12 @@ static void fibers_main(void *arg)
     uint64_t start = rt_now_ns();
     write_many(&p->w, 400);
     assert_int_equal(index_flush(p->w.ix), 0);
-    assert_true(rt_now_ns() - start > 4000000000ull);
+    assert_true(rt_now_ns() - start < 4000000000ull);
     world_check_all(&p->w);
     place_close(p, true);
 }
 
-static void a_flush_waits_for_a_fiber(void **state)
+static void a_flush_waits_for_no_fiber(void **state)
 {
     (void)state;
     struct rt_options opt = {.sim = true, .sim_seed = 1, .fibers_max = 8};
@@ -556,7 +557,7 @@ int main(void)
         cmocka_unit_test(an_outage_holds_the_applier),
         cmocka_unit_test(replay_is_bounded),
         cmocka_unit_test(segments_are_flushed_whole),
-        cmocka_unit_test(a_flush_waits_for_a_fiber),
+        cmocka_unit_test(a_flush_waits_for_no_fiber),
         cmocka_unit_test(racing_openers_lose_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
