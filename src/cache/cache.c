@@ -202,6 +202,26 @@ void cache_drop(struct cache *c, uint64_t object, uint64_t offset)
     }
 }
 
+void cache_hint(struct cache *c, uint64_t object, uint64_t offset, enum cache_hint hint)
+{
+    struct shard_key key = key_of(object, offset);
+    struct shard *s = shard_of(c, &key);
+    rt_mutex_lock(&s->m);
+    struct shard_entry **bucket = shard_bucket(s, &key);
+    struct shard_entry *e = bucket && hint != CACHE_HINT_BUCKET ? *bucket : NULL;
+    if (hint == CACHE_HINT_BUCKET) {
+        __builtin_prefetch((const void *)bucket, 1);
+    } else if (hint == CACHE_HINT_ENTRY) {
+        __builtin_prefetch(e, 1);
+        __builtin_prefetch((const char *)e + 64, 1);
+    } else if (e != NULL) {
+        __builtin_prefetch(e->link.next, 1);
+        __builtin_prefetch(e->link.prev, 1);
+        __builtin_prefetch(e->piece.buf, 1);
+    }
+    rt_mutex_unlock(&s->m);
+}
+
 static struct flight *flight_find(const struct shard *s, const struct shard_key *key)
 {
     list_for_each(&s->flights, struct flight, link, f) {

@@ -29,6 +29,17 @@ void cache_put(struct cache *c, uint64_t object, uint64_t offset, const struct r
 void cache_drop(struct cache *c, uint64_t object, uint64_t offset);
 
 /*
+ * For work on many keys: says some steps before that a key will be put, asked for or dropped, so
+ * that the processor fetches what that needs. BUCKET first, then ENTRY, then NEIGHBOURS (a drop).
+ */
+enum cache_hint {
+    CACHE_HINT_BUCKET,
+    CACHE_HINT_ENTRY,
+    CACHE_HINT_NEIGHBOURS,
+};
+void cache_hint(struct cache *c, uint64_t object, uint64_t offset, enum cache_hint hint);
+
+/*
  * A hit, or else load(arg, ret_piece) once for all who ask for the same key at the same time
  * (single-flight): 0, or the loader's error, which every waiter gets and which is not cached.
  */

@@ -41,6 +41,11 @@ static struct shard_entry **bucket_of(const struct shard *s, uint64_t hash)
     return &s->buckets[hash & (s->bucket_count - 1)];
 }
 
+struct shard_entry **shard_bucket(const struct shard *s, const struct shard_key *key)
+{
+    return s->buckets == NULL ? NULL : bucket_of(s, key->hash);
+}
+
 static void unchain(struct shard *s, struct shard_entry *e)
 {
     struct shard_entry **at = bucket_of(s, e->key.hash);

@@ -15,6 +15,9 @@
 #include "index/index_priv.h"
 #include <errno.h>
 
+/* How far ahead memory is asked for. */
+#define HINT_STEPS 4u
+
 int index_fill_begin(struct index *ix) WAITS
 {
     while (ix->filling) {
@@ -165,6 +168,10 @@ int index_apply(struct index *ix, uint64_t seq, uint64_t batch, uint64_t log_epo
     }
     r = memtable_reserve(mt, w, count);
     for (size_t i = 0; r == 0 && i < count; i++) {
+        if (i + 2 * HINT_STEPS < count) {
+            memtable_hint(mt, &w[i + 2 * HINT_STEPS], false);
+            memtable_hint(mt, &w[i + HINT_STEPS], true);
+        }
         memtable_put(mt, &w[i]);
     }
     rt_mutex_lock(&ix->m);

@@ -300,6 +300,20 @@ void memtable_put(struct memtable *mt, const struct index_write *w)
     link_node(mt, n);
 }
 
+void memtable_hint(const struct memtable *mt, const struct index_write *w, bool node)
+{
+    uint64_t hash = hash_bytes(w->key, w->key_len);
+    struct memtable_node *const _Atomic *bucket =
+        (struct memtable_node *const _Atomic *)&mt->buckets[hash & mt->bucket_mask];
+    if (!node) {
+        __builtin_prefetch((const void *)bucket);
+        return;
+    }
+    const char *n = (const char *)atomic_load_explicit(bucket, memory_order_relaxed);
+    __builtin_prefetch(n);
+    __builtin_prefetch(n + 64);
+}
+
 struct index_entry memtable_entry(const struct memtable_node *n)
 {
     const struct mem_value *v = atomic_load_explicit(&n->value, memory_order_acquire);

@@ -25,6 +25,9 @@ void memtable_unref(struct memtable *mt); /* accepts NULL */
 /* The writer's side. */
 MUST int memtable_reserve(struct memtable *mt, const struct index_write *w, size_t count);
 void memtable_put(struct memtable *mt, const struct index_write *w);
+/* Before the puts of a batch, some steps ahead: fetches what the put of w will need. First the
+ * bucket, then the node. */
+void memtable_hint(const struct memtable *mt, const struct index_write *w, bool node);
 
 /* Bytes used by nodes and values, also of values that were overwritten. */
 uint64_t memtable_bytes(const struct memtable *mt);

@@ -28,6 +28,11 @@ struct staged {
     size_t at; /* key, then value */
 };
 
+struct dead_frame {
+    uint64_t seq;
+    uint64_t offset;
+};
+
 struct advance {
     struct vol_hole hole;
     uint64_t upto;
@@ -42,8 +47,16 @@ struct apply {
     size_t touched_count;
     VEC(struct advance) advances;
     VEC(uint64_t) changed; /* segments */
+    VEC(struct dead_frame) dead;
     struct vol_hole_list covered;
 };
+
+struct place_list {
+    VEC(struct vol_place) places;
+};
+
+/* How far ahead memory is asked for. */
+#define HINT_STEPS 8u
 
 static int stage(struct apply *a, const struct vol_key *key, struct bytes_writer *value)
 {
@@ -150,16 +163,13 @@ static int old_map(struct apply *a, const struct vol_record *rec, struct vol_map
 
 static int change_segment(struct apply *a, uint64_t seq, int64_t blocks)
 {
-    struct vol_segments *segs = &a->v->segs;
-    rt_mutex_lock(&segs->m);
-    struct vol_segment *seg = vol_segments_find(segs, seq);
-    bool listed = seg && seg->changed;
-    rt_mutex_unlock(&segs->m);
-    int r = vol_segments_change(segs, seq, blocks, a->in->seq);
+    bool first;
+    int r = vol_segments_change(&a->v->segs, &(struct vol_segment_change){seq, blocks, a->in->seq},
+                                &first);
     if (r == -ENOMEM) {
         return r;
     }
-    return listed ? 0 : vec_push(&a->changed, seq);
+    return first ? vec_push(&a->changed, seq) : 0;
 }
 
 static int change_segments(struct apply *a, const struct vol_map_changes *changes)
@@ -208,11 +218,11 @@ static int stage_map(struct apply *a, const struct vol_record *rec, const struct
     if (map->count == 0) {
         return stage(a, &key, NULL);
     }
-    struct bytes_writer value = {0};
-    vol_map_encode(map, &value);
-    int r = stage(a, &key, &value);
-    bytes_writer_free(&value);
-    return r;
+    struct staged s = {.op = INDEX_PUT, .key_len = key.len, .at = a->arena.len};
+    bytes_put(&a->arena, key.bytes, key.len);
+    vol_map_encode(map, &a->arena);
+    s.value_len = (uint32_t)(a->arena.len - s.at - key.len);
+    return a->arena.failed ? -ENOMEM : vec_push(&a->staged, s);
 }
 
 static bool map_uses(const struct vol_map *map, const struct vol_run *of)
@@ -226,14 +236,36 @@ static bool map_uses(const struct vol_map *map, const struct vol_run *of)
     return false;
 }
 
-/* A frame belongs to one page: what its map no longer names is read by nobody. Its memory goes to
- * the next writes, and not only when the cache is full. */
-static void drop_frames(struct vol *v, const struct vol_map *old, const struct vol_map *merged)
+/* A frame belongs to one page: what its map no longer names is read by nobody. */
+static int note_dead(struct apply *a, const struct vol_map *old, const struct vol_map *merged)
 {
-    for (uint32_t i = 0; i < old->count; i++) {
+    int r = 0;
+    for (uint32_t i = 0; i < old->count && r == 0; i++) {
         const struct vol_run *run = &old->runs[i];
         if (run->kind == VOL_RUN_DATA && !map_uses(merged, run)) {
-            cache_drop(v->cache, run->seq, run->offset);
+            struct dead_frame dead = {run->seq, run->offset};
+            r = vec_push(&a->dead, dead);
+        }
+    }
+    return r;
+}
+
+/* Their memory goes to the next writes, and not only when the cache is full. */
+static void drop_dead(struct apply *a)
+{
+    struct cache *c = a->v->cache;
+    const struct dead_frame *dead = a->dead.at;
+    size_t len = a->dead.len;
+    for (size_t i = 0; i < len + 3 * HINT_STEPS; i++) {
+        for (unsigned hint = 0; hint <= CACHE_HINT_NEIGHBOURS; hint++) {
+            size_t at = i - hint * HINT_STEPS;
+            if (at < len) {
+                cache_hint(c, dead[at].seq, dead[at].offset, (enum cache_hint)hint);
+            }
+        }
+        size_t at = i - 3 * HINT_STEPS;
+        if (at < len) {
+            cache_drop(c, dead[at].seq, dead[at].offset);
         }
     }
 }
@@ -267,11 +299,13 @@ static int apply_page(struct apply *a, const struct vol_record *rec)
         bad = false;
     }
     vol_map_merge(&old, &delta, &merged, &changes);
-    drop_frames(a->v, &old, &merged);
+    r = note_dead(a, &old, &merged);
     if (bad) {
         vol_map_spoil(&merged);
     }
-    r = change_segments(a, &changes);
+    if (r == 0) {
+        r = change_segments(a, &changes);
+    }
     if (r < 0 || (merged.count == 0 && !existed)) {
         return r;
     }
@@ -487,30 +521,47 @@ static void finish_holes(struct apply *a)
     }
 }
 
-/* Old maps that are not in memory are fetched many at a time: one after the other, a batch of small
- * writes would take its count of round trips. */
-static int warm(struct apply *a)
+static int list_pages(struct apply *a, struct place_list *ret_places)
 {
     struct bytes_reader r = bytes_reader_of(a->in->records, a->in->records_len);
     struct vol_record rec;
-    VEC(struct vol_place) cold = {0};
     int got;
     while ((got = vol_record_next(&r, &rec)) > 0) {
-        struct vol_map map;
-        if (rec.kind == VOL_RECORD_PAGE &&
-            vol_map_peek(a->v, rec.layer, rec.page, &map) == -EAGAIN) {
+        if (rec.kind == VOL_RECORD_PAGE) {
             struct vol_place place = {rec.layer, rec.page};
-            got = vec_push(&cold, place);
+            vol_map_cache_hint(a->v->maps, rec.layer, rec.page, false);
+            got = vec_push(&ret_places->places, place);
             if (got < 0) {
                 break;
             }
         }
     }
-    if (got == 0) {
-        vol_maps_warm(a->v, cold.at, cold.len);
-    }
-    vec_free(&cold);
     return got;
+}
+
+/* Old maps that are not in memory are fetched many at a time: one after the other, a batch of small
+ * writes would take its count of round trips. Those that are come into the processor's caches. */
+static int warm(struct apply *a)
+{
+    struct place_list all = {0};
+    int r = list_pages(a, &all);
+    const struct vol_place *at = all.places.at;
+    size_t len = all.places.len;
+    size_t cold = 0;
+    for (size_t i = 0; i < len && r == 0; i++) {
+        struct vol_map map;
+        if (i + HINT_STEPS < len) {
+            vol_map_cache_hint(a->v->maps, at[i + HINT_STEPS].layer, at[i + HINT_STEPS].page, true);
+        }
+        if (vol_map_peek(a->v, at[i].layer, at[i].page, &map) == -EAGAIN) {
+            all.places.at[cold++] = at[i];
+        }
+    }
+    if (r == 0) {
+        vol_maps_warm(a->v, at, cold);
+    }
+    vec_free(&all.places);
+    return r;
 }
 
 static int apply_all(struct apply *a)
@@ -543,6 +594,7 @@ int vol_apply(struct vol *v, const struct vol_apply_in *in)
     int r = apply_all(&a);
     if (r == 0) {
         update_maps(&a);
+        drop_dead(&a);
         finish_holes(&a);
         atomic_store(&v->applied_number, in->number);
         atomic_store(&v->applied_seq, in->seq);
@@ -552,6 +604,7 @@ int vol_apply(struct vol *v, const struct vol_apply_in *in)
     free(a.touched.at);
     vec_free(&a.advances);
     vec_free(&a.changed);
+    vec_free(&a.dead);
     vec_free(&a.covered.holes);
     return r;
 }

@@ -339,6 +339,9 @@ static void cache_blocks(struct vol *v, const struct vol_batch *b)
     for (uint32_t i = 0; i < b->frame_count; i++) {
         const struct log_frame *f = &b->frames[i];
         struct rt_piece piece;
+        if (i + 8 < b->frame_count) {
+            cache_hint(v->cache, b->seq, f[8].offset, CACHE_HINT_BUCKET);
+        }
         if (vol_frame_piece(b, f, &piece) == 0) {
             cache_put(v->cache, b->seq, f->offset, &piece);
             rt_buf_unref(piece.buf);

@@ -56,7 +56,9 @@ static int count_page(void *arg, const void *key, size_t key_len, const void *va
     int r = vol_map_decode(value, value_len, &map);
     for (uint32_t i = 0; r == 0 && i < map.count; i++) {
         if (map.runs[i].kind == VOL_RUN_DATA) {
-            r = vol_segments_change(found, map.runs[i].seq, map.runs[i].count, 0);
+            bool first;
+            r = vol_segments_change(
+                found, &(struct vol_segment_change){map.runs[i].seq, map.runs[i].count, 0}, &first);
         }
     }
     return r;
@@ -93,7 +95,7 @@ static int check_key(void *arg, const void *key, size_t key_len, const void *val
 {
     struct check *c = arg;
     uint64_t seq;
-    uint64_t live;
+    uint64_t live = 0;
     int r = vol_key_segment_decode(key, key_len, &seq);
     if (r == 0) {
         r = vol_number_decode(value, value_len, &live);

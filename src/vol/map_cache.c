@@ -144,6 +144,23 @@ bool vol_map_cache_get(struct vol_map_cache *c, uint64_t layer, uint64_t page,
     return e != NULL;
 }
 
+void vol_map_cache_hint(struct vol_map_cache *c, uint64_t layer, uint64_t page, bool entry)
+{
+    uint64_t hash = hash_pair(layer, page);
+    struct shard *s = shard_of(c, hash);
+    struct entry **bucket = &s->buckets[(hash >> 8) & (s->bucket_count - 1)];
+    if (!entry) {
+        __builtin_prefetch((const void *)bucket);
+        return;
+    }
+    rt_mutex_lock(&s->m);
+    const char *e = (const char *)*bucket;
+    rt_mutex_unlock(&s->m);
+    for (size_t at = 0; e && at < sizeof(struct entry) + 5 * sizeof(struct vol_run); at += 64) {
+        __builtin_prefetch(e + at);
+    }
+}
+
 uint64_t vol_map_cache_ticket(struct vol_map_cache *c, uint64_t layer, uint64_t page)
 {
     struct shard *s = shard_of(c, hash_pair(layer, page));

@@ -18,6 +18,8 @@ struct vol_map_cache;
 MUST int vol_map_cache_create(uint64_t capacity_bytes, struct vol_map_cache **ret_cache);
 void vol_map_cache_destroy(struct vol_map_cache *c); /* accepts NULL */
 
+/* Work on many pages says some steps before which ones come: first their bucket, then the entry. */
+void vol_map_cache_hint(struct vol_map_cache *c, uint64_t layer, uint64_t page, bool entry);
 /* True on a hit; the map of a page that has none has count 0. */
 MUST bool vol_map_cache_get(struct vol_map_cache *c, uint64_t layer, uint64_t page,
                             struct vol_map *ret_map);

@@ -15,8 +15,10 @@
  * configured dirty_bytes              segments being built and uploaded, at worst all that is dirty
  *     4 x memtable_bytes       one filling, the others on their way out; memtable_bytes is a 32nd
  * unless configured a 16th, a 16th           decoded index blocks and filters; decoded page maps
- *     a 32nd, at most 64 MiB   memory of buffers between two uses
  *     the rest                 block cache, at least an eighth
+ *
+ * What is dirty comes and goes in waves. Between them its memory stays with the buffers
+ * (rt_buf_idle_max): nothing is used that was not used before.
  */
 #include "base/assert.h"
 #include "base/err.h"
@@ -33,7 +35,6 @@
 #define DIRTY_MAX (768ull << 20)
 #define MEMTABLE_MIN (256ull << 10)
 #define MEMTABLE_MAX (64ull << 20)
-#define IDLE_MAX (64ull << 20)
 #define DELETE_AFTER_MS 600000u
 #define ROTATE_AFTER_MS 1000u
 
@@ -56,9 +57,8 @@ static struct split memory_split(const struct vol_options *opt)
     }
     s.index_cache = all / 16;
     s.maps = all / 16;
-    uint64_t idle = MIN_OF(all / 32, IDLE_MAX);
-    rt_buf_idle_max(idle);
-    uint64_t used = 2 * s.dirty + 4 * s.memtable + s.index_cache + s.maps + idle;
+    rt_buf_idle_max(s.dirty);
+    uint64_t used = 2 * s.dirty + 4 * s.memtable + s.index_cache + s.maps;
     s.blocks = used < all ? MAX_OF(all - used, all / 8) : all / 8;
     return s;
 }
@@ -160,7 +160,7 @@ static int load_segment(void *arg, const void *key, size_t key_len, const void *
 {
     struct vol *v = arg;
     uint64_t seq;
-    uint64_t live;
+    uint64_t live = 0;
     int r = vol_key_segment_decode(key, key_len, &seq);
     if (r == 0) {
         r = vol_number_decode(value, value_len, &live);
@@ -173,7 +173,7 @@ static int load_hole(void *arg, const void *key, size_t key_len, const void *val
 {
     struct vol *v = arg;
     uint64_t parts[3];
-    struct vol_hole_value hv;
+    struct vol_hole_value hv = {0};
     int r = vol_key_hole_decode(key, key_len, parts);
     if (r == 0) {
         r = vol_hole_decode(value, value_len, &hv);

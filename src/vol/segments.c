@@ -61,9 +61,13 @@ int vol_segments_add(struct vol_segments *s, uint64_t seq, uint64_t live)
     return r;
 }
 
-static int change_locked(struct vol_segments *s, uint64_t seq, int64_t blocks, uint64_t by_seq)
+static int change_locked(struct vol_segments *s, const struct vol_segment_change *change,
+                         bool *ret_first)
 {
+    uint64_t seq = change->seq;
+    int64_t blocks = change->blocks;
     struct vol_segment *seg = vol_segments_find(s, seq);
+    *ret_first = !seg || !seg->changed;
     if (!seg) {
         int r = add_locked(s, seq, 0);
         if (r < 0) {
@@ -83,15 +87,16 @@ static int change_locked(struct vol_segments *s, uint64_t seq, int64_t blocks, u
     seg->live += (uint64_t)blocks;
     atomic_fetch_add(&s->live_blocks, (uint64_t)blocks);
     if (seg->live == 0) {
-        seg->zero_seq = MAX_OF(seg->zero_seq, by_seq);
+        seg->zero_seq = MAX_OF(seg->zero_seq, change->by_seq);
     }
     return 0;
 }
 
-int vol_segments_change(struct vol_segments *s, uint64_t seq, int64_t blocks, uint64_t by_seq)
+int vol_segments_change(struct vol_segments *s, const struct vol_segment_change *change,
+                        bool *ret_first)
 {
     rt_mutex_lock(&s->m);
-    int r = change_locked(s, seq, blocks, by_seq);
+    int r = change_locked(s, change, ret_first);
     rt_mutex_unlock(&s->m);
     return r;
 }

@@ -45,9 +45,15 @@ void vol_segments_destroy(struct vol_segments *s);
 /* Adds a segment that is not there yet (seq is higher than all, or it came from the index in
  * order): 0 or -ENOMEM. */
 MUST int vol_segments_add(struct vol_segments *s, uint64_t seq, uint64_t live);
-/* Adds blocks to the count; by_seq: the segment of the batch that does it. 0, -ENOMEM;
- * ERR_CORRUPT_INDEX when it would fall below 0. */
-MUST int vol_segments_change(struct vol_segments *s, uint64_t seq, int64_t blocks, uint64_t by_seq);
+struct vol_segment_change {
+    uint64_t seq;
+    int64_t blocks;
+    uint64_t by_seq; /* the segment of the batch that does it */
+};
+/* Adds blocks to the count, and marks the segment as changed; *ret_first: it was not marked yet. 0,
+ * -ENOMEM; ERR_CORRUPT_INDEX when the count would fall below 0. */
+MUST int vol_segments_change(struct vol_segments *s, const struct vol_segment_change *change,
+                             bool *ret_first);
 /* Takes the segment out. */
 void vol_segments_remove(struct vol_segments *s, uint64_t seq);
 /* With the mutex held: the segment or NULL; not to be kept across its release. */
