@@ -380,9 +380,11 @@ static void close_file(struct dev *d) WAITS
  * start. */
 static void put_back(struct dev_registry *g, struct dev *d) WAITS
 {
+    rt_shield(); /* perhaps it failed because the caller is cancelled */
     if (d->file || vol_file_open(g->v, d->id.inode, &d->file) >= 0) {
         atomic_store_explicit(&d->gone, false, memory_order_release);
     }
+    rt_unshield();
 }
 
 static int commit_deletion(struct dev_registry *g, struct dev *const *devices, size_t count,

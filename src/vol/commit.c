@@ -131,7 +131,7 @@ void vol_fence(struct vol *v)
     rt_mutex_unlock(&v->hole_m);
     if (v->on_fenced && !v->abandoned &&
         rt_spawn("vol fenced", v->on_fenced, v->on_fenced_arg) < 0) {
-        msg_error("vol", "no fiber is left to tell of the fence");
+        v->on_fenced(v->on_fenced_arg); /* no fiber is left, and it has to be told */
     }
 }
 

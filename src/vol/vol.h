@@ -81,7 +81,8 @@ void vol_uuid(const struct vol *v, struct uuid *ret_uuid);
 /* Of this opening: each one has a higher epoch than those before it. 0 when opened for reading. */
 uint64_t vol_epoch(const struct vol *v);
 bool vol_is_fenced(const struct vol *v);
-/* Called on a fiber when the volume finds itself fenced. */
+/* Called once, on some fiber, when the volume finds itself fenced: does not wait, nor close the
+ * volume. */
 void vol_on_fenced(struct vol *v, void (*fn)(void *arg), void *arg);
 
 /*
@@ -155,6 +156,10 @@ struct vol_extent {
  */
 MUST int vol_extents(struct vol_file *f, uint64_t off, uint64_t len, struct vol_extent *ret_extents,
                      size_t max) WAITS;
+#define VOL_HINTS_MAX 32u
+/* Reads of these offsets follow at once: what they need in memory comes into the processor's caches.
+ * Never waits. */
+void vol_hint_reads(struct vol_file *f, const uint64_t *offs, size_t count);
 /* Brings the range into the cache, as far as the cache likes. */
 MUST int vol_prefetch(struct vol_file *f, uint64_t off, uint64_t len) WAITS;
 
