@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct bytes_reader {
     const uint8_t *at;
@@ -81,6 +82,12 @@ BYTES_READ(be, 64)
 
 /* Unsigned LEB128, at most 10 bytes; longer or overflowing encodings are bad. */
 uint64_t bytes_varint(struct bytes_reader *r);
+
+/* Text into a field of len bytes that it fills: no null follows. */
+static inline void bytes_field(void *field, const char *text, size_t len)
+{
+    memcpy(field, text, len);
+}
 
 struct bytes_writer {
     uint8_t *data;

@@ -62,7 +62,8 @@ static void write_line(const char *line, size_t len)
     }
 }
 
-static void write_text(enum msg_level level, const char *room, const char *fmt, va_list args)
+static PRINTF_LIKE(3, 0) void write_text(enum msg_level level, const char *room, const char *fmt,
+                                         va_list args)
 {
     int saved_errno = errno;
     char line[LINE_SIZE];

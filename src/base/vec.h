@@ -22,8 +22,11 @@
 /* Makes room for at least want elements of elem_size bytes: 0 or -ENOMEM. Not for direct use. */
 MUST int vec_grow(void **at, size_t *cap, size_t want, size_t elem_size);
 
+/* The size is a type's: that of an expression which is a pointer is suspicious to clang-tidy. */
 #define vec_reserve(v, want)                                                                       \
-    ((want) <= (v)->cap ? 0 : vec_grow((void **)&(v)->at, &(v)->cap, (want), sizeof *(v)->at))
+    ((want) <= (v)->cap                                                                            \
+         ? 0                                                                                       \
+         : vec_grow((void **)&(v)->at, &(v)->cap, (want), sizeof(__typeof__(*(v)->at))))
 
 #define vec_push(v, value)                                                                         \
     ({                                                                                             \
