@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* INQUIRY: standard data (SPC-4 6.6). Vital product data pages are in vpd.c. */
+#include "base/bytes.h"
 #include "base/endian.h"
 #include "scsi/scsi_priv.h"
 #include "scsi/sense.h"
@@ -41,9 +42,9 @@ static void put_standard(const struct scsi_task *t, uint8_t *p)
     p[3] = 0x12; /* HISUP, response data format 2 */
     p[4] = STANDARD_LEN - 5;
     p[7] = 0x02; /* CMDQUE */
-    memcpy(p + 8, SCSI_VENDOR, 8);
-    memcpy(p + 16, SCSI_PRODUCT, 16);
-    memcpy(p + 32, SCSI_REVISION, 4);
+    bytes_field(p + 8, SCSI_VENDOR, SCSI_VENDOR_LEN);
+    bytes_field(p + 16, SCSI_PRODUCT, SCSI_PRODUCT_LEN);
+    bytes_field(p + 32, SCSI_REVISION, SCSI_REVISION_LEN);
     for (size_t i = 0; i < ARRAY_LEN(versions); i++) {
         be16_store(p + 58 + 2 * i, versions[i]);
     }

@@ -120,7 +120,7 @@ void scsi_table_free(struct scsi_table *table)
 
 static struct scsi_table *table_alloc(size_t count, uint64_t generation)
 {
-    struct scsi_table *table = calloc(1, sizeof *table + count * sizeof table->lus[0]);
+    struct scsi_table *table = calloc(1, sizeof *table + count * sizeof(struct scsi_lu *));
     if (table) {
         table->generation = generation;
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scsi/vpd.h"
+#include "base/bytes.h"
 #include "base/endian.h"
 #include "scsi/scsi_priv.h"
 #include <stdio.h>
@@ -40,7 +41,7 @@ static void name_designator(uint8_t **at, uint8_t type, const char *name)
 {
     size_t len = strlen(name);
     uint8_t *p = designator(at, CODE_UTF8, type, (len + 4) & ~(size_t)3);
-    memcpy(p, name, len);
+    memcpy(p, name, len + 1);
 }
 
 static void hex_of(const struct uuid *u, char ret[33])
@@ -79,8 +80,8 @@ static size_t put_identification(const struct scsi_task *t, uint8_t *p)
     uint8_t *t10 = designator(&at, CODE_ASCII, OF_LU | TYPE_T10, 8 + 32);
     char hex[33];
     hex_of(u, hex);
-    memcpy(t10, SCSI_VENDOR, 8);
-    memcpy(t10 + 8, hex, 32);
+    bytes_field(t10, SCSI_VENDOR, SCSI_VENDOR_LEN);
+    memcpy(t10 + SCSI_VENDOR_LEN, hex, 32);
 
     uint8_t *port = designator(&at, CODE_BINARY, OF_PORT | TYPE_RELATIVE_PORT, 4);
     be16_store(port + 2, n->opt.relative_port);

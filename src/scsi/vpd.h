@@ -4,8 +4,11 @@
 #include "scsi/scsi.h"
 
 #define SCSI_VENDOR "ZEROFS  "
+#define SCSI_VENDOR_LEN 8
 #define SCSI_PRODUCT "VIRTUAL DISK    "
+#define SCSI_PRODUCT_LEN 16
 #define SCSI_REVISION "0001"
+#define SCSI_REVISION_LEN 4
 
 #define SCSI_VPD_MAX 1024
 
