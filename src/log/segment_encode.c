@@ -9,6 +9,7 @@
  * tried. When tries fail all the same, fewer are made (struct segment_effort).
  */
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/endian.h"
 #include "log/segment.h"
@@ -182,10 +183,11 @@ static int frame_compress(struct seal *s, const struct log_frame *f, uint32_t *r
     uint32_t raw_len = f->count * LOG_BLOCK_BYTES;
     uint32_t cap = raw_len - raw_len / 8;
     int r = scratch_make(s);
-    uint8_t *head;
-    if (r == 0) {
-        r = arena_take(s, SEGMENT_UNIT_BYTES + cap, &head);
+    if (r < 0) {
+        return r;
     }
+    uint8_t *head;
+    r = arena_take(s, SEGMENT_UNIT_BYTES + cap, &head);
     if (r < 0) {
         return r;
     }
@@ -315,7 +317,7 @@ static int footer_add(struct seal *s, uint32_t batch_count, uint32_t frame_count
     uint32_t directory_at = (uint32_t)s->pos - directory_len;
     uint8_t *p = out->footer;
     memset(p, 0, SEGMENT_FOOTER_BYTES);
-    memcpy(p, SEGMENT_FOOTER_MAGIC, strlen(SEGMENT_FOOTER_MAGIC));
+    bytes_field(p, SEGMENT_FOOTER_MAGIC, SEGMENT_MAGIC_LEN);
     le32_store(p + SEGMENT_FOOTER_AT_DIRECTORY, directory_at);
     le32_store(p + SEGMENT_FOOTER_AT_DIRECTORY_LEN, directory_len);
     le32_store(p + SEGMENT_FOOTER_AT_BATCH_COUNT, batch_count);
@@ -429,7 +431,7 @@ void segment_header_encode(const struct segment_header *h, uint8_t ret_out[SEGME
 {
     uint8_t *p = ret_out;
     memset(p, 0, SEGMENT_HEADER_BYTES);
-    memcpy(p, SEGMENT_HEADER_MAGIC, strlen(SEGMENT_HEADER_MAGIC));
+    bytes_field(p, SEGMENT_HEADER_MAGIC, SEGMENT_MAGIC_LEN);
     le16_store(p + SEGMENT_HEADER_AT_VERSION, SEGMENT_VERSION);
     p[SEGMENT_HEADER_AT_KIND] = (uint8_t)h->kind;
     p[SEGMENT_HEADER_AT_ENCRYPTION] = SEGMENT_ENCRYPTION_NONE;

@@ -19,6 +19,8 @@ enum segment_kind {
 #define SEGMENT_SALT_BYTES 32
 #define SEGMENT_DIGEST_BYTES 32
 
+#define SEGMENT_MAGIC_LEN 8
+
 /* Header. */
 #define SEGMENT_HEADER_MAGIC "ZEROFSLG"
 #define SEGMENT_HEADER_BYTES 160
