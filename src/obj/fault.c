@@ -11,6 +11,7 @@
  * Late and duplicate requests travel on their own (errand.h); closing the layer waits for them.
  */
 #include "base/err.h"
+#include "base/msg.h"
 #include "base/rng.h"
 #include "base/time.h"
 #include "obj/errand.h"
@@ -80,6 +81,9 @@ static void send_later(struct fault_store *f, enum obj_kind kind, enum obj_class
     }
     if (r == 0) {
         r = errand_send(e, &f->yard, late_ns, 0);
+    }
+    if (r < 0) {
+        msg_debug("obj", "the copy of a request for %s is not sent: %s", name, err_text(r));
     }
     errand_unref(e);
 }
