@@ -10,7 +10,7 @@
 /* Room for one more piece: 0 or -ENOMEM. */
 static int make_room(struct rt_chain *c)
 {
-    uint32_t cap = c->heap ? c->cap : RT_CHAIN_INLINE;
+    uint32_t cap = MAX_OF(c->cap, (uint32_t)RT_CHAIN_INLINE); /* 0: no heap yet */
     if (c->count < cap) {
         return 0;
     }

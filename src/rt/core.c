@@ -41,6 +41,7 @@ static void run_push(struct rt_core *core, struct rt_fiber *f)
 static struct rt_fiber *run_pop(struct rt_core *core)
 {
     struct rt_fiber *f = core->run_head;
+    ASSERT(f);
     core->run_head = f->next;
     if (!core->run_head) {
         core->run_tail = NULL;

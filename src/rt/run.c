@@ -93,7 +93,7 @@ static int run_cores(struct main_call *call, uint64_t sim_seed, bool sim)
     struct rng g;
     int r = 0;
     struct rt_core *first = rt_runtime.cores[0];
-    struct rt_fiber *f;
+    struct rt_fiber *f = NULL;
     core_enter(first, &g);
     if (sim) {
         r = rt_sim_create(first, sim_seed);
