@@ -35,9 +35,8 @@ static enum vol_extent_kind kind_of(const struct vol_source *s)
 /* False when the list is full. */
 static bool add(struct listing *l, uint64_t off, uint64_t end, enum vol_extent_kind kind)
 {
-    struct vol_extent *last = l->count > 0 ? &l->extents[l->count - 1] : NULL;
-    if (last && last->kind == kind) {
-        last->len += end - off;
+    if (l->count > 0 && l->extents[l->count - 1].kind == kind) {
+        l->extents[l->count - 1].len += end - off;
         return true;
     }
     if (l->count == l->max) {
@@ -96,29 +95,53 @@ static int seek_map(void *arg, const void *key, size_t key_len, const void *valu
     return !hidden || ++s->steps >= PAGES_MAX;
 }
 
+/* True when a batch that is not applied yet has blocks of the page: found without a search. */
+static bool is_overlaid(struct vol_view *view, uint64_t layer, uint64_t page)
+{
+    for (uint32_t k = 0; k < view->count; k++) {
+        if (vol_batch_has_page(view->batches[k], layer, page)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * The first page in [from, upto) of which anything is known in the layer; upto if none. The batches
+ * are searched page by page only when neither they nor the index have `from` itself, so that a
+ * long run of known pages does not search them for each.
+ */
+static int next_page_of(struct vol_file *f, uint64_t layer, uint64_t from, uint64_t *upto)
+{
+    struct vol_view *view = vol_view_get(f->v);
+    if (is_overlaid(view, layer, from)) {
+        *upto = from;
+        vol_view_put(view);
+        return 0;
+    }
+    struct vol_key first = vol_key_page(layer, from);
+    struct vol_key end = vol_key_page(layer, *upto);
+    struct seek s = {.v = f->v};
+    int r = index_scan(f->v->ix, &(struct index_range){first.bytes, first.len, end.bytes, end.len},
+                       seek_map, &s);
+    if (r > 0) {
+        *upto = MIN_OF(s.found, *upto);
+    }
+    for (uint32_t k = 0; r >= 0 && *upto > from && k < view->count; k++) {
+        *upto = vol_batch_next_page(view->batches[k], layer, from, *upto);
+    }
+    vol_view_put(view);
+    return r < 0 ? vol_heed(f->v, r) : 0;
+}
+
 /* The first page in [from, upto) of which anything is known in any layer; upto if none. */
 static int next_page(struct vol_file *f, uint64_t from, uint64_t upto, uint64_t *ret_page)
 {
-    for (uint32_t i = 0; i < f->layer_count; i++) {
-        uint64_t layer = f->layers[i];
-        struct vol_view *view = vol_view_get(f->v);
-        for (uint32_t k = 0; k < view->count; k++) {
-            upto = vol_batch_next_page(view->batches[k], layer, from, upto);
-        }
-        vol_view_put(view);
-        if (upto == from) {
-            break;
-        }
-        struct vol_key first = vol_key_page(layer, from);
-        struct vol_key end = vol_key_page(layer, upto);
-        struct seek s = {.v = f->v};
-        int r =
-            index_scan(f->v->ix, &(struct index_range){first.bytes, first.len, end.bytes, end.len},
-                       seek_map, &s);
+    for (uint32_t i = 0; i < f->layer_count && upto > from; i++) {
+        int r = next_page_of(f, f->layers[i], from, &upto);
         if (r < 0) {
-            return vol_heed(f->v, r);
+            return r;
         }
-        upto = r > 0 ? MIN_OF(s.found, upto) : upto;
     }
     *ret_page = upto;
     return 0;

@@ -9,7 +9,7 @@ int vol_inode_read(struct vol *v, uint64_t inode, struct vol_inode *ret_inode)
     struct vol_key key = vol_key_inode(inode);
     struct bytes_writer value = {0};
     int r = vol_get(v, key.bytes, key.len, &value);
-    if (r == 0) {
+    if (r >= 0) {
         r = vol_inode_decode(value.data, value.len, ret_inode);
     }
     bytes_writer_free(&value);

@@ -172,9 +172,8 @@ static bool item_joins(struct item *it, const struct vol_source *s)
 
 static void window_add(struct window *w, struct vol_source *s)
 {
-    struct item *last = w->count > 0 ? &w->items[w->count - 1] : NULL;
-    if (last && item_joins(last, s)) {
-        last->blocks++;
+    if (w->count > 0 && item_joins(&w->items[w->count - 1], s)) {
+        w->items[w->count - 1].blocks++;
         rt_buf_unref(s->slot.buf);
         return;
     }

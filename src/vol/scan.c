@@ -103,7 +103,7 @@ static void overlay_sort(struct overlay *o)
             free(p);
             continue;
         }
-        memmove(&at[low + 1], &at[low], (kept - low) * sizeof(at[0]));
+        memmove(&at[low + 1], &at[low], (kept - low) * sizeof(struct vol_batch_pair *));
         at[low] = p;
         kept++;
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The superblock: what a volume is and which features it uses. Created once, read back, never
  * changed (I9). */
+#include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/err.h"
 #include "base/msg.h"
@@ -18,7 +19,7 @@
 void vol_superblock_encode(const struct vol_superblock *sb, uint8_t out[VOL_SUPERBLOCK_BYTES])
 {
     memset(out, 0, VOL_SUPERBLOCK_BYTES);
-    memcpy(out, VOL_SUPERBLOCK_MAGIC, 8);
+    bytes_field(out, VOL_SUPERBLOCK_MAGIC, VOL_SUPERBLOCK_MAGIC_LEN);
     le32_store(out + AT_VERSION, VOL_FORMAT_VERSION);
     le32_store(out + AT_PAGE_BLOCKS, VOL_PAGE_BLOCKS);
     memcpy(out + AT_UUID, sb->uuid.bytes, sizeof sb->uuid.bytes);
@@ -32,7 +33,8 @@ int vol_superblock_decode(const void *bytes, size_t len, bool read_only,
                           struct vol_superblock *ret_sb)
 {
     const uint8_t *b = bytes;
-    if (len < VOL_SUPERBLOCK_BYTES || memcmp(b, VOL_SUPERBLOCK_MAGIC, 8) != 0 ||
+    if (len < VOL_SUPERBLOCK_BYTES ||
+        memcmp(b, VOL_SUPERBLOCK_MAGIC, VOL_SUPERBLOCK_MAGIC_LEN) != 0 ||
         le32_load(b + AT_CRC) != crc32c(0, b, AT_CRC)) {
         return ERR_CORRUPT_SUPERBLOCK;
     }

@@ -112,7 +112,7 @@ int vol_txn_put(struct vol_txn *t, const void *key, size_t key_len, const void *
 
 int vol_txn_delete(struct vol_txn *t, const void *key, size_t key_len)
 {
-    return txn_pair(t, INDEX_DELETE, key, key_len, bytes_reader_of(NULL, 0));
+    return txn_pair(t, INDEX_DELETE, key, key_len, (struct bytes_reader){0});
 }
 
 int vol_txn_inode_create(struct vol_txn *t, uint64_t size, uint64_t *ret_inode)

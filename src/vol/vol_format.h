@@ -10,6 +10,7 @@
 #define VOL_SUPERBLOCK_NAME "superblock"
 #define VOL_SUPERBLOCK_BYTES 512u
 #define VOL_SUPERBLOCK_MAGIC "ZEROFSSB"
+#define VOL_SUPERBLOCK_MAGIC_LEN 8
 #define VOL_FORMAT_VERSION 1u
 /* Feature bits that this version knows. */
 #define VOL_FEATURES_COMPATIBLE 0ull
