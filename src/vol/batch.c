@@ -368,6 +368,16 @@ unsigned vol_batch_get(struct vol_batch *b, uint64_t layer, uint64_t page, unsig
     return found;
 }
 
+bool vol_batch_has_page(struct vol_batch *b, uint64_t layer, uint64_t page)
+{
+    uint64_t hash = hash_pair(layer, page);
+    struct vol_batch_shard *s = &b->shards[hash % VOL_BATCH_SHARDS];
+    bool locked = read_lock(b, &s->m);
+    bool has = shard_find(s, hash, layer, page) != NULL;
+    read_unlock(locked, &s->m);
+    return has;
+}
+
 static uint64_t shard_next_page(struct vol_batch_shard *s, uint64_t layer, uint64_t from,
                                 uint64_t upto)
 {

@@ -150,8 +150,10 @@ MUST int vol_batch_put(struct vol_batch *b, const struct vol_blocks *blocks, uin
  */
 unsigned vol_batch_get(struct vol_batch *b, uint64_t layer, uint64_t page, unsigned mask,
                        struct vol_slot slots[VOL_PAGE_BLOCKS]);
+/* True when the batch has blocks of the page in its table; range holes do not count. */
+bool vol_batch_has_page(struct vol_batch *b, uint64_t layer, uint64_t page);
 /* The smallest page in [from, upto) of the layer of which the batch knows something; upto if none.
- */
+ * Looks at every page of the batch. */
 uint64_t vol_batch_next_page(struct vol_batch *b, uint64_t layer, uint64_t from, uint64_t upto);
 
 /* Adds a range hole, dropping what the batch has there. *ret_added: range holes that the batch
