@@ -310,8 +310,10 @@ void memtable_hint(const struct memtable *mt, const struct index_write *w, bool 
         return;
     }
     const char *n = (const char *)atomic_load_explicit(bucket, memory_order_relaxed);
-    __builtin_prefetch(n);
-    __builtin_prefetch(n + 64);
+    if (n != NULL) {
+        __builtin_prefetch(n);
+        __builtin_prefetch(n + 64);
+    }
 }
 
 struct index_entry memtable_entry(const struct memtable_node *n)
