@@ -211,7 +211,7 @@ void cache_hint(struct cache *c, uint64_t object, uint64_t offset, enum cache_hi
     struct shard_entry *e = bucket && hint != CACHE_HINT_BUCKET ? *bucket : NULL;
     if (hint == CACHE_HINT_BUCKET) {
         __builtin_prefetch((const void *)bucket, 1);
-    } else if (hint == CACHE_HINT_ENTRY) {
+    } else if (e != NULL && hint == CACHE_HINT_ENTRY) {
         __builtin_prefetch(e, 1);
         __builtin_prefetch((const char *)e + 64, 1);
     } else if (e != NULL) {
