@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.join(os.environ["TOP"], "tests/lib"))
 import rawnbd
 import zt
 
-FULL = (4 << 30) if zt.SOAK else (1 << 30)
+FULL = 4 << 30
 SPARSE = 1 << 40
 EMPTY = 16 << 40
 STEP = 64 << 20
