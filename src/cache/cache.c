@@ -214,6 +214,9 @@ void cache_hint(struct cache *c, uint64_t object, uint64_t offset, enum cache_hi
     } else if (e != NULL && hint == CACHE_HINT_ENTRY) {
         __builtin_prefetch(e, 1);
         __builtin_prefetch((const char *)e + 64, 1);
+    } else if (e != NULL && hint == CACHE_HINT_BUFFER) {
+        __builtin_prefetch(e->piece.buf, 1);
+        __builtin_prefetch(e->piece.data);
     } else if (e != NULL) {
         __builtin_prefetch(e->link.next, 1);
         __builtin_prefetch(e->link.prev, 1);

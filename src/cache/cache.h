@@ -36,6 +36,7 @@ enum cache_hint {
     CACHE_HINT_BUCKET,
     CACHE_HINT_ENTRY,
     CACHE_HINT_NEIGHBOURS,
+    CACHE_HINT_BUFFER, /* after ENTRY, before a get */
 };
 void cache_hint(struct cache *c, uint64_t object, uint64_t offset, enum cache_hint hint);
 

@@ -151,6 +151,15 @@ int dev_prefetch(struct dev *d, uint64_t off, uint64_t len)
     return r;
 }
 
+void dev_hint_reads(struct dev *d, const uint64_t *offs, size_t count)
+{
+    struct dev_range gate;
+    if (gate_enter(d, &gate, 0, 1) == 0) {
+        vol_hint_reads(d->file, offs, count);
+        dev_ranges_unlock(&d->ranges, &gate);
+    }
+}
+
 int dev_read_locked(struct dev *d, uint64_t off, uint32_t len, struct rt_chain *ret_data)
 {
     int r = len > DEV_IO_MAX ? -EINVAL : check(d, off, len);

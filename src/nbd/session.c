@@ -15,6 +15,8 @@
 #include "base/msg.h"
 #include "nbd/conn.h"
 
+#define HINTS_MIN 4u /* for fewer it is not worth it */
+
 static int wait_ended(struct nbd_conn *c) WAITS
 {
     return rt_gate_wait(&c->gate, RT_FOREVER);
@@ -297,11 +299,34 @@ static int step(struct nbd_conn *c) WAITS
     return r < 0 ? r : STEP_DONE;
 }
 
+/* Reads that wait in the buffer are looked at together, as far as they come one after the other. */
+static void hint_reads(struct nbd_conn *c) WAITS
+{
+    uint64_t offs[VOL_HINTS_MAX];
+    size_t count = 0;
+    uint32_t header = (uint32_t)nbd_request_bytes(c->mode);
+    struct nbd_request q;
+    for (uint32_t at = c->head; c->tail - at >= header && count < ARRAY_LEN(offs); at += header) {
+        if (nbd_request_decode(c->rx->buf->data + at, c->mode, &q) < 0 ||
+            q.command != NBD_CMD_READ || q.payload_len > 0) {
+            break;
+        }
+        offs[count++] = q.off;
+    }
+    if (count >= HINTS_MIN) {
+        dev_hint_reads(c->dev, offs, count);
+    }
+}
+
 /* All complete requests, in turns. */
 static int take_requests(struct nbd_conn *c) WAITS
 {
-    for (unsigned n = 1;; n++) {
+    for (unsigned n = 0;;) {
+        if (n % VOL_HINTS_MAX == 0) {
+            hint_reads(c);
+        }
         int r = step(c);
+        n++;
         if (r != STEP_DONE) {
             return r;
         }

@@ -269,6 +269,13 @@ int vol_extents(struct vol_file *f, uint64_t off, uint64_t len, struct vol_exten
     return (int)n;
 }
 
+void vol_hint_reads(struct vol_file *f, const uint64_t *offs, size_t count)
+{
+    (void)f;
+    (void)offs;
+    (void)count;
+}
+
 int vol_prefetch(struct vol_file *f, uint64_t off, uint64_t len)
 {
     fake_prefetches++;
