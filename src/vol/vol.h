@@ -157,8 +157,8 @@ struct vol_extent {
 MUST int vol_extents(struct vol_file *f, uint64_t off, uint64_t len, struct vol_extent *ret_extents,
                      size_t max) WAITS;
 #define VOL_HINTS_MAX 32u
-/* Reads of these offsets follow at once: what they need in memory comes into the processor's caches.
- * Never waits. */
+/* Reads of these offsets follow at once: what they need in memory comes into the processor's
+ * caches. Never waits. */
 void vol_hint_reads(struct vol_file *f, const uint64_t *offs, size_t count);
 /* Brings the range into the cache, as far as the cache likes. */
 MUST int vol_prefetch(struct vol_file *f, uint64_t off, uint64_t len) WAITS;
