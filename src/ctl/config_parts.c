@@ -213,6 +213,7 @@ static const char template_text[] =
     "# tls_cert = \"/etc/zerofs/server.pem\"\n"
     "# tls_key = \"/etc/zerofs/server.key\"\n"
     "# tls_ca = \"/etc/zerofs/clients.pem\"   # clients must show a certificate signed by it\n"
+    "# extended_headers = true     # the protocol's experiment; for clients that ask for it\n"
     "\n"
     "[servers.iscsi]\n"
     "addresses = [\"127.0.0.1:3260\"]\n"
