@@ -8,6 +8,7 @@
         ... s.nbd_port, s.iscsi_port ...
         s.stop()            # or s.kill(), then s.start() again
 """
+import json
 import os
 import signal
 import socket
@@ -92,6 +93,16 @@ unix_socket = "{self.dir}/admin.sock"
     def log_text(self):
         with open(self.log, encoding="utf-8", errors="replace") as f:
             return f.read()
+
+    def rss_kib(self):
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
+
+    def used_kib(self):
+        """Resident memory without buffers that are free for anyone: those stay, within their
+        bound, after a burst, whoever it was that used them."""
+        memory = json.loads(self.cli("status", "--json").stdout)["memory"]
+        return self.rss_kib() - memory["by_owner"]["other"] // 1024
 
     def stop(self, limit_s=15):
         """A clean end, whose exit code must be 0."""

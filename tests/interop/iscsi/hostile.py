@@ -16,11 +16,6 @@ IQN = "iqn.2024-01.net.zerofs:hostile"
 KEYS = {"InitialR2T": "No", "ImmediateData": "Yes"}
 
 
-def rss_kib(s):
-    with open(f"/proc/{s.process.pid}/status", encoding="ascii") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
-
-
 class World:
     def __init__(self, s, rng):
         self.s, self.rng = s, rng
@@ -144,13 +139,13 @@ def stops_reading(w):
     """Reads of many MiB whose answers are not taken."""
     i = w.enemy()
     i.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    before = rss_kib(w.s)
+    before = w.s.rss_kib()
     cdb = struct.pack(">BBQIBB", 0x88, 0, 0, 8192, 0, 0)
     for _ in range(120):
         i.command(cdb, 8192 * 512, initiator.FINAL | 0x40)
     for _ in range(20):
         w.check()
-    grown = rss_kib(w.s) - before
+    grown = w.s.rss_kib() - before
     assert grown < 120 * 1024, f"RSS grew by {grown} KiB"
     i.close()
 
@@ -158,7 +153,7 @@ def stops_reading(w):
 def ping_flood_unread(w):
     """Pings whose answers nobody takes: the server stops reading, and stays small."""
     i = w.enemy()
-    before = rss_kib(w.s)
+    before = w.s.rss_kib()
     pdu = i.pack(initiator.NOP_OUT | 0x40, 0x80, b"p" * 65536, ((20, initiator.NONE),))
     i.sock.settimeout(1)
     sent = 0
@@ -170,7 +165,7 @@ def ping_flood_unread(w):
         pass
     assert sent < 2000, "the server took 128 MiB of pings"
     w.check()
-    grown = rss_kib(w.s) - before
+    grown = w.s.rss_kib() - before
     assert grown < 100 * 1024, f"RSS grew by {grown} KiB"
     i.close()
 

@@ -3,7 +3,6 @@
 # limit: 240
 """Many sessions: idle ones cost little, one nexus has one session however hard its initiator
 knocks, and a server that ends asks them all to log out."""
-import json
 import resource
 import threading
 import time
@@ -17,27 +16,18 @@ IDLE = 10000 if zt.SOAK else 2000
 IDLE_KIB = 20  # what an idle session may cost, all in all
 
 
-def used_kib(s):
-    """Resident memory without buffers that are free for anyone: those stay, within their bound,
-    after the burst of logins, whoever it was that used them."""
-    memory = json.loads(s.cli("status", "--json").stdout)["memory"]
-    with open(f"/proc/{s.process.pid}/status", encoding="ascii") as f:
-        rss = next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
-    return rss - memory["by_owner"]["other"] // 1024
-
-
 def idle_sessions(s):
     warm = [Initiator(s.iscsi_port, IQN).ready() for _ in range(50)]
     for i in warm:
         i.logout()
-    before = used_kib(s)
+    before = s.used_kib()
     held = []
     for n in range(IDLE):
         i = Initiator(s.iscsi_port, IQN, name=f"iqn.2024-01.test:idle{n}")
         held.append(i.login())
     # The receive buffer of a session that has just been busy is given back after a second.
-    zt.wait_for(lambda: (used_kib(s) - before) / IDLE < IDLE_KIB, limit_s=10, every_s=0.3)
-    print(f"{IDLE} idle sessions: {(used_kib(s) - before) / IDLE:.1f} KiB each")
+    zt.wait_for(lambda: (s.used_kib() - before) / IDLE < IDLE_KIB, limit_s=10, every_s=0.3)
+    print(f"{IDLE} idle sessions: {(s.used_kib() - before) / IDLE:.1f} KiB each")
     assert held[0].nop().data == b"ping" and held[-1].nop().data == b"ping"
     for i in held:
         i.close()

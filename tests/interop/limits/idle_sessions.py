@@ -26,25 +26,20 @@ PING_LIMIT_S = 45
 IQN = "iqn.2024-01.net.zerofs:idle"
 
 
-def rss_kib(s):
-    with open(f"/proc/{s.process.pid}/status", encoding="ascii") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
-
-
 def settled_kib(s):
     """RSS when it falls no more: what one that has just been busy holds is given back after a
     second."""
-    least, since = rss_kib(s), time.monotonic()
+    least, since = s.used_kib(), time.monotonic()
 
     def no_longer_falls():
         nonlocal least, since
-        now = rss_kib(s)
+        now = s.used_kib()
         if now < least:
             least, since = now, time.monotonic()
         return time.monotonic() - since > 2
 
     zt.wait_for(no_longer_falls, limit_s=30)
-    return rss_kib(s)
+    return s.used_kib()
 
 
 def log_in(s, count):
@@ -90,7 +85,7 @@ class Worker:
 
 def measured(s, what, count, kib, connect):
     """The sessions, which cost at most so much each."""
-    before = rss_kib(s)
+    before = s.used_kib()
     held = connect(s, count)
     each = (settled_kib(s) - before) / count
     print(f"{count} idle {what}: {each:.1f} KiB each", flush=True)
@@ -130,7 +125,7 @@ def main():
         s.start()
         worker = Worker(s, rnd)
         alone = worker.work(3000)
-        before = rss_kib(s)
+        before = s.used_kib()
         sessions = measured(s, "iSCSI sessions", ISCSI, ISCSI_KIB, log_in)
         if zt.SOAK:
             pinged(s, sessions)

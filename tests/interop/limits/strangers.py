@@ -28,11 +28,6 @@ IQN = "iqn.2024-01.net.zerofs:strangers"
 BLOCKS = 2048
 
 
-def rss_kib(s):
-    with open(f"/proc/{s.process.pid}/status", encoding="ascii") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
-
-
 def descriptors(s):
     return len(os.listdir(f"/proc/{s.process.pid}/fd"))
 
@@ -105,10 +100,10 @@ def all_sent_away(strangers, limit_s):
 def silent(s, good):
     begin, strangers = time.monotonic(), []
     for port in (s.nbd_port, s.iscsi_port):
-        before = rss_kib(s), descriptors(s)
+        before = s.rss_kib(), descriptors(s)
         strangers += [connect(port, n) for n in range(STRANGERS)]
         zt.wait_for(lambda fds=before[1]: descriptors(s) > fds + STRANGERS / 4)
-        grown = (rss_kib(s) - before[0]) / STRANGERS
+        grown = (s.rss_kib() - before[0]) / STRANGERS
         print(f"{STRANGERS} silent strangers: {grown:.1f} KiB each", flush=True)
         assert grown < STRANGER_KIB
         good.work()

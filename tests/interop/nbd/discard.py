@@ -19,11 +19,6 @@ LIMIT_S = 1.0
 GROWTH_KIB = 32 << 10
 
 
-def rss_kib(pid):
-    with open(f"/proc/{pid}/status", encoding="ascii") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
-
-
 def connect(s, name):
     k = rawnbd.Client(("127.0.0.1", s.nbd_port), timeout_s=120)
     return k.enter(name, rawnbd.STRUCTURED, ["base:allocation"])
@@ -50,7 +45,7 @@ def fill_sparse(k):
 
 def discard(s, k, size):
     """In requests as long as the protocol has them."""
-    before = rss_kib(s.process.pid)
+    before = s.rss_kib()
     begin = time.monotonic()
     off = 0
     while off < size:
@@ -58,7 +53,7 @@ def discard(s, k, size):
         assert k.call(rawnbd.TRIM, off, n).error == 0
         off += n
     took = time.monotonic() - begin
-    grown = rss_kib(s.process.pid) - before
+    grown = s.rss_kib() - before
     print(f"discard of {size >> 20} MiB: {took * 1000:.0f} ms, {grown} KiB", flush=True)
     assert took < LIMIT_S, took
     assert grown < GROWTH_KIB, grown
