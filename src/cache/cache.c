@@ -31,7 +31,7 @@ struct cache {
     enum rt_mem owner;
 };
 
-struct flight {
+struct cache_flight {
     struct list link;
     struct shard_key key;
     struct rt_waitq waiters;
@@ -112,6 +112,14 @@ void cache_resize(struct cache *c, uint64_t capacity_bytes)
     }
 }
 
+static void give_piece(const struct rt_piece *piece, struct rt_piece *ret_piece)
+{
+    *ret_piece = *piece;
+    if (piece->buf != NULL) {
+        (void)rt_buf_ref(piece->buf);
+    }
+}
+
 /* With the shard's mutex held. */
 static bool take_hit(struct shard *s, const struct shard_key *key, struct rt_piece *ret_piece)
 {
@@ -121,10 +129,7 @@ static bool take_hit(struct shard *s, const struct shard_key *key, struct rt_pie
         return false;
     }
     s->hits++;
-    *ret_piece = e->piece;
-    if (e->piece.buf != NULL) {
-        (void)rt_buf_ref(e->piece.buf);
-    }
+    give_piece(&e->piece, ret_piece);
     return true;
 }
 
@@ -225,9 +230,9 @@ void cache_hint(struct cache *c, uint64_t object, uint64_t offset, enum cache_hi
     rt_mutex_unlock(&s->m);
 }
 
-static struct flight *flight_find(const struct shard *s, const struct shard_key *key)
+static struct cache_flight *flight_find(const struct shard *s, const struct shard_key *key)
 {
-    list_for_each(&s->flights, struct flight, link, f) {
+    list_for_each(&s->flights, struct cache_flight, link, f) {
         if (f->key.object == key->object && f->key.offset == key->offset) {
             return f;
         }
@@ -236,7 +241,7 @@ static struct flight *flight_find(const struct shard *s, const struct shard_key 
 }
 
 /* With the mutex held, which it releases. */
-static void flight_leave(struct shard *s, struct flight *f)
+static void flight_leave(struct shard *s, struct cache_flight *f)
 {
     bool last = --f->refs == 0;
     rt_mutex_unlock(&s->m);
@@ -246,37 +251,43 @@ static void flight_leave(struct shard *s, struct flight *f)
     }
 }
 
-/* With the mutex held, which it releases: the flight's result, or -ECANCELED. ret_again: the loader
- * gave up, not we. */
-static int flight_join(struct shard *s, struct flight *f, struct rt_piece *ret_piece,
-                       bool *ret_again) WAITS
+int cache_claim(struct cache *c, uint64_t object, uint64_t offset, struct rt_piece *ret_piece,
+                struct cache_flight **ret_flight)
 {
-    int r = 0;
-    f->refs++;
-    while (!f->done && r == 0) {
-        r = rt_waitq_wait(&f->waiters, &s->m, RT_FOREVER);
+    auto_free struct cache_flight *fresh = calloc(1, sizeof *fresh);
+    if (fresh == NULL) {
+        return -ENOMEM;
     }
-    if (f->done) {
-        r = f->result;
-        *ret_again = r == -ECANCELED && !rt_cancelled();
+    fresh->key = key_of(object, offset);
+    fresh->refs = 1;
+    rt_waitq_init(&fresh->waiters);
+    struct shard *s = shard_of(c, &fresh->key);
+    int r = CACHE_HIT;
+    rt_mutex_lock(&s->m);
+    const struct shard_entry *e = shard_find(s, &fresh->key);
+    struct cache_flight *f = e != NULL ? NULL : flight_find(s, &fresh->key);
+    if (e != NULL) {
+        give_piece(&e->piece, ret_piece);
+    } else if (f != NULL) {
+        f->refs++;
+        *ret_flight = f;
+        r = CACHE_THEIRS;
+    } else {
+        list_push_back(&s->flights, &fresh->link);
+        *ret_flight = take(fresh);
+        r = CACHE_MINE;
     }
-    if (r == 0) {
-        *ret_piece = f->piece;
-        if (f->piece.buf != NULL) {
-            (void)rt_buf_ref(f->piece.buf);
-        }
-    }
-    flight_leave(s, f);
+    rt_mutex_unlock(&s->m);
     return r;
 }
 
-static void flight_land(struct shard *s, struct flight *f, int result, const struct rt_piece *piece)
+void cache_land(struct cache *c, struct cache_flight *f, int result, const struct rt_piece *piece)
 {
+    struct shard *s = shard_of(c, &f->key);
+    ASSERT(result <= 0);
     if (result == 0) {
-        f->piece = *piece;
-        if (piece->buf != NULL) {
-            (void)rt_buf_ref(piece->buf);
-        }
+        cache_put(c, f->key.object, f->key.offset, piece);
+        give_piece(piece, &f->piece);
     }
     rt_mutex_lock(&s->m);
     f->result = result;
@@ -286,63 +297,44 @@ static void flight_land(struct shard *s, struct flight *f, int result, const str
     flight_leave(s, f);
 }
 
-/*
- * What a miss does: joins a flight or starts the one that was made ready. 1 = the caller loads and
- * lands it; else as cache_load().
- */
-static int take_off(struct shard *s, struct flight *fresh, struct rt_piece *ret_piece,
-                    bool *ret_again) WAITS
+int cache_join(struct cache *c, struct cache_flight *f, struct rt_piece *ret_piece)
 {
+    struct shard *s = shard_of(c, &f->key);
+    int r = 0;
     rt_mutex_lock(&s->m);
-    const struct shard_entry *e = shard_find(s, &fresh->key);
-    if (e != NULL) {
-        *ret_piece = e->piece;
-        if (e->piece.buf != NULL) {
-            (void)rt_buf_ref(e->piece.buf);
+    while (!f->done && r == 0) {
+        r = rt_waitq_wait(&f->waiters, &s->m, RT_FOREVER);
+    }
+    if (f->done) {
+        r = f->result;
+        if (r == 0) {
+            give_piece(&f->piece, ret_piece);
+        } else if (r == -ECANCELED && !rt_cancelled()) {
+            r = 1;
         }
-        rt_mutex_unlock(&s->m);
-        return 0;
     }
-    struct flight *f = flight_find(s, &fresh->key);
-    if (f != NULL) {
-        return flight_join(s, f, ret_piece, ret_again);
-    }
-    list_push_back(&s->flights, &fresh->link);
-    rt_mutex_unlock(&s->m);
-    return 1;
+    flight_leave(s, f);
+    return r;
 }
 
 int cache_load(struct cache *c, uint64_t object, uint64_t offset,
                int (*load)(void *arg, struct rt_piece *ret_piece) WAITS, void *arg,
                struct rt_piece *ret_piece) WAITS
 {
-    bool again = true;
-    int r = 0;
+    int r;
     if (cache_get(c, object, offset, ret_piece)) {
         return 0;
     }
-    while (again) {
-        again = false;
-        struct flight *f = calloc(1, sizeof *f);
-        if (f == NULL) {
-            return -ENOMEM;
+    do {
+        struct cache_flight *f;
+        r = cache_claim(c, object, offset, ret_piece, &f);
+        if (r == CACHE_MINE) {
+            r = load(arg, ret_piece);
+            cache_land(c, f, r, ret_piece);
+        } else if (r == CACHE_THEIRS) {
+            r = cache_join(c, f, ret_piece);
         }
-        f->key = key_of(object, offset);
-        f->refs = 1;
-        rt_waitq_init(&f->waiters);
-        struct shard *s = shard_of(c, &f->key);
-        r = take_off(s, f, ret_piece, &again);
-        if (r <= 0) {
-            free(f);
-            continue;
-        }
-        r = load(arg, ret_piece);
-        ASSERT(r <= 0);
-        if (r == 0) {
-            cache_put(c, object, offset, ret_piece);
-        }
-        flight_land(s, f, r, ret_piece);
-    }
+    } while (r > 0);
     return r;
 }
 

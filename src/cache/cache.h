@@ -48,6 +48,29 @@ MUST int cache_load(struct cache *c, uint64_t object, uint64_t offset,
                     int (*load)(void *arg, struct rt_piece *ret_piece) WAITS, void *arg,
                     struct rt_piece *ret_piece) WAITS;
 
+/*
+ * The same for those who load many keys in one step. First every key is claimed, without waiting
+ * for anybody; then what is MINE is loaded and landed, in any case; only then THEIRS are joined.
+ * So nobody waits who others wait for.
+ */
+enum cache_claim {
+    CACHE_HIT,    /* the piece, with a reference of its own */
+    CACHE_MINE,   /* the caller loads and calls cache_land() */
+    CACHE_THEIRS, /* another does: cache_join() */
+};
+struct cache_flight;
+/* One of the above, or -ENOMEM. *ret_piece is set by a hit, *ret_flight by the other two. */
+MUST int cache_claim(struct cache *c, uint64_t object, uint64_t offset, struct rt_piece *ret_piece,
+                     struct cache_flight **ret_flight);
+/*
+ * Ends a flight of one's own: with result 0, piece goes into the cache and to all who joined (each
+ * takes a reference of its own). A result of -ECANCELED makes them ask again.
+ */
+void cache_land(struct cache *c, struct cache_flight *f, int result, const struct rt_piece *piece);
+/* The flight's result and piece; 1: its loader was cancelled, claim again; -ECANCELED: the caller
+ * was. The flight is not the caller's any more. */
+MUST int cache_join(struct cache *c, struct cache_flight *f, struct rt_piece *ret_piece) WAITS;
+
 struct cache_counts {
     uint64_t hits;
     uint64_t misses;

@@ -154,6 +154,18 @@ MUST int log_frame_read(struct obj_store *store, enum obj_class c, const struct 
                         const struct log_location *at, unsigned count, struct rt_piece *ret_piece)
     WAITS;
 
+/*
+ * The two steps of it, for those who have the bytes of many frames at once, from wherever. decode:
+ * unit is the at->len_bytes of the frame as stored; 0, -ENOMEM, -EINVAL, -EBADMSG or -ENOTSUP when
+ * these bytes are not that frame (nothing is said). reread: after that, reads the frame once more,
+ * alone; results as log_frame_read().
+ */
+MUST int log_frame_decode(const struct uuid *volume, const struct log_location *at, unsigned count,
+                          const uint8_t *unit, struct rt_piece *ret_piece);
+MUST int log_frame_reread(struct obj_store *store, enum obj_class c, const struct uuid *volume,
+                          const struct log_location *at, unsigned count, struct rt_piece *ret_piece)
+    WAITS;
+
 void log_segment_name(uint64_t seq, char ret_name[OBJ_NAME_SIZE]);
 /* Deletes a segment: 0, also when there was none; -EPERM for a fence (I5). */
 MUST int log_segment_remove(struct obj_store *store, uint64_t seq) WAITS;

@@ -15,7 +15,8 @@
  * configured dirty_bytes              segments being built and uploaded, at worst all that is dirty
  *     4 x memtable_bytes       one filling, the others on their way out; memtable_bytes is a 32nd
  * unless configured a 16th, a 16th           decoded index blocks and filters; decoded page maps
- *     the rest                 block cache, at least an eighth
+ *     a 16th each of the rest  frames as stored, under way for reads and for prefetches
+ *     what is left             block cache
  *
  * What is dirty comes and goes in waves. Between them its memory stays with the buffers
  * (rt_buf_idle_max): nothing is used that was not used before.
@@ -35,6 +36,7 @@
 #define DIRTY_MAX (768ull << 20)
 #define MEMTABLE_MIN (256ull << 10)
 #define MEMTABLE_MAX (64ull << 20)
+#define FETCH_MIN (1ull << 20)
 #define DELETE_AFTER_MS 600000u
 #define ROTATE_AFTER_MS 1000u
 
@@ -43,6 +45,7 @@ struct split {
     uint64_t memtable;
     uint64_t index_cache;
     uint64_t maps;
+    uint64_t fetch;
     uint64_t blocks;
 };
 
@@ -60,6 +63,8 @@ static struct split memory_split(const struct vol_options *opt)
     rt_buf_idle_max(s.dirty);
     uint64_t used = 2 * s.dirty + 4 * s.memtable + s.index_cache + s.maps;
     s.blocks = used < all ? MAX_OF(all - used, all / 8) : all / 8;
+    s.fetch = MAX_OF(s.blocks / 16, FETCH_MIN);
+    s.blocks -= MIN_OF(2 * s.fetch, s.blocks / 4);
     return s;
 }
 
@@ -103,6 +108,8 @@ static int create(const struct vol_options *opt, const struct split *split, stru
     v->part_bytes =
         MIN_OF(split->dirty, VOL_DIRTY_FLOOR_BYTES) / 4 / VOL_PAGE_BYTES * VOL_PAGE_BYTES;
     rt_credits_init(&v->dirty, split->dirty);
+    rt_credits_init(&v->fetch_room, split->fetch);
+    rt_credits_init(&v->ahead_room, split->fetch);
     *ret_vol = v;
     v->owner = strdup(opt->owner ? opt->owner : "");
     int r = v->owner ? vol_view_slots_create(v) : -ENOMEM;
@@ -131,6 +138,8 @@ static void destroy(struct vol *v)
     cache_destroy(v->cache);
     vol_segments_destroy(&v->segs);
     rt_credits_destroy(&v->dirty);
+    rt_credits_destroy(&v->fetch_room);
+    rt_credits_destroy(&v->ahead_room);
     rt_lock_destroy(&v->txn_lock);
     rt_event_destroy(&v->aging);
     rt_event_destroy(&v->walking);

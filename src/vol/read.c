@@ -15,7 +15,6 @@
 #include <inttypes.h>
 
 #define WINDOW_BLOCKS 256u
-#define LOADERS_MAX 8u
 #define RESOLVE_TRIES 4
 
 /* One piece of the result: neighbouring blocks from one place. */
@@ -23,7 +22,6 @@ struct item {
     struct vol_source at;
     uint32_t blocks;
     struct rt_piece piece; /* once loaded: the whole frame, with a reference */
-    int result;
 };
 
 struct window {
@@ -181,7 +179,6 @@ static void window_add(struct window *w, struct vol_source *s)
     it->at = *s;
     it->blocks = 1;
     it->piece.buf = NULL;
-    it->result = 0;
 }
 
 static int window_resolve(struct window *w)
@@ -207,82 +204,39 @@ static int window_resolve(struct window *w)
     return 0;
 }
 
-struct load {
-    struct vol *v;
-    const struct vol_run *run;
-    enum obj_class class;
-};
-
-static int load_frame(void *arg, struct rt_piece *ret_piece)
+static bool is_missing(const struct item *it)
 {
-    const struct load *l = arg;
-    struct log_location at = {l->run->seq, l->run->offset, l->run->len_bytes};
-    return log_frame_read(l->v->store, l->class, &l->v->uuid, &at, l->run->frame_blocks, ret_piece);
+    return it->at.slot.kind == VOL_RUN_DATA && !it->at.slot.buf && !it->piece.buf;
 }
 
-static bool is_stored(const struct item *it)
+/* Fetches the frames that are not in memory, all in one step. */
+static int window_fetch(struct window *w, uint32_t missing)
 {
-    return it->at.slot.kind == VOL_RUN_DATA && !it->at.slot.buf;
-}
-
-static int item_load(struct window *w, struct item *it)
-{
-    struct vol *v = w->f->v;
-    struct load l = {v, &it->at.run, w->class};
-    return cache_load(v->cache, it->at.run.seq, it->at.run.offset, load_frame, &l, &it->piece);
-}
-
-/* Loads in parallel: fibers take items from one list until none is left. */
-struct loaders {
-    struct window *w;
-    struct rt_event done;
-    _Atomic uint32_t next;
-    _Atomic uint32_t running;
-};
-
-static void loader(void *arg)
-{
-    struct loaders *l = arg;
-    for (;;) {
-        uint32_t i = atomic_fetch_add(&l->next, 1);
-        if (i >= l->w->count) {
-            break;
+    struct vol_want few[VOL_PAGE_BLOCKS];
+    auto_free struct vol_want *many = NULL;
+    struct vol_want *wants = few;
+    uint32_t n = 0;
+    if (missing > ARRAY_LEN(few)) {
+        many = malloc(missing * sizeof *many);
+        if (!many) {
+            return -ENOMEM;
         }
-        struct item *it = &l->w->items[i];
-        if (is_stored(it) && !it->piece.buf) {
-            it->result = item_load(l->w, it);
+        wants = many;
+    }
+    for (uint32_t i = 0; i < w->count; i++) {
+        const struct vol_run *run = &w->items[i].at.run;
+        if (is_missing(&w->items[i])) {
+            wants[n++] = (struct vol_want){.at = {run->seq, run->offset, run->len_bytes},
+                                           .blocks = run->frame_blocks};
         }
     }
-    if (atomic_fetch_sub(&l->running, 1) == 1) {
-        rt_event_set(&l->done);
-    }
-}
-
-static int load_parallel(struct window *w, uint32_t missing)
-{
-    struct loaders l = {.w = w};
-    struct rt_group *g;
-    int r = rt_group_create(&g);
-    if (r < 0) {
-        return r;
-    }
-    rt_event_init(&l.done);
-    atomic_init(&l.running, 1);
-    for (uint32_t i = 1; i < MIN_OF(missing, LOADERS_MAX); i++) {
-        atomic_fetch_add(&l.running, 1);
-        if (rt_group_spawn(g, "vol load", loader, &l) < 0) {
-            atomic_fetch_sub(&l.running, 1);
-            break;
+    int r = vol_fetch(w->f->v, w->class, wants, n);
+    n = 0;
+    for (uint32_t i = 0; i < w->count; i++) {
+        if (is_missing(&w->items[i])) {
+            w->items[i].piece = wants[n++].piece;
         }
     }
-    loader(&l);
-    r = rt_event_wait(&l.done, RT_FOREVER);
-    if (r < 0) {
-        rt_group_cancel(g);
-    }
-    rt_group_wait(g);
-    rt_group_destroy(g);
-    rt_event_destroy(&l.done);
     return r;
 }
 
@@ -292,23 +246,12 @@ static int window_load(struct window *w)
     for (uint32_t i = 0; i < w->count; i++) {
         struct item *it = &w->items[i];
         const struct vol_run *run = &it->at.run;
-        if (is_stored(it) && !cache_get(w->f->v->cache, run->seq, run->offset, &it->piece)) {
+        if (is_missing(it) && !cache_get(w->f->v->cache, run->seq, run->offset, &it->piece)) {
             it->piece.buf = NULL;
             missing++;
         }
     }
-    int r = 0;
-    if (missing > 1) {
-        r = load_parallel(w, missing);
-    }
-    for (uint32_t i = 0; r == 0 && i < w->count; i++) {
-        struct item *it = &w->items[i];
-        if (missing == 1 && is_stored(it) && !it->piece.buf) {
-            it->result = item_load(w, it);
-        }
-        r = it->result;
-    }
-    return r;
+    return unlikely(missing > 0) ? window_fetch(w, missing) : 0;
 }
 
 static int item_chain(const struct item *it, uint64_t skip, uint64_t len, struct rt_chain *chain)

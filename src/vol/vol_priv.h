@@ -4,6 +4,7 @@
  *
  *     write.c zero.c txn.c        make blocks, take dirty space, enter the open batch
  *     read.c extents.c scan.c     take a view, look at its batches, then below
+ *     fetch.c                     frames that are not in memory, from the store
  *     commit.c                    rotation, the committer, the flush
  *     seal.c                      batch -> frames and records
  *     apply.c                     records -> page maps, live counts, index
@@ -78,6 +79,8 @@ struct vol {
     struct vol_holes *holes;
     struct vol_segments segs;
     struct rt_credits dirty;
+    struct rt_credits fetch_room; /* bytes of frames as stored, under way for reads */
+    struct rt_credits ahead_room; /* and for prefetches */
     uint64_t dirty_configured;
     uint64_t part_bytes; /* the largest part of a request that enters at once */
     uint64_t epoch;
@@ -211,6 +214,22 @@ MUST int vol_resolve(struct vol_file *f, uint64_t page, unsigned mask,
 void vol_sources_drop(struct vol_source sources[VOL_PAGE_BLOCKS], unsigned mask);
 /* One block as it reads now, into dst; past the file's size too. */
 MUST int vol_block_read(struct vol_file *f, uint64_t block, uint8_t *dst) WAITS;
+
+/* fetch.c */
+/* A frame that is wanted in memory. */
+struct vol_want {
+    struct log_location at;
+    uint32_t blocks;             /* of the whole frame */
+    int result;                  /* out */
+    struct rt_piece piece;       /* out, with a reference; buf is NULL after an error */
+    struct cache_flight *flight; /* fetch.c's own */
+};
+/*
+ * Brings frames into memory, in one step: single-flight with all others who want them, neighbours
+ * of one segment by one request. 0, or the first error; every want has its own result.
+ */
+MUST int vol_fetch(struct vol *v, enum obj_class class, struct vol_want *wants, uint32_t count)
+    WAITS;
 
 /* write.c */
 struct vol_edge {
