@@ -155,12 +155,11 @@ static void set_compression(struct reader *rd)
     if (!text) {
         return;
     }
-    if (strcmp(text, "lz4") == 0) {
-        rd->c->filesystem.compression = LOG_CODEC_LZ4;
-    } else if (strcmp(text, "none") == 0) {
-        rd->c->filesystem.compression = LOG_CODEC_NONE;
-    } else {
-        mistake(rd, "filesystem.compression must be \"lz4\" or \"none\", not \"%.40s\"", text);
+    if (log_compression_parse(text, &rd->c->filesystem.compression) < 0) {
+        mistake(rd,
+                "filesystem.compression must be \"none\", \"lz4\" or \"zstd-1\" to \"zstd-19\", "
+                "not \"%.40s\"",
+                text);
     }
 }
 
@@ -453,7 +452,7 @@ int config_load(const char *path, FILE *errors, struct config **ret_config)
         return -ENOMEM;
     }
     c->cache.memory_bytes = CONFIG_GB / 4;
-    c->filesystem.compression = LOG_CODEC_LZ4;
+    c->filesystem.compression.codec = LOG_CODEC_LZ4;
     c->runtime.log_level = MSG_INFO;
     struct reader rd = {.c = c, .path = path, .errors = errors, .doc = &doc};
     for (size_t i = 0; i < doc.count; i++) {

@@ -42,7 +42,7 @@ struct config {
         uint64_t disk_bytes;
     } cache;
     struct {
-        enum log_codec compression;
+        struct log_compression compression;
         uint64_t max_size_bytes; /* 0 = no quota */
     } filesystem;
     struct {

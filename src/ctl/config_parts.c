@@ -200,7 +200,7 @@ static const char template_text[] =
     "memory_size_gb = 1.0          # all the memory the server may use, in 10^9 bytes\n"
     "\n"
     "[filesystem]\n"
-    "compression = \"lz4\"           # or \"none\"\n"
+    "compression = \"lz4\"           # or \"none\", \"zstd-1\" to \"zstd-19\"\n"
     "# max_size_gb = 100.0         # refuse writes beyond this much stored data\n"
     "\n"
     "[encryption]\n"

@@ -28,18 +28,20 @@ static json_t *volume_json(struct ops *o)
     struct vol_counts c;
     struct uuid uuid;
     char text[UUID_TEXT_SIZE];
+    char compression[LOG_COMPRESSION_TEXT];
     vol_counts(o->vol, &c);
     vol_uuid(o->vol, &uuid);
     uuid_format(&uuid, text);
-    return json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
-                     "url", o->url, "uuid", text, "fenced", vol_is_fenced(o->vol), "dirty_bytes",
-                     (json_int_t)c.dirty_bytes, "dirty_limit_bytes",
-                     (json_int_t)c.dirty_limit_bytes, "batches", (json_int_t)c.batches_open,
-                     "segments_stored", (json_int_t)c.segments_stored, "segments_live",
-                     (json_int_t)c.segments_live, "live_blocks", (json_int_t)c.live_blocks,
-                     "range_holes", (json_int_t)c.range_holes, "bad_pages", (json_int_t)c.bad_pages,
-                     "flushes", (json_int_t)c.flushes, "rotations", (json_int_t)c.rotations,
-                     "stored_through", (json_int_t)c.stored_through);
+    log_compression_text(vol_compression(o->vol), compression);
+    return json_pack(
+        "{s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "url",
+        o->url, "uuid", text, "compression", compression, "fenced", vol_is_fenced(o->vol),
+        "dirty_bytes", (json_int_t)c.dirty_bytes, "dirty_limit_bytes",
+        (json_int_t)c.dirty_limit_bytes, "batches", (json_int_t)c.batches_open, "segments_stored",
+        (json_int_t)c.segments_stored, "segments_live", (json_int_t)c.segments_live, "live_blocks",
+        (json_int_t)c.live_blocks, "range_holes", (json_int_t)c.range_holes, "bad_pages",
+        (json_int_t)c.bad_pages, "flushes", (json_int_t)c.flushes, "rotations",
+        (json_int_t)c.rotations, "stored_through", (json_int_t)c.stored_through);
 }
 
 static json_t *cache_json(struct ops *o)

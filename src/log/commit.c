@@ -32,6 +32,7 @@
 struct seal_job {
     struct log *l;
     struct segment_header header;
+    struct log_compression compression;
     struct log_batch *batch;
     struct segment_sealed sealed;
 };
@@ -40,8 +41,8 @@ static int seal_run(void *arg)
 {
     struct seal_job *j = arg;
     struct log_batch *batches[1] = {j->batch};
-    return segment_seal(&j->header, (enum log_codec)atomic_load(&j->l->codec), &j->l->effort,
-                        batches, 1, &j->sealed);
+    struct segment_options opt = {.compression = j->compression, .effort = &j->l->effort};
+    return segment_seal(&j->header, &opt, batches, 1, &j->sealed);
 }
 
 /* Pauses, unless the log is abandoned meanwhile. */
@@ -67,7 +68,10 @@ static int seal(struct seal_job *j)
     for (;;) {
         j->header.stored_through = log_stored_through(j->l);
         rt_random_bytes(j->header.salt, sizeof j->header.salt);
-        int r = bytes > OFFLOAD_BYTES ? rt_offload(RT_OFFLOAD_CPU, seal_run, j) : seal_run(j);
+        j->compression = log_compression_get(j->l);
+        bool heavy = bytes > OFFLOAD_BYTES ||
+                     (j->compression.codec == LOG_CODEC_ZSTD && j->batch->frame_count > 0);
+        int r = heavy ? rt_offload(RT_OFFLOAD_CPU, seal_run, j) : seal_run(j);
         if (r == 0) {
             return 0;
         }

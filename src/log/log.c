@@ -33,7 +33,7 @@ int log_create(const struct log_options *opt, struct log **ret_log)
     l->volume = opt->volume;
     l->epoch = opt->epoch;
     l->open_id = opt->open_id;
-    atomic_init(&l->codec, (int)opt->codec);
+    log_compression_set(l, opt->compression);
     l->next_seq = opt->first_seq;
     l->base = opt->first_seq;
     rt_mutex_init(&l->m);
@@ -197,9 +197,16 @@ uint64_t log_upload_rate(const struct log *l)
     return rate;
 }
 
-void log_codec_set(struct log *l, enum log_codec codec)
+void log_compression_set(struct log *l, struct log_compression c)
 {
-    atomic_store(&l->codec, (int)codec);
+    atomic_store(&l->compression, (uint32_t)c.codec | (uint32_t)c.level << 8);
+}
+
+struct log_compression log_compression_get(const struct log *l)
+{
+    uint32_t both = atomic_load(&l->compression);
+    return (struct log_compression){.codec = (enum log_codec)(both & 0xff),
+                                    .level = (uint8_t)(both >> 8)};
 }
 
 void log_segment_name(uint64_t seq, char ret_name[OBJ_NAME_SIZE])

@@ -28,11 +28,27 @@
 #define LOG_BLOCK_BYTES 4096u
 #define LOG_FRAME_BLOCKS_MAX 8u
 
+/* How a frame is stored: numbers of docs/FORMAT.md. Every version reads all of them. */
 enum log_codec {
     LOG_CODEC_NONE = 0,
     LOG_CODEC_LZ4 = 1,
-    LOG_CODEC_ZSTD = 2, /* reserved */
+    LOG_CODEC_ZSTD = 2,
+    LOG_CODECS,
 };
+
+#define LOG_ZSTD_LEVEL_MIN 1
+#define LOG_ZSTD_LEVEL_MAX 19
+#define LOG_COMPRESSION_TEXT 16
+
+/* What frames are sealed with from now on. */
+struct log_compression {
+    enum log_codec codec;
+    uint8_t level; /* zstd's, LOG_ZSTD_LEVEL_MIN to _MAX; else 0 */
+};
+
+/* "none", "lz4", "zstd-1" to "zstd-19": 0 or -EINVAL. And back. */
+MUST int log_compression_parse(const char *text, struct log_compression *ret_c);
+void log_compression_text(struct log_compression c, char ret_text[LOG_COMPRESSION_TEXT]);
 
 /* Where a frame lies: what page maps hold. len_bytes counts the frame's own header. */
 struct log_location {
@@ -73,7 +89,7 @@ struct log_options {
     uint64_t epoch;
     struct uuid open_id;
     uint64_t first_seq; /* as log_open() found */
-    enum log_codec codec;
+    struct log_compression compression;
 };
 
 /* A writer. Only after log_open() and the manifest's recheck (I4). */
@@ -104,7 +120,8 @@ void log_abandon(struct log *l);
  * bytes per second. */
 uint64_t log_round_trip_ns(const struct log *l);
 uint64_t log_upload_rate(const struct log *l); /* 0 until large segments were stored */
-void log_codec_set(struct log *l, enum log_codec codec);
+void log_compression_set(struct log *l, struct log_compression c);
+struct log_compression log_compression_get(const struct log *l);
 
 /* What replay hands out, in order; valid during the call. frames[].blocks are NULL; offset and
  * len_bytes are set. */

@@ -36,8 +36,8 @@ struct log {
     struct uuid volume;
     uint64_t epoch;
     struct uuid open_id;
-    _Atomic int codec;
-    struct segment_effort effort;
+    _Atomic uint32_t compression; /* codec, level << 8 */
+    struct codec_effort effort;
     struct obj_outage outage;
 
     struct rt_mutex m;                    /* guards all below */

@@ -222,7 +222,7 @@ static int seal_fence(struct replay *p)
         .resume = p->seq + (log_test_rules.no_dead_zone ? 1 : log_window()),
     };
     rt_random_bytes(h.salt, sizeof h.salt);
-    int r = segment_seal(&h, LOG_CODEC_NONE, NULL, NULL, 0, &p->fence);
+    int r = segment_seal(&h, &(struct segment_options){0}, NULL, 0, &p->fence);
     if (r == 0) {
         p->has_fence = true;
         p->fence_seq = p->seq;

@@ -7,6 +7,7 @@
  */
 #pragma once
 #include "base/vec.h"
+#include "log/codec.h"
 #include "log/log.h"
 #include "log/segment_format.h"
 
@@ -73,13 +74,10 @@ MUST int segment_frame_decode(const struct uuid *volume, const struct log_locati
                               const uint8_t *unit, unsigned count, uint8_t *dst,
                               const char **ret_why);
 
-/*
- * How compression goes on one log: after frames that did not shrink fewer are tried. Shared by all
- * seals of a log; races on it do no harm.
- */
-struct segment_effort {
-    _Atomic uint32_t failed_in_a_row;
-    _Atomic uint32_t skip;
+/* How to seal; a fence needs nothing of it. */
+struct segment_options {
+    struct log_compression compression;
+    struct codec_effort *effort;
 };
 
 /*
@@ -96,8 +94,8 @@ struct segment_sealed {
  * Lays out and checksums a segment; sets offset and len_bytes of every frame. A fence has no
  * batches. 0, -ENOMEM, -EFBIG; may be called again after a failure.
  */
-MUST int segment_seal(const struct segment_header *h, enum log_codec codec,
-                      struct segment_effort *effort, struct log_batch *const *batches, size_t count,
+MUST int segment_seal(const struct segment_header *h, const struct segment_options *opt,
+                      struct log_batch *const *batches, size_t count,
                       struct segment_sealed *ret_sealed);
 void segment_sealed_free(struct segment_sealed *s);
 

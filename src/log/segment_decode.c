@@ -2,7 +2,6 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "log/segment.h"
-#include <lz4.h>
 #include <openssl/evp.h>
 #include <pthread.h>
 #include <string.h>
@@ -179,7 +178,7 @@ static int unit_decode(const struct uuid *volume, const struct log_location *at,
         .stored_len = le32_load(p + SEGMENT_UNIT_AT_STORED_LEN),
         .raw_len = le32_load(p + SEGMENT_UNIT_AT_RAW_LEN),
     };
-    if (u.codec > LOG_CODEC_LZ4 || le16_load(p + SEGMENT_UNIT_AT_KEY_ID) != 0) {
+    if (u.codec >= LOG_CODECS || le16_load(p + SEGMENT_UNIT_AT_KEY_ID) != 0) {
         return too_new(ret_why, "its codec or key is unknown");
     }
     if (u.stored_len != at->len_bytes - SEGMENT_UNIT_BYTES ||
@@ -347,12 +346,6 @@ int segment_frame_decode(const struct uuid *volume, const struct log_location *a
         u.raw_len != count * LOG_BLOCK_BYTES) {
         return bad(ret_why, "it is no frame of that many blocks");
     }
-    const uint8_t *stored = unit + SEGMENT_UNIT_BYTES;
-    if (u.codec == LOG_CODEC_NONE) {
-        memcpy(dst, stored, u.raw_len);
-        return 0;
-    }
-    int n =
-        LZ4_decompress_safe((const char *)stored, (char *)dst, (int)u.stored_len, (int)u.raw_len);
-    return n == (int)u.raw_len ? 0 : bad(ret_why, "it does not decompress");
+    r = codec_unpack(u.codec, unit + SEGMENT_UNIT_BYTES, u.stored_len, dst, u.raw_len);
+    return r == -EBADMSG ? bad(ret_why, "it does not decompress") : r;
 }

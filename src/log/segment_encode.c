@@ -3,53 +3,31 @@
  * Sealing. The cost of a 4 KiB block that does not compress is one checksum and a look at 256 of
  * its bytes: it is referred to, not copied. What is copied or made here (heads of units, compressed
  * frames, directory, footer) lies in an arena of counted buffers.
- *
- * WHETHER TO COMPRESS. A frame is stored compressed when that saves an eighth. Before trying, 256
- * bytes of it are counted: bytes that are spread evenly (compressed media, ciphertext) are not
- * tried. When tries fail all the same, fewer are made (struct segment_effort).
  */
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/endian.h"
 #include "log/segment.h"
-#include <lz4.h>
 #include <string.h>
 
 #define ARENA_BYTES_MIN 8192u
 #define ARENA_BYTES_MAX 262144u
-#define FRAME_BYTES_MAX (LOG_FRAME_BLOCKS_MAX * LOG_BLOCK_BYTES)
-
-#define SAMPLES 256u
-/* Evenly spread bytes give a sum of squares of 2 * SAMPLES or so; text gives ten times as much. */
-#define SAMPLE_SQUARES_MIN 640u
-
-#define FAILURES_BEFORE_SKIPPING 8u
-#define SKIP_LOG2_MAX 6u
-
-/* Working memory of one seal. */
-struct scratch {
-    LZ4_stream_t lz4;
-    uint8_t gathered[FRAME_BYTES_MAX];
-};
 
 struct seal {
     const struct segment_header *h;
-    enum log_codec codec;
-    struct segment_effort *effort;
+    const struct segment_options *opt;
     struct rt_chain *body;
     struct rt_buf *arena;
     uint32_t arena_used;
-    uint32_t arena_next; /* size of the next one */
-    struct rt_buf *scratch_buf;
-    struct scratch *scratch; /* NULL until something is compressed */
-    uint8_t *directory;      /* the unit, head and all; in a buffer of its own */
-    uint8_t *batch_entry;    /* where the next entries go */
+    uint32_t arena_next;  /* size of the next one */
+    uint8_t *directory;   /* the unit, head and all; in a buffer of its own */
+    uint8_t *batch_entry; /* where the next entries go */
     uint8_t *frame_entry;
     uint64_t pos;
 };
 
-/* len contiguous bytes of the arena; what is not used of them is given back with arena_shrink(). */
+/* len contiguous bytes of the arena. */
 static int arena_take(struct seal *s, uint32_t len, uint8_t **ret_p)
 {
     if (!s->arena || s->arena->cap - s->arena_used < len) {
@@ -66,11 +44,6 @@ static int arena_take(struct seal *s, uint32_t len, uint8_t **ret_p)
     *ret_p = s->arena->data + s->arena_used;
     s->arena_used += len;
     return 0;
-}
-
-static void arena_shrink(struct seal *s, uint32_t by)
-{
-    s->arena_used -= by;
 }
 
 static int append(struct seal *s, struct rt_buf *owner, const void *p, uint32_t len)
@@ -101,113 +74,21 @@ static uint32_t unit_crc(const struct seal *s, const uint8_t *head)
     return crc32c(crc, head + SEGMENT_UNIT_AT_KIND, SEGMENT_UNIT_BYTES - SEGMENT_UNIT_AT_KIND);
 }
 
-static bool looks_compressible(const struct log_frame *f)
+/* Appends the frame packed: its length with the head. Gives the checksum. */
+static int frame_packed(struct seal *s, const struct log_frame *f, const uint8_t *packed,
+                        uint32_t len, uint32_t *ret_crc)
 {
-    uint16_t counts[256] = {0};
-    unsigned each = SAMPLES / f->count;
-    unsigned stride = LOG_BLOCK_BYTES / each;
-    unsigned taken = 0;
-    for (unsigned b = 0; b < f->count; b++) {
-        const uint8_t *p = f->blocks[b];
-        for (unsigned i = 0; i < each; i++) {
-            counts[p[i * stride + (i * 7 & 15)]]++; /* no fixed lane of a structure */
-        }
-        taken += each;
-    }
-    uint32_t squares = 0;
-    for (unsigned i = 0; i < 256; i++) {
-        squares += (uint32_t)counts[i] * counts[i];
-    }
-    return squares >= SAMPLE_SQUARES_MIN * taken / SAMPLES;
-}
-
-static bool worth_trying(struct seal *s, const struct log_frame *f)
-{
-    if (s->codec != LOG_CODEC_LZ4) {
-        return false;
-    }
-    uint32_t skip = atomic_load_explicit(&s->effort->skip, memory_order_relaxed);
-    if (skip > 0) {
-        atomic_store_explicit(&s->effort->skip, skip - 1, memory_order_relaxed);
-        return false;
-    }
-    return looks_compressible(f);
-}
-
-static void tried(struct segment_effort *e, bool shrank)
-{
-    if (shrank) {
-        atomic_store_explicit(&e->failed_in_a_row, 0, memory_order_relaxed);
-        return;
-    }
-    uint32_t failed = atomic_fetch_add_explicit(&e->failed_in_a_row, 1, memory_order_relaxed) + 1;
-    if (failed >= FAILURES_BEFORE_SKIPPING) {
-        uint32_t log2 = MIN_OF(failed - FAILURES_BEFORE_SKIPPING + 1, SKIP_LOG2_MAX);
-        atomic_store_explicit(&e->skip, 1u << log2, memory_order_relaxed);
-    }
-}
-
-static int scratch_make(struct seal *s)
-{
-    if (s->scratch) {
-        return 0;
-    }
-    int r = rt_buf_alloc(sizeof *s->scratch, RT_MEM_SEALING, &s->scratch_buf);
-    if (r == 0) {
-        s->scratch = (struct scratch *)(void *)s->scratch_buf->data;
-        (void)LZ4_initStream(&s->scratch->lz4, sizeof s->scratch->lz4);
-    }
-    return r;
-}
-
-/* The frame's bytes in one piece: where they are, if the blocks are neighbours. */
-static const uint8_t *gather(struct seal *s, const struct log_frame *f)
-{
-    bool neighbours = true;
-    for (unsigned i = 1; i < f->count; i++) {
-        neighbours = neighbours && f->blocks[i] == f->blocks[i - 1] + LOG_BLOCK_BYTES;
-    }
-    if (neighbours) {
-        return f->blocks[0];
-    }
-    for (unsigned i = 0; i < f->count; i++) {
-        memcpy(s->scratch->gathered + (size_t)i * LOG_BLOCK_BYTES, f->blocks[i], LOG_BLOCK_BYTES);
-    }
-    return s->scratch->gathered;
-}
-
-/* Appends the frame compressed: its length with the head, 0 when it did not shrink. Gives the
- * checksum. */
-static int frame_compress(struct seal *s, const struct log_frame *f, uint32_t *ret_crc)
-{
-    uint32_t raw_len = f->count * LOG_BLOCK_BYTES;
-    uint32_t cap = raw_len - raw_len / 8;
-    int r = scratch_make(s);
-    if (r < 0) {
-        return r;
-    }
     uint8_t *head;
-    r = arena_take(s, SEGMENT_UNIT_BYTES + cap, &head);
+    int r = arena_take(s, SEGMENT_UNIT_BYTES + len, &head);
     if (r < 0) {
         return r;
     }
-    const char *src = (const char *)gather(s, f);
-    LZ4_resetStream_fast(&s->scratch->lz4);
-    int n = LZ4_compress_fast_continue(&s->scratch->lz4, src, (char *)head + SEGMENT_UNIT_BYTES,
-                                       (int)raw_len, (int)cap, 1);
-    tried(s->effort, n > 0);
-    if (n <= 0) {
-        /* A stream that ran out of room is in no defined state. */
-        (void)LZ4_initStream(&s->scratch->lz4, sizeof s->scratch->lz4);
-        arena_shrink(s, SEGMENT_UNIT_BYTES + cap);
-        return 0;
-    }
-    arena_shrink(s, cap - (uint32_t)n);
-    unit_head(head, SEGMENT_UNIT_FRAME, LOG_CODEC_LZ4, (uint32_t)n, raw_len);
-    *ret_crc = crc32c(unit_crc(s, head), head + SEGMENT_UNIT_BYTES, (size_t)n);
+    unit_head(head, SEGMENT_UNIT_FRAME, s->opt->compression.codec, len, f->count * LOG_BLOCK_BYTES);
+    memcpy(head + SEGMENT_UNIT_BYTES, packed, len);
+    *ret_crc = crc32c(unit_crc(s, head), head + SEGMENT_UNIT_BYTES, len);
     le32_store(head + SEGMENT_UNIT_AT_CRC, *ret_crc);
-    r = append(s, s->arena, head, SEGMENT_UNIT_BYTES + (uint32_t)n);
-    return r < 0 ? r : (int)SEGMENT_UNIT_BYTES + n;
+    r = append(s, s->arena, head, SEGMENT_UNIT_BYTES + len);
+    return r < 0 ? r : (int)(SEGMENT_UNIT_BYTES + len);
 }
 
 /* Appends the frame as it is, by reference. */
@@ -241,8 +122,11 @@ static int frame_add(struct seal *s, struct log_frame *f)
     }
     uint32_t at = (uint32_t)s->pos;
     uint32_t crc = 0;
-    int len = worth_trying(s, f) ? frame_compress(s, f, &crc) : 0;
-    if (len == 0) {
+    const uint8_t *packed;
+    int len = codec_pack(s->opt->compression, s->opt->effort, f->blocks, f->count, &packed);
+    if (len > 0) {
+        len = frame_packed(s, f, packed, (uint32_t)len, &crc);
+    } else if (len == 0) {
         len = frame_store(s, f, &crc);
     }
     if (len < 0) {
@@ -398,14 +282,12 @@ static int data_add(struct seal *s, struct log_batch *const *batches, uint32_t c
     return r;
 }
 
-int segment_seal(const struct segment_header *h, enum log_codec codec,
-                 struct segment_effort *effort, struct log_batch *const *batches, size_t count,
-                 struct segment_sealed *ret_sealed)
+int segment_seal(const struct segment_header *h, const struct segment_options *opt,
+                 struct log_batch *const *batches, size_t count, struct segment_sealed *ret_sealed)
 {
     ASSERT(h->kind == SEGMENT_DATA || count == 0);
     struct segment_sealed out = {0};
-    struct seal s = {
-        .h = h, .codec = codec, .effort = effort, .body = &out.body, .arena_next = ARENA_BYTES_MIN};
+    struct seal s = {.h = h, .opt = opt, .body = &out.body, .arena_next = ARENA_BYTES_MIN};
     int r = header_add(&s, &out);
     if (r == 0 && h->kind == SEGMENT_FENCE) {
         r = footer_add(&s, 0, 0, 0, &out);
@@ -413,7 +295,6 @@ int segment_seal(const struct segment_header *h, enum log_codec codec,
         r = data_add(&s, batches, (uint32_t)count, &out);
     }
     rt_buf_unref(s.arena);
-    rt_buf_unref(s.scratch_buf);
     if (r < 0) {
         rt_chain_free(&out.body);
         return r;

@@ -107,7 +107,7 @@ static int open_volume(struct oneshot *s)
         .store = s->ops.store,
         .owner = s->config->storage.owner,
         .takeover = s->takes_over,
-        .codec = s->config->filesystem.compression,
+        .compression = s->config->filesystem.compression,
         .memory_bytes = ONESHOT_MEMORY,
         .max_size_bytes = s->config->filesystem.max_size_bytes,
     };

@@ -80,7 +80,7 @@ static void reload(struct serve *s)
     }
     unsigned fixed = config_report_fixed(s->config, fresh, stderr);
     msg_level_set(fresh->runtime.log_level);
-    vol_codec_set(s->ops.vol, fresh->filesystem.compression);
+    vol_compression_set(s->ops.vol, fresh->filesystem.compression);
     if (s->ops.iscsi) {
         const char *const *list = (const char *const *)fresh->iscsi.advertise.at;
         if (iscsi_advertise_set(s->ops.iscsi, list, fresh->iscsi.advertise.count) < 0) {
@@ -156,7 +156,7 @@ static int open_volume(struct serve *s)
         .store = s->ops.store,
         .owner = c->storage.owner,
         .takeover = true,
-        .codec = c->filesystem.compression,
+        .compression = c->filesystem.compression,
         .memory_bytes = c->cache.memory_bytes,
         .max_size_bytes = c->filesystem.max_size_bytes,
     };

@@ -288,7 +288,7 @@ static int open_log(struct vol *v, const struct index_manifest_info *info,
                                             .epoch = v->epoch,
                                             .open_id = *open_id,
                                             .first_seq = found.next_seq,
-                                            .codec = v->opt.codec},
+                                            .compression = v->opt.compression},
                       &v->log);
 }
 
@@ -473,11 +473,16 @@ void vol_abandon(struct vol *v)
     destroy(v);
 }
 
-void vol_codec_set(struct vol *v, enum log_codec codec)
+void vol_compression_set(struct vol *v, struct log_compression c)
 {
     if (v->log) {
-        log_codec_set(v->log, codec);
+        log_compression_set(v->log, c);
     }
+}
+
+struct log_compression vol_compression(const struct vol *v)
+{
+    return v->log ? log_compression_get(v->log) : v->opt.compression;
 }
 
 void vol_uuid(const struct vol *v, struct uuid *ret_uuid)

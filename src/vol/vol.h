@@ -56,7 +56,7 @@ struct vol_options {
     const char *owner;       /* who opens; recorded in the manifest */
     bool takeover;  /* open even if another owner did not close it: ERR_OPEN_ELSEWHERE otherwise */
     bool read_only; /* create nothing; no writes */
-    enum log_codec codec;
+    struct log_compression compression;
     uint64_t memory_bytes;    /* for everything the volume keeps in RAM; 0 = 256 MiB */
     uint64_t dirty_bytes;     /* limit of not yet applied data; 0 = a fifth of memory_bytes */
     uint64_t max_size_bytes;  /* quota over what is stored; 0 = none */
@@ -76,7 +76,8 @@ MUST int vol_close(struct vol *v) WAITS;
  */
 void vol_abandon(struct vol *v) WAITS;
 /* Compression of what is sealed from now on. */
-void vol_codec_set(struct vol *v, enum log_codec codec);
+void vol_compression_set(struct vol *v, struct log_compression c);
+struct log_compression vol_compression(const struct vol *v);
 void vol_uuid(const struct vol *v, struct uuid *ret_uuid);
 /* Of this opening: each one has a higher epoch than those before it. 0 when opened for reading. */
 uint64_t vol_epoch(const struct vol *v);

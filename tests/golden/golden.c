@@ -148,7 +148,7 @@ static void close_files(struct golden *g)
 static void make(struct golden *g, struct obj_store *store)
 {
     struct vol_options opt = {
-        .store = store, .owner = "golden", .codec = LOG_CODEC_LZ4, .memory_bytes = 64u << 20};
+        .store = store, .owner = "golden", .compression = {.codec = LOG_CODEC_LZ4}, .memory_bytes = 64u << 20};
     struct uuid uuid;
     TRY(uuid_parse("6f6c6467-656e-4000-8000-7a65726f6673", &uuid));
     TRY(vol_format(store, &(struct vol_format_options){.uuid = uuid}));

@@ -366,6 +366,13 @@ static bool verify(struct proc *p)
     return true;
 }
 
+static struct log_compression compression_of(uint64_t seed)
+{
+    static const struct log_compression kinds[] = {
+        {LOG_CODEC_NONE, 0}, {LOG_CODEC_LZ4, 0}, {LOG_CODEC_ZSTD, 1}, {LOG_CODEC_ZSTD, 3}};
+    return kinds[seed % ARRAY_LEN(kinds)];
+}
+
 static int open_volume(struct proc *p)
 {
     char owner[16];
@@ -378,7 +385,7 @@ static int open_volume(struct proc *p)
                               .segments_max = 4 + (uint32_t)(p->w->seed % 30),
                               .delete_after_ms = 300 + p->w->seed % 1000,
                               .rotate_after_ms = 20 + p->w->seed % 200,
-                              .codec = p->w->seed % 2 ? LOG_CODEC_LZ4 : LOG_CODEC_NONE};
+                              .compression = compression_of(p->w->seed)};
     int r = vol_open(&opt, &p->v);
     if (r < 0) {
         return r;

@@ -68,6 +68,10 @@ def hang_up_reloads(s):
     begin = len(s.log_text())
     s.cli("nbd", "list")
     zt.wait_for(lambda: "op nbd.list" in s.log_text()[begin:])
+    for kind in ("zstd-7", "none", "lz4"):
+        reload_with(f'[filesystem]\ncompression = "{kind}"\n', ["read again; 0 changes"])
+        status = json.loads(s.cli("status", "--json").stdout)
+        assert status["volume"]["compression"] == kind
     reload_with('[filesystem]\ncompression = "none"\nmax_size_gb = 5\n[runtime]\ncores = 1\n',
                 ["filesystem.max_size_gb has changed", "runtime.cores has changed",
                  "read again; 2 changes"])

@@ -97,7 +97,7 @@ static inline struct log *make_log(struct obj_store *s, uint64_t epoch, uint64_t
         .epoch = epoch,
         .open_id = {{(uint8_t)epoch, 1}},
         .first_seq = first_seq,
-        .codec = LOG_CODEC_LZ4,
+        .compression = {.codec = LOG_CODEC_LZ4},
     };
     struct log *l;
     CHECK(log_create(&opt, &l) == 0);

@@ -10,6 +10,17 @@ struct whole {
     size_t len;
 };
 
+static const struct log_compression none = {.codec = LOG_CODEC_NONE};
+static const struct log_compression lz4 = {.codec = LOG_CODEC_LZ4};
+
+static struct log_compression of_seed(uint64_t seed)
+{
+    if (seed % 4 == 3) {
+        return (struct log_compression){.codec = LOG_CODEC_ZSTD, .level = (uint8_t)(1 + seed % 19)};
+    }
+    return seed % 4 ? lz4 : none;
+}
+
 static struct segment_header header_of(enum segment_kind kind)
 {
     struct segment_header h = {
@@ -25,17 +36,18 @@ static struct segment_header header_of(enum segment_kind kind)
     return h;
 }
 
-static struct whole encode(const struct segment_header *h, enum log_codec codec,
+static struct whole encode(const struct segment_header *h, struct log_compression c,
                            struct test_batch *t, size_t count)
 {
-    struct segment_effort effort = {0};
+    struct codec_effort effort = {0};
     struct log_batch *batches[4];
     assert_true(count <= 4);
     for (size_t i = 0; i < count; i++) {
         batches[i] = &t[i].b;
     }
+    struct segment_options opt = {.compression = c, .effort = &effort};
     struct segment_sealed sealed;
-    assert_int_equal(segment_seal(h, codec, &effort, batches, count, &sealed), 0);
+    assert_int_equal(segment_seal(h, &opt, batches, count, &sealed), 0);
     struct whole w = {.bytes = malloc(sealed.body.len), .len = sealed.body.len};
     assert_non_null(w.bytes);
     rt_chain_copy_out(&sealed.body, 0, w.bytes, w.len);
@@ -115,7 +127,7 @@ static void round_trips(void **state)
                               (uint32_t)(rng_below(&g, 2) * rng_below(&g, 5000)),
                               (enum fill)(seed % 3));
         }
-        struct whole w = encode(&h, seed % 4 ? LOG_CODEC_LZ4 : LOG_CODEC_NONE, t, count);
+        struct whole w = encode(&h, of_seed(seed), t, count);
         assert_int_equal(decode(&w, t, count), 0);
         free(w.bytes);
         for (size_t i = 0; i < count; i++) {
@@ -128,7 +140,7 @@ static void fence_round_trips(void **state)
 {
     (void)state;
     const struct segment_header h = header_of(SEGMENT_FENCE);
-    struct whole w = encode(&h, LOG_CODEC_NONE, NULL, 0);
+    struct whole w = encode(&h, none, NULL, 0);
     assert_int_equal(w.len, SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES);
     assert_int_equal(decode(&w, NULL, 0), 0);
     const char *why = NULL;
@@ -149,10 +161,10 @@ static void text_is_compressed(void **state)
     for (uint32_t i = 0; i < t.b.frame_count; i++) {
         raw += t.frames[i].count * (uint64_t)LOG_BLOCK_BYTES;
     }
-    struct whole w = encode(&h, LOG_CODEC_LZ4, &t, 1);
+    struct whole w = encode(&h, lz4, &t, 1);
     assert_true(w.len < raw / 4);
     free(w.bytes);
-    w = encode(&h, LOG_CODEC_NONE, &t, 1);
+    w = encode(&h, none, &t, 1);
     assert_true(w.len > raw);
     free(w.bytes);
     free_batch(&t);
@@ -165,7 +177,7 @@ static void no_flipped_bit_is_accepted(void **state)
     for (int fence = 0; fence < 2; fence++) {
         const struct segment_header h = header_of(fence ? SEGMENT_FENCE : SEGMENT_DATA);
         struct test_batch t = make_batch(11, 3, 77, FILL_MIXED);
-        struct whole w = encode(&h, LOG_CODEC_LZ4, &t, fence ? 0 : 1);
+        struct whole w = encode(&h, lz4, &t, fence ? 0 : 1);
         for (size_t i = 0; i < w.len; i++) {
             for (unsigned bit = 0; bit < 8; bit += i % 4 ? 8 : 1) {
                 unsigned flip = i % 4 ? 1u << (i / 4 % 8) : 1u << bit;
@@ -186,7 +198,7 @@ static void no_truncation_is_accepted(void **state)
     (void)state;
     const struct segment_header h = header_of(SEGMENT_DATA);
     struct test_batch t = make_batch(13, 2, 40, FILL_TEXT);
-    struct whole w = encode(&h, LOG_CODEC_LZ4, &t, 1);
+    struct whole w = encode(&h, lz4, &t, 1);
     for (size_t len = 0; len < w.len; len++) {
         struct whole cut = {.bytes = malloc(len + 1), .len = len};
         memcpy(cut.bytes, w.bytes, len);
@@ -204,7 +216,7 @@ static void place_is_part_of_the_checksum(void **state)
     (void)state;
     const struct segment_header h = header_of(SEGMENT_DATA);
     struct test_batch t = make_batch(17, 2, 0, FILL_RANDOM);
-    struct whole w = encode(&h, LOG_CODEC_NONE, &t, 1);
+    struct whole w = encode(&h, none, &t, 1);
     static uint8_t out[LOG_FRAME_BLOCKS_MAX * LOG_BLOCK_BYTES];
     const char *why = NULL;
     const struct log_frame *f = &t.frames[0];
@@ -251,7 +263,7 @@ static void later_versions_are_refused(void **state)
 static void effort_backs_off(void **state)
 {
     (void)state;
-    struct segment_effort effort = {0};
+    struct codec_effort effort = {0};
     const struct segment_header h = header_of(SEGMENT_DATA);
     struct test_batch t = make_batch(19, 100, 0, FILL_RANDOM);
     struct rng g = rng_seeded(1);
@@ -260,9 +272,12 @@ static void effort_backs_off(void **state)
     }
     struct log_batch *batches[1] = {&t.b};
     struct segment_sealed sealed;
-    assert_int_equal(segment_seal(&h, LOG_CODEC_LZ4, &effort, batches, 1, &sealed), 0);
-    assert_true(effort.failed_in_a_row >= 8);
-    assert_true(effort.failed_in_a_row < 50);
+    struct segment_options opt = {.compression = lz4, .effort = &effort};
+    assert_int_equal(segment_seal(&h, &opt, batches, 1, &sealed), 0);
+    uint32_t failed = effort.of[LOG_CODEC_LZ4][CODEC_SKEWED].failed_in_a_row;
+    assert_true(failed >= 8);
+    assert_true(failed < 50);
+    assert_int_equal(effort.of[LOG_CODEC_ZSTD][CODEC_SKEWED].failed_in_a_row, 0);
     struct whole w = {.bytes = malloc(sealed.body.len), .len = sealed.body.len};
     rt_chain_copy_out(&sealed.body, 0, w.bytes, w.len);
     assert_int_equal(decode(&w, &t, 1), 0);
