@@ -11,7 +11,7 @@ from history import BLOCK, History
 from load import IscsiPeer, Load, image_of
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
-ROUNDS = 500 if zt.SOAK else 20
+ROUNDS = 500 if zt.SOAK else 5 if zt.BRIEF else 20
 BLOCKS = 4096
 IQN = "iqn.2024-01.net.zerofs:kill9"
 # How sessions send their data: immediate, unsolicited, or all on request.

@@ -12,7 +12,7 @@ from history import BLOCK, History
 from load import Load, NbdPeer, image_of
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
-ROUNDS = 500 if zt.SOAK else 20
+ROUNDS = 500 if zt.SOAK else 5 if zt.BRIEF else 20
 BLOCKS = 4096
 
 

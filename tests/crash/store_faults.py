@@ -13,7 +13,7 @@ from history import BLOCK, History
 from load import IscsiPeer, Load, NbdPeer, image_of
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
-LIVES = 40 if zt.SOAK else 5
+LIVES = 40 if zt.SOAK else 1 if zt.BRIEF else 5
 BLOCKS = 2048
 IQN = "iqn.2024-01.net.zerofs:faults"
 FLUSH_LIMIT_S = 20
@@ -68,7 +68,7 @@ def sweep(number, options, rnd):
     print(options, flush=True)
     histories = [History(BLOCKS), History(BLOCKS)]
     name = f"s{number}"
-    url = f"file://{zt.TMPDIR}/{name}/store?{options}&seed={rnd.randrange(1 << 30)}"
+    url = zt.stores.url(name, f"{options}&seed={rnd.randrange(1 << 30)}")
     with zt.Server(name, url) as s:
         size = str(BLOCKS * BLOCK)
         s.cli("nbd", "create", "--name", "disk", "--size", size)
@@ -83,7 +83,7 @@ def beginnings(rnd):
     """A volume is made over a store that loses every third reply."""
     for number in range(6):
         name = f"b{number}"
-        url = f"file://{zt.TMPDIR}/{name}/store?fail_after=0.3&seed={rnd.randrange(1 << 30)}"
+        url = zt.stores.url(name, f"fail_after=0.3&seed={rnd.randrange(1 << 30)}")
         with zt.Server(name, url) as s:
             s.cli("nbd", "create", "--name", "disk", "--size", "1M")
             assert "disk" in s.cli("nbd", "list").stdout

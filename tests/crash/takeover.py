@@ -13,7 +13,7 @@ from history import BLOCK, History, Write
 from load import FLUSH, WRITE, IscsiPeer, Load, NbdPeer, image_of
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
-ROUNDS = 200 if zt.SOAK else 10
+ROUNDS = 400 if zt.SOAK else 5 if zt.BRIEF else 20
 BLOCKS = 2048
 IQN = "iqn.2024-01.net.zerofs:takeover"
 HELD = 7
@@ -139,8 +139,7 @@ def main():
     print("seed", SEED, flush=True)
     rnd = random.Random(SEED)
     histories = [History(BLOCKS), History(BLOCKS)]
-    url = f"file://{zt.TMPDIR}/store"
-    os.mkdir(f"{zt.TMPDIR}/store")
+    url = zt.stores.url("shared")
     with zt.Server("a", url) as a, zt.Server("b", url) as b:
         size = str(BLOCKS * BLOCK)
         a.cli("nbd", "create", "--name", "disk", "--size", size)

@@ -5,6 +5,7 @@ set -eu
 CONFIG=$TMPDIR/zerofs.toml
 SERVER_LOG=$TMPDIR/server.log
 SERVER_PID=
+STORE_SERVER_PID=
 
 fail() {
     echo "FAILED: $*" >&2
@@ -29,14 +30,31 @@ free_port() {
     python3 -c 'import zt; print(zt.free_port())'
 }
 
-# write_config [LINES]: a whole configuration below $TMPDIR on free ports, and LINES after it.
+# The S3 server of the run, or one that ends with this test.
+store_server() {
+    if [ "${TEST_STORE:-file}" != s3 ] || [ -n "$STORE_SERVER_PID" ]; then
+        return
+    fi
+    ! python3 -m stores reachable || return 0
+    # The server ends when the pipe does.
+    mkfifo "$TMPDIR/s3.alive"
+    python3 -m stores serve "$TMPDIR" <"$TMPDIR/s3.alive" &
+    STORE_SERVER_PID=$!
+    exec 9>"$TMPDIR/s3.alive"
+    wait_for 60 test -f "$TMPDIR/s3.endpoint" || fail "no S3 server"
+    TEST_S3=$(cat "$TMPDIR/s3.endpoint")
+    export TEST_S3
+}
+
+# write_config [LINES]: a whole configuration below $TMPDIR on free ports, and LINES merged into it.
+# The store is of the kind that this run is for (stores.py).
 write_config() {
     NBD_PORT=$(free_port)
     ISCSI_PORT=$(free_port)
-    mkdir -p "$TMPDIR/store" "$TMPDIR/cache"
-    cat >"$CONFIG" <<EOF
-[storage]
-url = "${STORE_URL:-file://$TMPDIR/store}"
+    store_server
+    mkdir -p "$TMPDIR/cache"
+    python3 -m stores config "$(python3 -m stores url s)" >"$CONFIG.part"
+    cat >>"$CONFIG.part" <<EOF
 [cache]
 dir = "$TMPDIR/cache"
 memory_size_gb = 0.25
@@ -48,8 +66,8 @@ unix_socket = "$TMPDIR/nbd.sock"
 addresses = ["127.0.0.1:$ISCSI_PORT"]
 [admin]
 unix_socket = "$TMPDIR/admin.sock"
-${1:-}
 EOF
+    python3 -m stores merged "$CONFIG.part" "${1:-}" >"$CONFIG"
 }
 
 server_start() {
@@ -79,5 +97,9 @@ server_kill() {
 
 lib_at_exit() {
     [ -z "$SERVER_PID" ] || kill -KILL "$SERVER_PID" 2>/dev/null || true
+    [ -z "$STORE_SERVER_PID" ] || {
+        exec 9>&-
+        wait "$STORE_SERVER_PID" || true
+    }
 }
 trap lib_at_exit EXIT

@@ -15,9 +15,13 @@ import socket
 import subprocess
 import time
 
+import stores
+
 ZEROFS = os.environ["ZEROFS"]
 TMPDIR = os.environ["TMPDIR"]
 SOAK = "SOAK" in os.environ
+# This variant of the store is one of many: what is repeated many times may be less here.
+BRIEF = "TEST_BRIEF" in os.environ
 
 
 def free_port():
@@ -38,11 +42,11 @@ def wait_for(what, limit_s=20, every_s=0.02):
 
 
 class Server:
-    """One configuration, store and cache folder; the server may be started and ended many times."""
+    """One configuration, store and cache folder; the server may be started and ended many times.
+    The store is of the kind that this run is for (stores.py), unless a URL says otherwise."""
 
-    def __init__(self, name="s", url=None, extra="", wrap=()):
+    def __init__(self, name="s", url=None, extra="", wrap=(), endpoint=None):
         self.dir = os.path.join(TMPDIR, name)
-        os.makedirs(os.path.join(self.dir, "store"))
         os.makedirs(os.path.join(self.dir, "cache"))
         self.nbd_port, self.iscsi_port = free_port(), free_port()
         self.nbd_socket = os.path.join(self.dir, "nbd.sock")
@@ -50,11 +54,9 @@ class Server:
         self.log = os.path.join(self.dir, "log")
         self.wrap = list(wrap)
         self.process = None
-        url = url or f"file://{self.dir}/store"
+        self.url = url or stores.url(name)
         with open(self.config, "w", encoding="utf-8") as f:
-            f.write(f"""\
-[storage]
-url = "{url}"
+            f.write(stores.config(self.url, endpoint) + f"""\
 [cache]
 dir = "{self.dir}/cache"
 memory_size_gb = 0.25
@@ -66,8 +68,18 @@ unix_socket = "{self.nbd_socket}"
 addresses = ["127.0.0.1:{self.iscsi_port}"]
 [admin]
 unix_socket = "{self.dir}/admin.sock"
-{extra}
 """)
+        self.configure(extra)
+
+    def config_text(self):
+        with open(self.config, encoding="utf-8") as f:
+            return f.read()
+
+    def configure(self, lines):
+        """Sections and settings that are to hold from now on."""
+        text = stores.merged(self.config_text(), lines)
+        with open(self.config, "w", encoding="utf-8") as f:
+            f.write(text)
 
     def cli(self, *args, check=True):
         """zerofs ARGS -c CONFIG: a CompletedProcess with stdout and stderr."""

@@ -18,7 +18,26 @@ SCRIPTS = {
     "skip": ("skipped", "echo not here; exit 77"),
     "slow": ("time-out", f"# limit: 1\n{NAP}"),
     "leaves": ("FAIL", f"setsid {NAP} & exit 0"),
+    "told": ("pass", 'test "$TEST_STORE $TEST_COMPRESSION $TEST_ENCRYPTION" = "file lz4 off"'),
+    "elsewhere": (None, "# store: s3\nexit 1"),
+    "of-any": ("pass", 'test "$TEST_COMPRESSION" != zstd-3 || test "${TEST_BRIEF:-}" = 1'),
+    "of-file": ("pass", "# store: file\nexit 0"),
+    "of-heavy": ("pass", "# heavy\nexit 0"),
 }
+
+
+def variants(command, env):
+    """Each in its turn and named. A script about one kind of store runs once; heavy ones are left
+    to the soak from the third variant on, which is told."""
+    names = "file-lz4-clear,file-none,file-zstd-3"
+    done = subprocess.run([*command[:-1], names, "of-"], text=True, env=env, capture_output=True,
+                          check=True)
+    said = [line.split("  (")[0].replace("interop/x/", "") for line in done.stdout.splitlines()]
+    wanted = ["pass     of-any.sh [file lz4 clear]", "pass     of-any.sh [file none]",
+              "pass     of-any.sh [file zstd-3]", "pass     of-file.sh [file lz4 clear]",
+              "pass     of-heavy.sh [file lz4 clear]", "pass     of-heavy.sh [file none]",
+              "to soak  of-heavy.sh [file zstd-3]"]
+    assert sorted(said[:-1]) == sorted(wanted) and said[-1] == "6 passed, 0 failed", done.stdout
 
 
 def main():
@@ -36,15 +55,17 @@ def main():
             os.chmod(path, 0o755)
         env = dict(os.environ, TMPDIR=os.path.join(root, "tmp"))
         command = [os.path.join(root, "tools/runtests"), "--build", os.path.join(root, "build"),
-                   "--scripts-only"]
+                   "--scripts-only", "--variants", "file-lz4-clear"]
         done = subprocess.run(command, env=env, text=True, capture_output=True, check=False)
         said = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines()
                 if line.split()[1:2] and line.split()[1].startswith("interop/")}
         for name, (verdict, _) in SCRIPTS.items():
             assert said.get(f"interop/x/{name}.sh") == verdict, (name, verdict, done.stdout)
-        assert done.stdout.endswith("\n2 passed, 4 failed\n"), done.stdout
+        assert done.stdout.endswith("\n6 passed, 4 failed\n"), done.stdout
+        assert "interop/x/good.sh [file lz4 clear]" in done.stdout
         assert "| the reason" in done.stdout
         assert done.returncode == 1
+        variants(command, env)
         assert not os.listdir(os.path.join(root, "tmp")), "folders of tests are left"
         one = subprocess.run(command + ["good"], env=env, text=True, capture_output=True,
                              check=True)

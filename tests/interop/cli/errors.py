@@ -3,7 +3,6 @@
 """What commands refuse, in which words and with which exit code, with the server stopped and
 running. Nothing that was refused leaves a trace."""
 import json
-import os
 import subprocess
 
 import zt
@@ -119,8 +118,7 @@ def without_a_volume(s):
                   ("nbd", "info", "x"), ("nbd", "delete", "x", "--force")):
         done = s.cli(*words, check=False)
         assert done.returncode == NOT_FOUND and "there is no volume at" in done.stderr, done
-    store = os.path.join(s.dir, "store")
-    assert [name for _, _, files in os.walk(store) for name in files] == []
+    assert zt.stores.names(s.url) == []
 
 
 def in_memory():

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# store: file
 # zerofs init: overwrites nothing without --force, "-" is standard output, and what it writes works.
 . "$TOP/tests/lib/lib.sh"
 

@@ -60,7 +60,7 @@ def hang_up_reloads(s):
     def reload_with(more, wanted):
         begin = len(s.log_text())
         with open(s.config, "w", encoding="utf-8") as f:
-            f.write(text + more)
+            f.write(zt.stores.merged(text, more) if more[0] == "[" else text + more)
         s.process.send_signal(signal.SIGHUP)
         zt.wait_for(lambda: all(w in s.log_text()[begin:] for w in wanted))
 
@@ -157,7 +157,7 @@ def an_interrupt_ends_it_too(s):
 
 def the_limit_holds_while_starting():
     """A store that takes 4 s for every request: the server is told to end long before it serves."""
-    with zt.Server("slow", url=f"file://{zt.TMPDIR}/slow-store?delay_ms=4000") as s:
+    with zt.Server("slow", zt.stores.url("slow", "delay_ms=4000")) as s:
         with open(s.log, "wb") as log:
             s.process = subprocess.Popen([zt.ZEROFS, "run", "-c", s.config], stdout=log, stderr=log)
         zt.wait_for(lambda: "making a new volume" in s.log_text())

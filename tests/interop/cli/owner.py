@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may open a volume: commands not after another owner's crash, unless they say so; the server
 always, and then the one that had the volume ends."""
-import os
 
 import nbd
 import zt
@@ -11,12 +10,7 @@ HELD = 7
 
 
 def server(name, url=None):
-    s = zt.Server(name, url=url)
-    with open(s.config, encoding="utf-8") as f:
-        text = f.read()
-    with open(s.config, "w", encoding="utf-8") as f:
-        f.write(text.replace("[storage]\n", f'[storage]\nowner = "{name}"\n'))
-    return s
+    return zt.Server(name, url, f'[storage]\nowner = "{name}"\n')
 
 
 def connect(s, name):
@@ -75,6 +69,6 @@ def servers(a, b):
 
 
 with server("a") as a:
-    with server("b", url=f"file://{os.path.join(a.dir, 'store')}") as b:
+    with server("b", a.url) as b:
         one_shots(a, b)
         servers(a, b)

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# store: file
 # scripts/run in a folder where nothing is yet: a server with a demo device and a demo target, and
 # every line of the README that can be tried without a kernel; a second run finds what there is.
 # In a network of its own, because it takes the default ports.

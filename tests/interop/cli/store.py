@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# store: file
 """A store folder that is read-only, full, or vanishes: a clear error with its exit code; the server
 goes on, flushes wait and are not acknowledged, and all is well once the store is back."""
 import json

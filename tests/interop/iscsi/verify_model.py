@@ -19,7 +19,7 @@ from initiator_queue import Queue, cdb16, unmap_cdb, unmap_list
 from model import Model
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
-SECONDS = 1800 if zt.SOAK else 40
+SECONDS = 1800 if zt.SOAK else 10 if zt.BRIEF else 40
 SIZE_MIN, SIZE_MAX = 16 << 20, 48 << 20
 IQN = "iqn.2024-01.net.zerofs:model"
 KEYS = ({"InitialR2T": "No", "FirstBurstLength": "262144"}, {"ImmediateData": "No"},

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# heavy
 # serial
 # limit: 400
 """10,000 logged-in iSCSI sessions and 2,500 NBD connections that do nothing: a few KiB each, while

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# heavy
 # serial
 # limit: 400
 """Strangers by the thousand on both ports: silent, byte by byte, gone without a word, half closed.

@@ -19,7 +19,7 @@ import zt
 from model import Model
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
-SECONDS = 1800 if zt.SOAK else 40
+SECONDS = 1800 if zt.SOAK else 10 if zt.BRIEF else 40
 SIZE_MAX = 48 << 20
 SIZE_MIN = 16 << 20
 CONNECTIONS = 4

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# heavy
 # limit: 480
 # Linux' own initiator with each way to move data it knows: digests, immediate data, R2T. (libiscsi
 # has no data digests.) Resets under load, and a session that is given up and comes back.

@@ -24,11 +24,7 @@ def resident(s):
 
 rng = random.Random(SEED)
 print("seed", SEED)
-with zt.Server() as s:
-    with open(s.config, encoding="utf-8") as f:
-        text = f.read()
-    with open(s.config, "w", encoding="utf-8") as f:
-        f.write(text.replace("memory_size_gb = 0.25", f"memory_size_gb = {MEMORY_BYTES / 1e9}"))
+with zt.Server(extra=f"[cache]\nmemory_size_gb = {MEMORY_BYTES / 1e9}\n") as s:
     s.cli("nbd", "create", "d", str(SPAN))
     s.start()
     h = nbd.NBD()

@@ -83,10 +83,7 @@ with zt.Server() as s:
 
     # Cold: nothing of the device is in any cache, and each request takes 400 ms: one that came
     # before the PUT would show.
-    with open(s.config, encoding="utf-8") as f:
-        text = f.read()
-    with open(s.config, "w", encoding="utf-8") as f:
-        f.write(text.replace("/store\"", f"/store?delay_ms={DELAY_MS}\""))
+    s.configure(f'[storage]\nurl = "{s.url}?delay_ms={DELAY_MS}"\n')
     s.start()
     h = connect(s)
     begin = time.monotonic()
