@@ -123,8 +123,7 @@ def merged(text, more):
         keys = {line.split("=")[0].strip() for line in lines if "=" in line}
         kept = [line for line in mine[1] if line.split("=")[0].strip() not in keys]
         mine[1] = kept + lines
-    return "".join((header + "\n" if header else "") + "".join(line + "\n" for line in lines)
-                   for header, lines in have)
+    return "\n".join(line for header, lines in have for line in [header or "", *lines]) + "\n"
 
 
 def serve_shell(folder):
