@@ -127,7 +127,7 @@ def merged(text, more):
 
 
 def serve_shell(folder):
-    """For lib.sh: `stores.py serve FOLDER` writes the server's address there and ends with stdin."""
+    """For lib.sh: `stores.py serve FOLDER` leaves the address there, and ends when stdin does."""
     gateway = rgw.Gateway(os.path.join(folder, "rgw")).start()
     path = os.path.join(folder, "s3.endpoint")
     with open(path + ".new", "w", encoding="ascii") as f:
