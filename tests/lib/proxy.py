@@ -44,7 +44,7 @@ class Ended(Exception):
     """The other side has closed the connection."""
 
 
-# -- the process that tests see ---------------------------------------------------------------------
+# -- the process that tests see ----------------------------------------------------------------
 
 
 class Proxy:
@@ -80,7 +80,7 @@ class Proxy:
         self.process.stdout.close()
 
 
-# -- what it does -----------------------------------------------------------------------------------
+# -- what it does ----------------------------------------------------------------
 
 
 class Stream:
