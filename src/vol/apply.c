@@ -57,6 +57,8 @@ struct place_list {
 
 /* How far ahead memory is asked for. */
 #define HINT_STEPS 8u
+/* After so many records or places, others on this core go first. */
+#define STEPS_PER_TURN 64u
 
 static int stage(struct apply *a, const struct vol_key *key, struct bytes_writer *value)
 {
@@ -99,6 +101,15 @@ static int touched_grow(struct apply *a)
     }
     free(old);
     return 0;
+}
+
+/* A large batch does not hold up its core: nothing of it shows before it is in the index, and it
+ * stays in the view until all is done. */
+static void step(size_t done) WAITS
+{
+    if (done % STEPS_PER_TURN == STEPS_PER_TURN - 1) {
+        rt_yield();
+    }
 }
 
 /* 1 when the page is new here, 0 when it was touched before, -ENOMEM. */
@@ -251,7 +262,7 @@ static int note_dead(struct apply *a, const struct vol_map *old, const struct vo
 }
 
 /* Their memory goes to the next writes, and not only when the cache is full. */
-static void drop_dead(struct apply *a)
+static void drop_dead(struct apply *a) WAITS
 {
     struct cache *c = a->v->cache;
     const struct dead_frame *dead = a->dead.at;
@@ -267,6 +278,7 @@ static void drop_dead(struct apply *a)
         if (at < len) {
             cache_drop(c, dead[at].seq, dead[at].offset);
         }
+        step(i);
     }
 }
 
@@ -487,9 +499,10 @@ static int write_index(struct apply *a)
 }
 
 /* A4. */
-static void update_maps(struct apply *a)
+static void update_maps(struct apply *a) WAITS
 {
     for (size_t i = 0; i < a->staged.len; i++) {
+        step(i);
         const struct staged *s = &a->staged.at[i];
         const uint8_t *key = a->arena.data + s->at;
         struct vol_map map = {.count = 0};
@@ -550,6 +563,7 @@ static int warm(struct apply *a)
     size_t cold = 0;
     for (size_t i = 0; i < len && r == 0; i++) {
         struct vol_map map;
+        step(i);
         if (i + HINT_STEPS < len) {
             vol_map_cache_hint(a->v->maps, at[i + HINT_STEPS].layer, at[i + HINT_STEPS].page, true);
         }
@@ -575,7 +589,8 @@ static int apply_all(struct apply *a)
     if (got < 0) {
         return got;
     }
-    while ((got = vol_record_next(&r, &rec)) > 0) {
+    for (size_t done = 0; (got = vol_record_next(&r, &rec)) > 0; done++) {
+        step(done);
         got = apply_record(a, &rec);
         if (got < 0) {
             break;

@@ -75,6 +75,7 @@ static bool rotate_with(struct vol *v, struct vol_batch *expected, struct vol_ba
         atomic_fetch_add(&v->in_flight, 1);
         atomic_fetch_add(&v->rotations, 1);
         vol_batch_close(expected);
+        v->rotated_bytes += atomic_load_explicit(&expected->charged, memory_order_relaxed);
         old = batch_install(v, fresh, view);
         rt_waitq_wake_all(&v->commit_q);
     }
@@ -170,8 +171,7 @@ static void rotate_after_commit(struct vol *v)
     struct vol_batch *b = view->batches[0];
     uint64_t charged = atomic_load(&b->charged);
     bool scarce = rt_credits_used(&v->dirty) > v->dirty.total / 4 * 3;
-    if (charged >= MIN_OF(VOL_ROTATE_IDLE_BYTES, v->dirty_configured / 4) ||
-        (scarce && charged > 0)) {
+    if (charged >= vol_rotate_bytes(v) || (scarce && charged > 0)) {
         (void)vol_rotate(v, b);
     }
     vol_view_put(view);
@@ -334,9 +334,13 @@ static void batch_retire(struct vol *v, struct vol_batch *b)
     vol_batch_unref(b); /* the list's */
 }
 
-static void cache_blocks(struct vol *v, const struct vol_batch *b)
+/* A large batch lets others on its core go first now and then. */
+static void cache_blocks(struct vol *v, const struct vol_batch *b) WAITS
 {
     for (uint32_t i = 0; i < b->frame_count; i++) {
+        if (i % 64 == 63) {
+            rt_yield();
+        }
         const struct log_frame *f = &b->frames[i];
         struct rt_piece piece;
         if (i + 8 < b->frame_count) {

@@ -34,6 +34,21 @@ static struct vol_batch *flush_target(struct vol *v, bool *ret_open)
     return b;
 }
 
+/* With v->m held: whether somebody flushes again and again, for whom batches are kept small. */
+static void note_habit(struct vol *v, uint64_t now, uint64_t before)
+{
+    uint64_t bytes =
+        v->rotated_bytes + atomic_load_explicit(&v->open->charged, memory_order_relaxed);
+    bool small = bytes - v->flushed_bytes < VOL_FLUSH_HABIT_BYTES;
+    v->flushed_bytes = bytes;
+    if (!small) {
+        atomic_store_explicit(&v->habit_until_ns, 0, memory_order_relaxed);
+    } else if (before > 0 && now - before < VOL_FLUSH_HABIT_NS) {
+        atomic_store_explicit(&v->habit_until_ns, now + VOL_FLUSH_HABIT_LASTS_NS,
+                              memory_order_relaxed);
+    }
+}
+
 /* When this flush may rotate; 0 = now, and the turn is taken. */
 static uint64_t flush_turn(struct vol *v)
 {
@@ -42,12 +57,13 @@ static uint64_t flush_turn(struct vol *v)
     bool strained = index_is_strained(v->ix);
     rt_mutex_lock(&v->m);
     uint64_t due = v->flush_turns[v->flush_turn] + trip;
+    unsigned last = (v->flush_turn + VOL_FLUSHES_PER_TRIP - 1) % VOL_FLUSHES_PER_TRIP;
     if (strained) {
-        unsigned last = (v->flush_turn + VOL_FLUSHES_PER_TRIP - 1) % VOL_FLUSHES_PER_TRIP;
         due = MAX_OF(due, v->flush_turns[last] + STRAINED_GAP_NS);
     }
     bool turn = v->flush_turns[v->flush_turn] == 0 || due <= now;
     if (turn) {
+        note_habit(v, now, v->flush_turns[last]);
         v->flush_turns[v->flush_turn] = now;
         v->flush_turn = (v->flush_turn + 1) % VOL_FLUSHES_PER_TRIP;
     }

@@ -105,10 +105,7 @@ void vol_leave(struct vol *v, struct vol_entry *e, uint64_t charged)
         touch(v, b);
     }
     vol_batch_leave(b);
-    uint64_t limit = atomic_load_explicit(&v->in_flight, memory_order_relaxed) == 0
-                         ? VOL_ROTATE_IDLE_BYTES
-                         : VOL_ROTATE_BUSY_BYTES;
-    if (unlikely(total >= MIN_OF(limit, v->dirty_configured / 4))) {
+    if (unlikely(total >= vol_rotate_bytes(v))) {
         (void)vol_rotate(v, b);
     }
     vol_view_put(e->view);

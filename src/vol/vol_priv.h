@@ -16,6 +16,7 @@
  */
 #pragma once
 #include "base/list.h"
+#include "base/time.h"
 #include "base/uuid.h"
 #include "cache/cache.h"
 #include "index/index.h"
@@ -33,8 +34,19 @@
 /* Batches that are not applied, the open one included: beyond it, rotation waits. */
 #define VOL_BATCHES_MAX 64u
 #define VOL_FLUSHES_PER_TRIP 8u
+/*
+ * When the open batch is large enough. Small, for those who flush again and again: a flush then
+ * finds little that is not on its way. Otherwise a batch may grow to what the store takes in a
+ * second, an eighth of what may be dirty: bursts are taken in at the speed of memory, sealing does
+ * not compete with them for the processors, and what is overwritten meanwhile is never uploaded.
+ */
 #define VOL_ROTATE_IDLE_BYTES (4u << 20)
 #define VOL_ROTATE_BUSY_BYTES (16u << 20)
+/* Two flushes closer than this, with less than that in between, make a habit, which is forgotten
+ * after a while. */
+#define VOL_FLUSH_HABIT_NS (2 * NS_PER_S)
+#define VOL_FLUSH_HABIT_BYTES (64u << 20)
+#define VOL_FLUSH_HABIT_LASTS_NS (10 * NS_PER_S)
 /* However slow the store: so much may be dirty. And a request is split into parts of at most a
  * quarter of it. */
 #define VOL_DIRTY_FLOOR_BYTES (8u << 20)
@@ -97,6 +109,10 @@ struct vol {
     struct rt_waitq drained_q;                  /* close: no batch but the open one is left */
     uint64_t flush_turns[VOL_FLUSHES_PER_TRIP]; /* times of the last flush rotations */
     unsigned flush_turn;
+    uint64_t rotated_bytes;          /* what the batches held that were rotated */
+    uint64_t flushed_bytes;          /* that, and the open batch, at the last flush */
+    _Atomic uint64_t habit_until_ns; /* somebody flushes again and again */
+    _Atomic uint64_t rotate_bytes;   /* what the store takes in a second; 0 = unknown */
     struct list files;
     struct vol_view_slot *slots;
     unsigned slot_count;
@@ -156,6 +172,9 @@ void vol_dirty_adapt(struct vol *v);
 /* 0, -ENOSPC (quota), ERR_FENCED. */
 MUST int vol_may_write(struct vol *v);
 MUST int vol_may_read(struct vol *v);
+
+/* How large the open batch may grow. */
+uint64_t vol_rotate_bytes(const struct vol *v);
 
 /* commit.c */
 MUST int vol_batches_start(struct vol *v);
