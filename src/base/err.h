@@ -21,11 +21,15 @@
     X(ERR_CORRUPT_INDEX, EIO, "an index block is corrupt")                                         \
     X(ERR_CORRUPT_MANIFEST, EIO, "a manifest is corrupt")                                          \
     X(ERR_CORRUPT_SUPERBLOCK, EIO, "the superblock is corrupt")                                    \
+    X(ERR_CORRUPT_KEY, EIO, "the object with the wrapped data key is missing or corrupt")          \
     X(ERR_CORRUPT_RECORD, EIO, "a record of the index does not decode")                            \
     X(ERR_BAD_PAGE, EIO, "a page whose map was lost")                                              \
     X(ERR_LOG_GAP, EIO, "committed segments are missing from the log")                             \
     X(ERR_LOG_ORDER, EIO, "the log holds a segment of a foreign epoch")                            \
     X(ERR_FORMAT_TOO_NEW, ENOTSUP, "the volume uses features this version does not know")          \
+    X(ERR_WRONG_PASSWORD, EACCES, "the password or key file is not the volume's")                  \
+    X(ERR_IS_ENCRYPTED, EACCES, "the volume is encrypted, and neither password nor key is given")  \
+    X(ERR_NOT_ENCRYPTED, EACCES, "the volume is not encrypted, and a password or key is given")    \
     X(ERR_NOT_A_VOLUME, ENOENT, "there is no volume at this place")                                \
     X(ERR_PREFIX_NOT_EMPTY, ENOTEMPTY, "the place holds other objects")                            \
     X(ERR_OPEN_ELSEWHERE, EBUSY, "the volume was not closed by its last owner")                    \

@@ -47,6 +47,7 @@ enum crypt_kind {
     CRYPT_SEGMENT = 1,
     CRYPT_SST = 2,
     CRYPT_MANIFEST = 3,
+    CRYPT_WRAP = 4, /* a key object */
 };
 
 /* Loads what sealing needs: 0 or -ENOMEM. For rt_offload(), or before there are fibers. */
@@ -75,6 +76,7 @@ MUST int crypt_keys_create(const uint8_t volume_key[CRYPT_KEY_BYTES], enum crypt
 struct crypt_keys *crypt_keys_ref(struct crypt_keys *keys);
 /* The last owner's wipes it; accepts NULL. */
 void crypt_keys_unref(struct crypt_keys *keys);
+bool crypt_keys_equal(const struct crypt_keys *a, const struct crypt_keys *b);
 /* What to seal with: CRYPT_NONE for NULL, which is how a plain volume looks. */
 enum crypt_cipher crypt_keys_cipher(const struct crypt_keys *keys);
 

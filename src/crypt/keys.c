@@ -5,6 +5,7 @@
 #include "crypt/crypt_priv.h"
 #include "crypt/secret.h"
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +54,11 @@ void crypt_keys_unref(struct crypt_keys *keys)
 enum crypt_cipher crypt_keys_cipher(const struct crypt_keys *keys)
 {
     return keys ? keys->cipher : CRYPT_NONE;
+}
+
+bool crypt_keys_equal(const struct crypt_keys *a, const struct crypt_keys *b)
+{
+    return CRYPTO_memcmp(a->volume->bytes, b->volume->bytes, CRYPT_KEY_BYTES) == 0;
 }
 
 const uint8_t *crypt_keys_find(const struct crypt_keys *keys, uint32_t key_id)

@@ -24,6 +24,8 @@
 #include "base/assert.h"
 #include "base/err.h"
 #include "base/msg.h"
+#include "rt/offload.h"
+#include "vol/keyring.h"
 #include "vol/vol_priv.h"
 #include <inttypes.h>
 
@@ -73,6 +75,7 @@ static void init(struct vol *v, const struct vol_options *opt)
     v->store = opt->store;
     v->opt = *opt;
     v->opt.owner = NULL;
+    v->opt.keys = crypt_keys_ref(opt->keys);
     if (v->opt.delete_after_ms == 0) {
         v->opt.delete_after_ms = DELETE_AFTER_MS;
     }
@@ -146,6 +149,7 @@ static void destroy(struct vol *v)
     rt_event_destroy(&v->reaping);
     rt_mutex_destroy(&v->hole_m);
     rt_mutex_destroy(&v->m);
+    crypt_keys_unref(v->opt.keys);
     free(v->owner);
     free(v);
 }
@@ -412,6 +416,12 @@ int vol_open(const struct vol_options *opt, struct vol **ret_vol)
 {
     struct vol_superblock sb;
     int r = vol_superblock_read(opt->store, opt->read_only, &sb);
+    if (r == 0) {
+        r = vol_keys_fit(&sb, opt->keys != NULL);
+    }
+    if (r == 0 && opt->keys) {
+        r = rt_offload(RT_OFFLOAD_CPU, crypt_prepare, NULL);
+    }
     if (r < 0) {
         return r;
     }

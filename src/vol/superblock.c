@@ -5,6 +5,7 @@
 #include "base/crc32c.h"
 #include "base/err.h"
 #include "base/msg.h"
+#include "vol/keyring.h"
 #include "vol/vol_priv.h"
 
 /* docs/FORMAT.md "Superblock". */
@@ -56,11 +57,15 @@ int vol_superblock_decode(const void *bytes, size_t len, bool read_only,
 int vol_superblock_read(struct obj_store *store, bool read_only, struct vol_superblock *ret_sb)
 {
     uint8_t bytes[VOL_SUPERBLOCK_BYTES];
-    ssize_t n = obj_get(store, OBJ_INDEX, VOL_SUPERBLOCK_NAME, 0, bytes, sizeof bytes);
-    if (n < 0) {
-        return n == -ENOENT ? ERR_NOT_A_VOLUME : (int)n;
+    int r = ERR_CORRUPT_SUPERBLOCK;
+    for (unsigned tries = 0; tries < 2 && r == ERR_CORRUPT_SUPERBLOCK; tries++) {
+        ssize_t n = obj_get(store, OBJ_INDEX, VOL_SUPERBLOCK_NAME, 0, bytes, sizeof bytes);
+        if (n < 0) {
+            return n == -ENOENT ? ERR_NOT_A_VOLUME : (int)n;
+        }
+        r = vol_superblock_decode(bytes, (size_t)n, read_only, ret_sb);
     }
-    return vol_superblock_decode(bytes, (size_t)n, read_only, ret_sb);
+    return r;
 }
 
 int vol_probe(struct obj_store *store)
@@ -69,22 +74,24 @@ int vol_probe(struct obj_store *store)
     return vol_superblock_read(store, true, &sb);
 }
 
-/* 0 = nothing is there; 1 = a superblock and nothing else: an interrupted format; -EEXIST,
+/* 0 = nothing is there; 1 = a superblock and at most a key object: an interrupted format; -EEXIST,
  * ERR_PREFIX_NOT_EMPTY. */
 static int look_around(struct obj_store *store)
 {
     struct obj_names names = {0};
-    int r = obj_list(store, OBJ_INDEX, "", "", 2, &names);
+    int r = obj_list(store, OBJ_INDEX, "", "", 3, &names);
     if (r < 0) {
         return r;
     }
     size_t count = names.names.len;
-    bool only = count == 1 && strcmp(names.names.at[0], VOL_SUPERBLOCK_NAME) == 0;
+    bool begun =
+        count > 0 && count <= 2 && strcmp(names.names.at[count - 1], VOL_SUPERBLOCK_NAME) == 0 &&
+        (count == 1 || strncmp(names.names.at[0], VOL_KEYS_PREFIX, strlen(VOL_KEYS_PREFIX)) == 0);
     obj_names_free(&names);
     if (count == 0) {
         return 0;
     }
-    if (only) {
+    if (begun) {
         return 1;
     }
     uint64_t size;
@@ -115,7 +122,8 @@ int vol_format(struct obj_store *store, const struct vol_format_options *opt)
     if (r < 0) {
         return r;
     }
-    struct vol_superblock ours = {.uuid = opt->uuid};
+    struct vol_superblock ours = {.uuid = opt->uuid,
+                                  .incompatible = opt->access ? VOL_FEATURE_ENCRYPTED : 0};
     struct uuid zero = {{0}};
     if (uuid_equal(&ours.uuid, &zero)) {
         rt_random_bytes(&ours.uuid, sizeof ours.uuid);
@@ -135,5 +143,14 @@ int vol_format(struct obj_store *store, const struct vol_format_options *opt)
     if (!resumed && !uuid_equal(&there.uuid, &ours.uuid)) {
         return -EEXIST;
     }
-    return index_format(store, &there.uuid);
+    struct crypt_keys *keys = NULL;
+    r = vol_keys_fit(&there, opt->access != NULL);
+    if (r == 0 && opt->access) {
+        r = vol_keys_create(store, &there, opt->access, &keys);
+    }
+    if (r == 0) {
+        r = index_format(store, &there.uuid);
+    }
+    crypt_keys_unref(keys);
+    return r;
 }

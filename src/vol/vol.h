@@ -24,6 +24,7 @@
 #include "base/attr.h"
 #include "base/bytes.h"
 #include "base/uuid.h"
+#include "crypt/wrap.h"
 #include "log/log.h"
 #include "obj/obj.h"
 #include "rt/buf.h"
@@ -41,18 +42,35 @@ struct vol_file;
 struct vol_txn;
 
 struct vol_format_options {
-    struct uuid uuid; /* all zero = a random one */
+    struct uuid uuid;                  /* all zero = a random one */
+    const struct crypt_access *access; /* what will open it; NULL: it is not encrypted */
 };
 
-/* Creates superblock and first manifest: 0, ERR_PREFIX_NOT_EMPTY, -EEXIST when there is a volume
- * already. */
+/* Creates superblock, key object and first manifest: 0, ERR_PREFIX_NOT_EMPTY, -EEXIST when there is
+ * a volume already. */
 MUST int vol_format(struct obj_store *store, const struct vol_format_options *opt) WAITS;
 /* 0 when there is a volume, ERR_NOT_A_VOLUME when not, ERR_CORRUPT_SUPERBLOCK, ERR_FORMAT_TOO_NEW.
  */
 MUST int vol_probe(struct obj_store *store) WAITS;
 
+/*
+ * The keys of the volume, to be given back by crypt_keys_unref(); NULL when it is not encrypted.
+ * Nothing is written. ERR_WRONG_PASSWORD; ERR_IS_ENCRYPTED without access, ERR_NOT_ENCRYPTED with
+ * it; ERR_CORRUPT_KEY; as vol_probe(). It may take a second of CPU, on another thread.
+ */
+MUST int vol_keys_load(struct obj_store *store, const struct crypt_access *access,
+                       struct crypt_keys **ret_keys) WAITS;
+/*
+ * From now on this opens the volume, and what opened it before does not. Only a key object is
+ * written: the volume may be open, here or elsewhere. 0; ERR_NOT_ENCRYPTED; after another error
+ * either one opens it.
+ */
+MUST int vol_keys_change(struct obj_store *store, struct crypt_keys *keys,
+                         const struct crypt_access *access) WAITS;
+
 struct vol_options {
     struct obj_store *store; /* not owned; closed by the caller after vol_close() */
+    struct crypt_keys *keys; /* see vol_keys_load(); the volume takes a reference of its own */
     const char *owner;       /* who opens; recorded in the manifest */
     bool takeover;  /* open even if another owner did not close it: ERR_OPEN_ELSEWHERE otherwise */
     bool read_only; /* create nothing; no writes */
@@ -66,8 +84,8 @@ struct vol_options {
     uint32_t segments_max;    /* see index_options; 0 = default */
 };
 
-/* Loads, claims, replays, fences, rechecks. 0, ERR_OPEN_ELSEWHERE (owner named in the log), or what
- * obj, log and index say. */
+/* Loads, claims, replays, fences, rechecks. 0, ERR_OPEN_ELSEWHERE (owner named in the log),
+ * ERR_IS_ENCRYPTED, ERR_NOT_ENCRYPTED, or what obj, log and index say. */
 MUST int vol_open(const struct vol_options *opt, struct vol **ret_vol) WAITS;
 /* Flushes, writes the closing manifest, frees. The first error is returned; the volume is freed in
  * any case. All files are closed. */

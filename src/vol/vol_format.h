@@ -12,10 +12,12 @@
 #define VOL_SUPERBLOCK_MAGIC "ZEROFSSB"
 #define VOL_SUPERBLOCK_MAGIC_LEN 8
 #define VOL_FORMAT_VERSION 1u
+#define VOL_KEYS_PREFIX "keys/"
 /* Feature bits that this version knows. */
 #define VOL_FEATURES_COMPATIBLE 0ull
 #define VOL_FEATURES_READ_ONLY_COMPATIBLE 0ull
-#define VOL_FEATURES_INCOMPATIBLE 0ull
+#define VOL_FEATURE_ENCRYPTED 1ull
+#define VOL_FEATURES_INCOMPATIBLE VOL_FEATURE_ENCRYPTED
 
 /* First byte of an index key; numbers in keys are big-endian. */
 enum vol_key_kind {

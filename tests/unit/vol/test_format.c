@@ -205,7 +205,7 @@ static void features(void **state)
     assert_int_equal(decode_with(&(struct vol_superblock){.read_only_compatible = 4}, true), 0);
     assert_int_equal(decode_with(&(struct vol_superblock){.read_only_compatible = 4}, false),
                      ERR_FORMAT_TOO_NEW);
-    assert_int_equal(decode_with(&(struct vol_superblock){.incompatible = 1}, true),
+    assert_int_equal(decode_with(&(struct vol_superblock){.incompatible = 2}, true),
                      ERR_FORMAT_TOO_NEW);
 }
 
