@@ -95,6 +95,7 @@ class Load:
     def __init__(self, history, rnd, peers, depth=32, may_fail=False):
         self.history, self.rnd, self.peers, self.depth = history, rnd, peers, depth
         self.may_fail = may_fail
+        self.limit_s = 30    # for a reply; more when the store is away for a while
         self.clock = 0
         self.busy = set()    # blocks with a write under way
         self.read = {}       # block: reads of it under way
@@ -178,9 +179,9 @@ class Load:
         if fua:
             self.history.durable(w)
 
-    def turn(self, limit_s=30):
+    def turn(self):
         """Takes what has come, or waits for it."""
-        ready = self.selector.select(limit_s)
+        ready = self.selector.select(self.limit_s)
         for key, _ in ready:
             p = key.data
             try:
@@ -207,15 +208,15 @@ class Load:
                 if len(self.under_way) < self.depth and p.has_room():
                     self.send(p)
             if self.under_way:
-                assert self.turn(), "no reply within 30 s"
+                assert self.turn(), f"no reply within {self.limit_s} s"
 
     def finish(self):
         """Until nothing is under way and everything is durable."""
         while self.under_way:
-            assert self.turn(), "no reply within 30 s"
+            assert self.turn(), f"no reply within {self.limit_s} s"
         p = self.peers[0]
         self.under_way[p, p.start(FLUSH)] = (FLUSH, self.history.completed(), time.monotonic())
-        assert self.turn(), "no reply within 30 s"
+        assert self.turn(), f"no reply within {self.limit_s} s"
 
     def close(self):
         self.selector.close()

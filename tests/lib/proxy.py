@@ -23,7 +23,7 @@ The first rule that matches and whose chance comes up is carried out. What a rul
     status        "status" with the error "code" comes back, and the request is not passed on
     status_after  the same, but it was passed on, and carried out
 
-A rule may have "method", "key" (a regular expression), "chance" (1 otherwise) and "times".
+A rule may have "method", "key" and "head" (regular expressions), "chance" (1 otherwise), "times".
 """
 import json
 import os
@@ -242,6 +242,7 @@ class World:
             for rule in self.rules:
                 if ("method" in rule and request.method != rule["method"] or
                         "key" in rule and not re.search(rule["key"], request.key) or
+                        "head" in rule and not re.search(rule["head"].encode(), request.head) or
                         rule.get("times", 1) <= 0 or self.rnd.random() >= rule.get("chance", 1)):
                     continue
                 if "times" in rule:

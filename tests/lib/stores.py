@@ -23,6 +23,7 @@ TMPDIR = os.environ["TMPDIR"]
 KIND = os.environ.get("TEST_STORE", "file")
 COMPRESSION = os.environ.get("TEST_COMPRESSION", "lz4")
 ENCRYPTED = os.environ.get("TEST_ENCRYPTION", "off") == "on"
+CLEAR = 'mode = "none"'
 PASSWORD = "only for tests: Ahsh3oob"
 # What this test's objects begin with; whoever runs the test clears it away.
 RUN = os.environ.get("ZEROFS_TEST_RUN", os.path.basename(TMPDIR))
@@ -72,6 +73,27 @@ def names(store_url):
                   for folder, _, files in os.walk(parts.path) for name in files)
 
 
+def read(store_url, name):
+    """An object as it lies there."""
+    parts = urllib.parse.urlsplit(store_url)
+    if parts.scheme == "s3":
+        return bucket().get(parts.path[1:] + "/" + name)
+    with open(os.path.join(parts.path, name), "rb") as f:
+        return f.read()
+
+
+def write(store_url, name, data):
+    """An object is replaced."""
+    parts = urllib.parse.urlsplit(store_url)
+    if parts.scheme == "s3":
+        bucket().put(parts.path[1:] + "/" + name, data)
+        return
+    path = os.path.join(parts.path, name)
+    os.chmod(path, 0o600)
+    with open(path, "wb") as f:
+        f.write(data)
+
+
 def bucket():
     return s3.Bucket(endpoint(), rgw.BUCKET)
 
@@ -90,7 +112,7 @@ allow_http = true
 
 def config(store_url, at=None):
     """The sections of a configuration that tell about the store; at: another endpoint."""
-    encryption = f'password = "{PASSWORD}"' if ENCRYPTED else 'mode = "none"'
+    encryption = f'password = "{PASSWORD}"' if ENCRYPTED else CLEAR
     return f"""\
 [storage]
 url = "{store_url}"
@@ -122,7 +144,8 @@ def merged(text, more):
             continue
         keys = {line.split("=")[0].strip() for line in lines if "=" in line}
         kept = [line for line in mine[1] if line.split("=")[0].strip() not in keys]
-        mine[1] = kept + lines
+        # There is one way to say how a volume is encrypted.
+        mine[1] = lines if header == "[encryption]" else kept + lines
     return "\n".join(line for header, lines in have for line in [header or "", *lines]) + "\n"
 
 

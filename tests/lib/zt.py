@@ -89,7 +89,7 @@ unix_socket = "{self.dir}/admin.sock"
             assert done.returncode == 0, (args, done.returncode, done.stdout, done.stderr)
         return done
 
-    def start(self):
+    def start(self, limit_s=20):
         with open(self.log, "ab") as log:
             begin = log.tell()
             self.process = subprocess.Popen([*self.wrap, ZEROFS, "run", "-c", self.config],
@@ -99,7 +99,7 @@ unix_socket = "{self.dir}/admin.sock"
             assert self.process.poll() is None, "the server ended: " + self.log_text()
             return "ready" in self.log_text()[begin:]
 
-        wait_for(ready)
+        wait_for(ready, limit_s)
         return self
 
     def log_text(self):

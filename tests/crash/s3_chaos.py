@@ -1,0 +1,111 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+# store: s3
+# limit: 600
+"""A network and a store that delay, drop, cut off, repeat, spoil and refuse, and a server that is
+killed meanwhile: clients over NBD and iSCSI see no error and no wrong byte, and nothing that was
+flushed is lost."""
+import collections
+import os
+import random
+
+import zt
+from s3world import World
+
+SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
+LIVES = 40 if zt.SOAK else 3
+SECONDS = 1.5
+FLUSH_LIMIT_S = 30
+
+
+def rule(do, chance, **more):
+    return dict(more, do=do, chance=chance)
+
+
+def status(number, code, chance, do="status", **more):
+    return rule(do, chance, status=number, code=code, **more)
+
+
+SWEEP = {
+    "connections that end": (
+        rule("delay", 0.2, ms=[0, 30]), rule("drop_before", 0.04), rule("drop_after", 0.04),
+        rule("cut", 0.03, method="PUT"), rule("late", 0.03, ms=300)),
+    "answers that end early or come twice": (
+        rule("truncate", 0.05), rule("duplicate", 0.05), rule("delay", 0.05, ms=[50, 200])),
+    "bytes that change": (
+        rule("spoil_body", 0.05, method="GET"), rule("spoil_body", 0.05, method="PUT", of="request"),
+        rule("spoil_head", 0.02)),
+    "a store that is overloaded": (
+        status(500, "InternalError", 0.05), status(503, "SlowDown", 0.05),
+        status(500, "InternalError", 0.05, "status_after"),
+        status(503, "ServiceUnavailable", 0.03, "status_after"),
+        status(429, "TooManyRequests", 0.03)),
+    "refusals that are not true": (
+        status(409, "ConditionalRequestConflict", 0.05, method="PUT"),
+        status(409, "OperationAborted", 0.03, "status_after", method="PUT"),
+        status(412, "PreconditionFailed", 0.04, method="PUT"),
+        status(412, "PreconditionFailed", 0.04, "status_after", method="PUT"),
+        status(403, "RequestTimeTooSkewed", 0.03), status(403, "ExpiredToken", 0.03),
+        status(403, "AccessDenied", 0.02), status(400, "RequestTimeout", 0.02)),
+    "a bit of everything": (
+        rule("drop_before", 0.01), rule("drop_after", 0.01), rule("duplicate", 0.02),
+        rule("late", 0.02, ms=1000), rule("truncate", 0.01), rule("spoil_body", 0.01),
+        status(503, "SlowDown", 0.02), status(412, "PreconditionFailed", 0.01, "status_after"),
+        rule("delay", 0.3, ms=[1, 20])),
+}
+
+
+def sweep(number, title, rules, rnd):
+    print(title, flush=True)
+    with World(rnd.randrange(1 << 32), name=f"s{number}") as w:
+        w.proxy.requests()
+        w.proxy.rules(*rules)
+        met = collections.Counter()
+        for life in range(LIVES):
+            slowest = w.live(SECONDS * rnd.random() * 2, clean=life % 3 == 2)
+            assert slowest < FLUSH_LIMIT_S, f"a flush took {slowest:.1f} s"
+            met.update(q["fault"] for q in w.proxy.requests())
+        w.proxy.rules()
+        w.live(0.3, clean=True)
+        w.server.stop()
+    print("  met:", {k: v for k, v in met.items() if k}, "of", sum(met.values()), flush=True)
+    assert sum(v for k, v in met.items() if k) > 20, "hardly any fault was met"
+
+
+def storm(rnd):
+    """For seconds at a time nothing but one kind of refusal."""
+    print("storms", flush=True)
+    kinds = [(500, "InternalError"), (503, "SlowDown"), (409, "ConditionalRequestConflict"),
+             (412, "PreconditionFailed"), (403, "AccessDenied"), (403, "ExpiredToken")]
+    with World(rnd.randrange(1 << 32), name="storm") as w:
+        for number, code in kinds:
+            for do in ("status", "status_after"):
+                w.connect()
+                w.work(0.2)
+                w.proxy.rules({"do": do, "status": number, "code": code})
+                w.proxy.requests()
+                for load in w.loads:
+                    load.limit_s = 0.05
+                    try:
+                        load.run(1.0)
+                    except AssertionError as e:
+                        assert "no reply" in str(e), e
+                    load.limit_s = 60
+                w.proxy.rules()
+                met = len(w.proxy.requests())
+                w.work(0.2)
+                print(f"  {number} {code} {do}: {met} requests met it", flush=True)
+                assert met > 0
+                w.end(clean=rnd.random() < 0.5)
+        w.server.stop()
+
+
+def main():
+    print("seed", SEED, flush=True)
+    rnd = random.Random(SEED)
+    for number, (title, rules) in enumerate(SWEEP.items()):
+        sweep(number, title, rules, rnd)
+    storm(rnd)
+
+
+main()

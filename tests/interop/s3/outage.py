@@ -1,0 +1,194 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+# store: s3
+# limit: 400
+"""While the S3 server is away: reads that need it wait, writes go on to the dirty limit and then
+wait, and logins, NOPs, cached reads and the admin socket are served; the log has one line when it
+begins, one a minute, one when it ends; afterwards everything goes on and nothing is lost. SIGTERM
+meanwhile ends the server with an error, which says what is not stored."""
+import json
+import os
+import re
+import signal
+import time
+
+import nbd
+import rgw
+import zt
+from initiator import Initiator
+
+IQN = "iqn.2024-01.net.zerofs:outage"
+STORE = 8
+MIB = 1 << 20
+PROMPT_S = 2
+OUTAGE_S = 66
+COLD = 40 * MIB
+
+
+def connect(s):
+    h = nbd.NBD()
+    h.set_export_name("disk")
+    h.connect_unix(s.nbd_socket)
+    return h
+
+
+class UnderWay:
+    """A request that may take long."""
+
+    def __init__(self, h, cookie, buffer=None):
+        self.h, self.cookie, self.buffer, self.is_done = h, cookie, buffer, False
+
+    def done(self):
+        if not self.is_done:
+            self.h.poll(20)
+            self.is_done = self.h.aio_command_completed(self.cookie)
+        return self.is_done
+
+
+def promptly(what, *words):
+    begin = time.monotonic()
+    got = what(*words)
+    took = time.monotonic() - begin
+    assert took < PROMPT_S, f"{what} took {took:.1f} s"
+    return got
+
+
+def status(s):
+    return json.loads(promptly(s.cli, "status", "--json").stdout)
+
+
+def is_served(s, session, known):
+    """What needs no store."""
+    assert promptly(session.nop).data == b"ping"
+    i = promptly(Initiator(s.iscsi_port, IQN).ready)
+    assert promptly(i.read, 0, 8) == known[:4096]
+    i.close()
+    h = promptly(connect, s)
+    assert promptly(h.pread, MIB, 0) == known[:MIB]
+    assert "disk" in promptly(s.cli, "nbd", "list").stdout
+    h.shutdown()
+
+
+def write_until_it_waits(s, h):
+    """Dirty data up to the limit: how many MiB were taken; the last of them waits."""
+    piece = os.urandom(MIB)
+    taken = 0
+    while True:
+        w = UnderWay(h, h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(piece)),
+                                     (64 + taken % 64) * MIB))
+        ends_at = time.monotonic() + 3
+        while not w.done() and time.monotonic() < ends_at:
+            pass
+        if not w.is_done:
+            return taken, piece, w
+        taken += 1
+        assert taken < 2000, "no end of dirty data"
+
+
+def lines_about(text):
+    begun = re.findall(r"trying again until it works", text)
+    still = re.findall(r"still failing after", text)
+    ended = re.findall(r"answers again", text)
+    return len(begun), len(still), len(ended)
+
+
+def outage(s, g):
+    s.cli("nbd", "create", "disk", "128M")
+    s.cli("iscsi", "create-target", "--iqn", IQN, "--lun", "0", "--size", "16M")
+    known = os.urandom(8 * MIB)
+    cold = os.urandom(MIB)
+    s.start()
+    h = connect(s)
+    h.pwrite(cold, COLD)
+    h.flush()
+    h.shutdown()
+    s.stop()
+    s.start()
+    h, reader = connect(s), connect(s)
+    session = Initiator(s.iscsi_port, IQN).ready()
+    session.write(0, known[:4096])
+    h.pwrite(known, 0)
+    h.flush()
+    assert h.pread(8 * MIB, 0) == known
+    begin = len(s.log_text())
+    since = time.monotonic()
+    g.kill()
+
+    promptly(h.pwrite, b"2" * 4096, 9 * MIB)
+    flush = UnderWay(h, h.aio_flush())
+    buffer = nbd.Buffer(4096)
+    read = UnderWay(reader, reader.aio_pread(buffer, COLD + 8192), buffer)
+    is_served(s, session, known)
+    writer = connect(s)
+    taken, piece, last = write_until_it_waits(s, writer)
+    have = status(s)["volume"]
+    print(f"{taken} MiB taken, dirty {have['dirty_bytes']} of {have['dirty_limit_bytes']}")
+    assert taken * MIB >= have["dirty_limit_bytes"] // 2
+    assert have["dirty_bytes"] <= have["dirty_limit_bytes"]
+    while time.monotonic() < since + OUTAGE_S:
+        is_served(s, session, known)
+        assert not flush.done() and not read.done() and not last.done()
+    assert s.process.poll() is None
+
+    g.start_gateway()
+    zt.wait_for(read.done, 30)
+    assert bytes(buffer.to_bytearray()) == cold[8192:12288]
+    zt.wait_for(flush.done, 60)
+    zt.wait_for(last.done, 60)
+    promptly(writer.pread, 4096, 0)
+    writer.flush()
+    zt.wait_for(lambda: lines_about(s.log_text()[begin:])[2] > 0)
+    counts = lines_about(s.log_text()[begin:])
+    print("lines: begun, still, ended:", counts)
+    assert counts == (1, 1, 1), s.log_text()[begin:]
+    s.kill()
+    s.start()
+    h = connect(s)
+    assert h.pread(8 * MIB, 0) == known and h.pread(4096, 9 * MIB) == b"2" * 4096
+    for at in range(min(taken + 1, 64)):
+        assert h.pread(MIB, (64 + at) * MIB) == piece, at
+    h.shutdown()
+
+
+def ends_in_an_outage(s, g):
+    h = connect(s)
+    h.pwrite(b"3" * 4096, 10 * MIB)
+    h.flush()
+    g.kill()
+    h.pwrite(b"4" * 4096, 11 * MIB)
+    flush = UnderWay(h, h.aio_flush())
+    begin = len(s.log_text())
+    s.process.send_signal(signal.SIGTERM)
+    zt.wait_for(lambda: s.process.poll() is not None or flush.h.aio_is_closed() or not flush.done(),
+                15)
+    code = s.process.wait(20)
+    assert code == STORE, f"exit code {code}: {s.log_text()[begin:]}"
+    s.process = None
+    assert re.search(r"[1-9]\d* .*not stored", s.log_text()[begin:]), s.log_text()[begin:]
+    g.start_gateway()
+    s.start()
+    h = connect(s)
+    assert h.pread(4096, 10 * MIB) == b"3" * 4096
+    assert h.pread(4096, 11 * MIB) in (bytes(4096), b"4" * 4096)
+    h.shutdown()
+    s.stop()
+
+
+def starts_in_an_outage(s, g):
+    """A command says what is the matter, and with the store back it works."""
+    g.kill()
+    done = s.cli("nbd", "list", check=False)
+    assert done.returncode == STORE, done
+    g.start_gateway()
+    assert "disk" in s.cli("nbd", "list").stdout
+
+
+def main():
+    with rgw.Gateway(os.path.join(zt.TMPDIR, "rgw")) as g:
+        with zt.Server(endpoint=g.endpoint) as s:
+            outage(s, g)
+            ends_in_an_outage(s, g)
+            starts_in_an_outage(s, g)
+
+
+main()

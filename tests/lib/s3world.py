@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server with an NBD device and an iSCSI LUN on an S3 store behind a proxy, whose histories are
+kept over many lives of the server: for tests in which the store, the network or the server fail.
+
+    with World(seed) as w:
+        w.proxy.rules(...)
+        w.live(2.0, clean=False)      # verified load, kill -9, a new start, everything checked
+"""
+import os
+import random
+
+import proxy
+import rgw
+import stores
+import zt
+from history import BLOCK, History
+from load import IscsiPeer, Load, NbdPeer, image_of
+
+IQN = "iqn.2024-01.net.zerofs:s3world"
+START_LIMIT_S = 60
+
+
+class World:
+    def __init__(self, seed, blocks=2048, own_gateway=False, name="s", extra=""):
+        self.rnd, self.blocks, self.name, self.extra = random.Random(seed), blocks, name, extra
+        self.gateway = self.server = None
+        if own_gateway:
+            self.gateway = rgw.Gateway(os.path.join(zt.TMPDIR, f"{name}-rgw")).start()
+        upstream = self.gateway.endpoint if own_gateway else stores.endpoint()
+        self.proxy = proxy.Proxy(upstream, self.rnd.randrange(1 << 30))
+        self.histories = [History(blocks), History(blocks)]
+        self.loads = []
+
+    def __enter__(self):
+        url = stores.url(self.name, kind="s3")
+        self.server = zt.Server(self.name, url, self.extra, endpoint=self.proxy.endpoint)
+        size = str(self.blocks * BLOCK)
+        self.server.cli("nbd", "create", "--name", "disk", "--size", size)
+        self.server.cli("iscsi", "create-target", "--iqn", IQN, "--lun", "0", "--size", size)
+        self.server.start(START_LIMIT_S)
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        self.server.__exit__(kind, value, traceback)
+        self.proxy.__exit__(kind, value, traceback)
+        if self.gateway:
+            self.gateway.stop()
+
+    def connect(self, depth=16, limit_s=60):
+        s = self.server
+        peers = ([NbdPeer(s.nbd_socket, "disk"), NbdPeer(s.nbd_socket, "disk")],
+                 [IscsiPeer(s.iscsi_port, IQN), IscsiPeer(s.iscsi_port, IQN)])
+        self.loads = [Load(h, self.rnd, both, depth) for h, both in zip(self.histories, peers)]
+        for load in self.loads:
+            load.limit_s = limit_s
+
+    def work(self, seconds):
+        for _ in range(max(1, round(seconds / 0.1))):
+            for load in self.loads:
+                load.run(0.05)
+
+    def end(self, clean):
+        """The server ends, and starts again; everything is checked. The writes that were seen."""
+        if clean:
+            for load in self.loads:
+                load.finish()
+            for load in self.loads:
+                load.close()
+            self.server.stop()
+        else:
+            self.server.kill()
+            for load in self.loads:
+                load.close()
+        self.loads = []
+        self.server.start(START_LIMIT_S)
+        return self.verify()
+
+    def verify(self):
+        s = self.server
+        images = (image_of(NbdPeer(s.nbd_socket, "disk"), self.blocks),
+                  image_of(IscsiPeer(s.iscsi_port, IQN), self.blocks))
+        return [h.verify(image) for h, image in zip(self.histories, images)]
+
+    def live(self, seconds, clean):
+        self.connect()
+        self.work(seconds)
+        slowest = max(load.flush_latency_max_s for load in self.loads)
+        requests = sum(load.requests for load in self.loads)
+        seen = self.end(clean)
+        print(f"  {'stopped' if clean else 'killed'}: {requests} requests, slowest flush "
+              f"{slowest:.1f} s, {seen} writes seen after", flush=True)
+        return slowest
