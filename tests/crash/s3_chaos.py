@@ -33,8 +33,8 @@ SWEEP = {
     "answers that end early or come twice": (
         rule("truncate", 0.05), rule("duplicate", 0.05), rule("delay", 0.05, ms=[50, 200])),
     "bytes that change": (
-        rule("spoil_body", 0.05, method="GET"), rule("spoil_body", 0.05, method="PUT", of="request"),
-        rule("spoil_head", 0.02)),
+        rule("spoil_body", 0.05, method="GET"), rule("spoil_head", 0.02),
+        rule("spoil_body", 0.05, method="PUT", of="request")),
     "a store that is overloaded": (
         status(500, "InternalError", 0.05), status(503, "SlowDown", 0.05),
         status(500, "InternalError", 0.05, "status_after"),

@@ -101,11 +101,13 @@ def main():
         image = fill(s, rnd)
         seen = collections.defaultdict(collections.Counter)
         for n in range(FLIPS):
-            kind = ("manifest", "segments", "sst", "superblock", "segments", "sst")[n % 6]
-            names = [name for name in stores.names(s.url) if name.startswith(kind)]
+            names = stores.names(s.url)
+            kinds = sorted({name.split("/")[0] for name in names})
+            kind = kinds[n % len(kinds)]
+            names = [name for name in names if name.split("/")[0] == kind]
             # Those that are in use are among the newest; as often any.
             newest = names[:2] if kind == "manifest" else names[-3:] if kind == "sst" else names
-            name = rnd.choice(newest if n // 6 % 2 else names)
+            name = rnd.choice(newest if n // len(kinds) % 2 else names)
             seen[kind][one(s, image, name, rnd)] += 1
         s.start()
         assert reads(s, image) == 0, "all is as it was, and yet reads fail"
