@@ -77,11 +77,14 @@ class Frozen:
                           for b, f in enumerate(h.floor)]
 
     def send(self, load, p, rnd):
-        """A FUA write, and a flush after another write."""
+        """A FUA write, and a flush after another write, of blocks that nothing else is under way
+        to: a read sent before the sleep may be answered after the write that came later."""
         for fua in (True, False):
             late = load.history
             late.last += 1
-            w = late.writes[late.last] = Write(late.last, rnd.randrange(BLOCKS), 1)
+            free = [b for b in range(BLOCKS) if b not in load.busy and b not in load.read]
+            w = late.writes[late.last] = Write(late.last, rnd.choice(free), 1)
+            load.busy.add(w.first)
             if p.has_room():
                 token = p.start(WRITE, w.first, 1, fua, w.payload())
                 load.under_way[p, token] = (WRITE, w, fua)
