@@ -110,7 +110,6 @@ struct rt_runtime {
 
 extern struct rt_runtime rt_runtime;
 extern _Thread_local struct rt_core *rt_core_here; /* NULL on other threads */
-extern _Thread_local unsigned rt_mutexes_held;
 
 /* fiber.c */
 struct rt_spawn {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Mutexes, wait queues, events, fiber locks, gates. credits.c has the pools.
+ * Wait queues, events, fiber locks, gates. credits.c has the pools.
  *
  * All lists of waiters hold nodes on the waiters' stacks and are guarded by a mutex. A waiter whose
  * wait has ended, however it ended, takes that mutex before it returns. So a waker that holds the
@@ -11,41 +11,6 @@
 #include "base/assert.h"
 #include "rt/rt_priv.h"
 #include <errno.h>
-
-_Thread_local unsigned rt_mutexes_held;
-
-void rt_mutex_init(struct rt_mutex *m)
-{
-    pthread_mutexattr_t attr;
-    int r = pthread_mutexattr_init(&attr);
-    ASSERT(r == 0);
-    /* Sections are short: a little spinning beats a sleep in the kernel. */
-    (void)pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
-    r = pthread_mutex_init(&m->os, &attr);
-    ASSERT(r == 0);
-    (void)pthread_mutexattr_destroy(&attr);
-}
-
-void rt_mutex_destroy(struct rt_mutex *m)
-{
-    int r = pthread_mutex_destroy(&m->os);
-    ASSERT(r == 0);
-}
-
-void rt_mutex_lock(struct rt_mutex *m)
-{
-    int r = pthread_mutex_lock(&m->os);
-    ASSERT(r == 0);
-    rt_mutexes_held++;
-}
-
-void rt_mutex_unlock(struct rt_mutex *m)
-{
-    ASSERT(rt_mutexes_held > 0);
-    rt_mutexes_held--;
-    int r = pthread_mutex_unlock(&m->os);
-    ASSERT(r == 0);
-}
 
 struct waiter {
     struct list link;
