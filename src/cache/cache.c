@@ -211,12 +211,14 @@ void cache_hint(struct cache *c, uint64_t object, uint64_t offset, enum cache_hi
 {
     struct shard_key key = key_of(object, offset);
     struct shard *s = shard_of(c, &key);
+    if (hint == CACHE_HINT_BUCKET) {
+        shard_hint(s, &key);
+        return;
+    }
     rt_mutex_lock(&s->m);
     struct shard_entry **bucket = shard_bucket(s, &key);
-    struct shard_entry *e = bucket && hint != CACHE_HINT_BUCKET ? *bucket : NULL;
-    if (hint == CACHE_HINT_BUCKET) {
-        __builtin_prefetch((const void *)bucket, 1);
-    } else if (e != NULL && hint == CACHE_HINT_ENTRY) {
+    struct shard_entry *e = bucket ? *bucket : NULL;
+    if (e != NULL && hint == CACHE_HINT_ENTRY) {
         __builtin_prefetch(e, 1);
         __builtin_prefetch((const char *)e + 64, 1);
     } else if (e != NULL && hint == CACHE_HINT_BUFFER) {

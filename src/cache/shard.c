@@ -46,6 +46,15 @@ struct shard_entry **shard_bucket(const struct shard *s, const struct shard_key 
     return s->buckets == NULL ? NULL : bucket_of(s, key->hash);
 }
 
+/* The two need not belong together: nothing is read from the address. */
+void shard_hint(const struct shard *s, const struct shard_key *key)
+{
+    uint64_t count = __atomic_load_n(&s->bucket_count, __ATOMIC_RELAXED);
+    uintptr_t buckets = (uintptr_t)__atomic_load_n(&s->buckets, __ATOMIC_RELAXED);
+    uintptr_t at = buckets + (key->hash & (count - 1)) * sizeof(struct shard_entry *);
+    __builtin_prefetch((const void *)at);
+}
+
 static void unchain(struct shard *s, struct shard_entry *e)
 {
     struct shard_entry **at = bucket_of(s, e->key.hash);
@@ -136,9 +145,9 @@ static bool make_room(struct shard *s)
     }
     free(s->buckets);
     free(s->ghosts);
-    s->buckets = take(fresh);
+    __atomic_store_n(&s->buckets, take(fresh), __ATOMIC_RELAXED); /* shard_hint() */
     s->ghosts = take(ghosts);
-    s->bucket_count = want;
+    __atomic_store_n(&s->bucket_count, want, __ATOMIC_RELAXED);
     return true;
 }
 

@@ -63,6 +63,8 @@ void shard_destroy(struct shard *s, struct shard_entry **ret_dead);
 
 /* Where the key's chain begins; NULL before the first insert. */
 struct shard_entry **shard_bucket(const struct shard *s, const struct shard_key *key);
+/* Fetches the bucket's line; the one call that needs no mutex. */
+void shard_hint(const struct shard *s, const struct shard_key *key);
 /* The entry, counted as used, or NULL. */
 struct shard_entry *shard_find(struct shard *s, const struct shard_key *key);
 /* Inserts e, whose key is not there (checked): false when it is, or when memory for the table is

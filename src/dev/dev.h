@@ -169,6 +169,11 @@ MUST int dev_discard(struct dev *d, uint64_t off, uint64_t len, unsigned flags) 
 MUST int dev_flush(struct dev *d) WAITS;
 MUST int dev_extents(struct dev *d, uint64_t off, uint64_t len, struct vol_extent *ret_extents,
                      size_t max) WAITS;
+/*
+ * The reads that neither memory nor an earlier request keeps waiting (vol_read_ready): result is 0
+ * and data is there, or else -EAGAIN, and dev_read() tells. Does not wait.
+ */
+void dev_read_ready(struct dev *d, struct vol_ready *reads, size_t count);
 /* Reads of at most VOL_HINTS_MAX of these offsets follow at once (vol_hint_reads). */
 void dev_hint_reads(struct dev *d, const uint64_t *offs, size_t count) WAITS;
 MUST int dev_prefetch(struct dev *d, uint64_t off, uint64_t len) WAITS;

@@ -78,6 +78,45 @@ int dev_read(struct dev *d, uint64_t off, uint32_t len, struct rt_chain *ret_dat
     return r;
 }
 
+/* A range for any read, one that makes no sense included: check() comes afterwards. */
+static struct dev_range range_of(const struct vol_ready *r)
+{
+    uint64_t first = r->off / VOL_PAGE_BYTES;
+    uint64_t more = (r->off % VOL_PAGE_BYTES + (r->len ? r->len - 1 : 0)) / VOL_PAGE_BYTES;
+    return (struct dev_range){.first_page = first, .last_page = first + more};
+}
+
+static void read_some(struct dev *d, struct vol_ready *reads, size_t count)
+{
+    struct dev_range ranges[VOL_READY_MAX];
+    size_t good = 0;
+    for (size_t i = 0; i < count; i++) {
+        ranges[i] = range_of(&reads[i]);
+    }
+    if (dev_ranges_try(&d->ranges, ranges, count) == 0) {
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        bool may = ranges[i].blockers == 0 && check(d, reads[i].off, reads[i].len) == 0;
+        reads[i].result = may ? 0 : -EAGAIN;
+        good += may;
+    }
+    if (likely(good > 0)) {
+        vol_read_ready(d->file, reads, count);
+    }
+    dev_ranges_let_go(&d->ranges, ranges, count);
+}
+
+void dev_read_ready(struct dev *d, struct vol_ready *reads, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        reads[i].result = -EAGAIN;
+    }
+    for (size_t i = 0; i < count; i += VOL_READY_MAX) {
+        read_some(d, &reads[i], MIN_OF(count - i, (size_t)VOL_READY_MAX));
+    }
+}
+
 int dev_write(struct dev *d, uint64_t off, const struct rt_chain *data, unsigned flags,
               struct vol_space *space)
 {

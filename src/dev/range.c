@@ -123,22 +123,58 @@ static int wait_for_it(struct dev_ranges *s, struct dev_range *r) WAITS
     return result;
 }
 
+static void enter(struct dev_ranges *s, struct list *slot, struct dev_range *r)
+{
+    r->arrival = ++s->arrivals;
+    r->blockers = 0;
+    list_push_back(slot ? slot : &s->longs, &r->link);
+    s->shorts += slot != NULL;
+}
+
 int dev_ranges_lock(struct dev_ranges *s, struct dev_range *r)
 {
     ASSERT(r->first_page <= r->last_page);
     struct list *slot = is_short(r) ? slot_of(s, r) : NULL;
     r->priv = NULL;
     rt_mutex_lock(&s->m);
-    r->arrival = ++s->arrivals;
-    r->blockers = count_earlier(s, slot, r);
-    list_push_back(slot ? slot : &s->longs, &r->link);
-    s->shorts += slot != NULL;
+    uint32_t blockers = count_earlier(s, slot, r);
+    enter(s, slot, r);
+    r->blockers = blockers;
     int result = 0;
     if (unlikely(r->blockers > 0)) {
         result = wait_for_it(s, r);
     }
     rt_mutex_unlock(&s->m);
     return result;
+}
+
+size_t dev_ranges_try(struct dev_ranges *s, struct dev_range *ranges, size_t count)
+{
+    size_t held = 0;
+    rt_mutex_lock(&s->m);
+    for (size_t i = 0; i < count; i++) {
+        struct dev_range *r = &ranges[i];
+        struct list *slot = is_short(r) ? slot_of(s, r) : NULL;
+        r->priv = NULL;
+        r->blockers = count_earlier(s, slot, r);
+        if (likely(r->blockers == 0)) {
+            enter(s, slot, r);
+            held++;
+        }
+    }
+    rt_mutex_unlock(&s->m);
+    return held;
+}
+
+void dev_ranges_let_go(struct dev_ranges *s, struct dev_range *ranges, size_t count)
+{
+    rt_mutex_lock(&s->m);
+    for (size_t i = 0; i < count; i++) {
+        if (likely(ranges[i].blockers == 0)) {
+            drop(s, &ranges[i]);
+        }
+    }
+    rt_mutex_unlock(&s->m);
 }
 
 void dev_ranges_unlock(struct dev_ranges *s, struct dev_range *r)

@@ -34,3 +34,7 @@ void dev_ranges_destroy(struct dev_ranges *s); /* asserts that nothing is held *
 /* Fields first_page, last_page, exclusive are set by the caller. 0, or -ECANCELED. */
 MUST int dev_ranges_lock(struct dev_ranges *s, struct dev_range *r) WAITS;
 void dev_ranges_unlock(struct dev_ranges *s, struct dev_range *r);
+/* Takes those that need not wait; the others have blockers and are in no list. How many it took. */
+size_t dev_ranges_try(struct dev_ranges *s, struct dev_range *ranges, size_t count);
+/* Gives back those that dev_ranges_try() took. */
+void dev_ranges_let_go(struct dev_ranges *s, struct dev_range *ranges, size_t count);

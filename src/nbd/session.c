@@ -15,8 +15,6 @@
 #include "base/msg.h"
 #include "nbd/conn.h"
 
-#define HINTS_MIN 4u /* for fewer it is not worth it */
-
 static int wait_ended(struct nbd_conn *c) WAITS
 {
     return rt_gate_wait(&c->gate, RT_FOREVER);
@@ -299,38 +297,87 @@ static int step(struct nbd_conn *c) WAITS
     return r < 0 ? r : STEP_DONE;
 }
 
-/* Reads that wait in the buffer are looked at together, as far as they come one after the other. */
-static void hint_reads(struct nbd_conn *c) WAITS
+/* Reads that came one after the other. */
+struct reads {
+    size_t count;
+    struct nbd_request q[VOL_READY_MAX];
+    struct vol_ready at[VOL_READY_MAX];
+};
+
+/* Takes reads off the buffer as long as nothing has to be waited for on their behalf. */
+static void collect_reads(struct nbd_conn *c, struct reads *s)
 {
-    uint64_t offs[VOL_HINTS_MAX];
-    size_t count = 0;
     uint32_t header = (uint32_t)nbd_request_bytes(c->mode);
-    struct nbd_request q;
-    for (uint32_t at = c->head; c->tail - at >= header && count < ARRAY_LEN(offs); at += header) {
-        if (nbd_request_decode(c->rx->buf->data + at, c->mode, &q) < 0 ||
-            q.command != NBD_CMD_READ || q.payload_len > 0) {
-            break;
+    uint64_t egress = net_send_queued(c->stream) + c->egress_bytes;
+    s->count = 0;
+    while (s->count < VOL_READY_MAX && c->tail - c->head >= header) {
+        struct nbd_request *q = &s->q[s->count];
+        if (nbd_request_decode(c->rx->buf->data + c->head, c->mode, q) < 0 ||
+            q->command != NBD_CMD_READ || q->payload_len > 0 || q->len == 0 ||
+            admit(c, q) != NBD_OK || egress + q->len > NBD_EGRESS_MAX) {
+            return;
         }
-        offs[count++] = q.off;
+        struct vol_ready *at = &s->at[s->count++];
+        at->off = q->off;
+        at->len = (uint32_t)q->len;
+        rt_chain_init(&at->data);
+        egress += q->len;
+        c->head += header;
     }
-    if (count >= HINTS_MIN) {
-        dev_hint_reads(c->dev, offs, count);
+}
+
+/*
+ * Serves the reads that wait in the buffer: those that memory has are answered here and now,
+ * without a fiber; the others go the usual way. Their number.
+ */
+static int serve_reads(struct nbd_conn *c) WAITS
+{
+    struct reads s;
+    collect_reads(c, &s);
+    if (s.count == 0) {
+        return 0;
     }
+    size_t served = 0;
+    dev_read_ready(c->dev, s.at, s.count);
+    for (size_t i = 0; i < s.count; i++) {
+        if (likely(s.at[i].result == 0)) {
+            nbd_reply_data(c, &s.q[i], &s.at[i].data);
+            served++;
+        }
+    }
+    nbd_count(&c->core->requests, served);
+    nbd_count(&c->core->requests_ended, served);
+    nbd_count(&c->core->latency_us_log2[0], served);
+    for (size_t i = 0; i < s.count && served < s.count; i++) {
+        if (s.at[i].result == 0) {
+            continue;
+        }
+        int r = handle(c, &s.q[i], NULL);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return (int)s.count;
 }
 
 /* All complete requests, in turns. */
 static int take_requests(struct nbd_conn *c) WAITS
 {
     for (unsigned n = 0;;) {
-        if (n % VOL_HINTS_MAX == 0) {
-            hint_reads(c);
-        }
-        int r = step(c);
-        n++;
-        if (r != STEP_DONE) {
+        int r = serve_reads(c);
+        if (r < 0) {
             return r;
         }
-        if (n % NBD_TURN_REQUESTS == 0) {
+        n += (unsigned)r;
+        if (r < (int)VOL_READY_MAX) {
+            r = step(c);
+            if (r != STEP_DONE) {
+                return r;
+            }
+            n++;
+        }
+        if (n >= NBD_TURN_REQUESTS) {
+            n = 0;
             r = rt_pass();
             if (r < 0) {
                 return r;

@@ -84,6 +84,15 @@ struct rt_chain {
     struct rt_piece inline_at[RT_CHAIN_INLINE];
 };
 
+/* As {0}, but for the pieces that an empty chain does not look at. */
+static inline void rt_chain_init(struct rt_chain *c)
+{
+    c->heap = NULL;
+    c->count = 0;
+    c->cap = 0;
+    c->len = 0;
+}
+
 static inline struct rt_piece *rt_chain_at(struct rt_chain *c)
 {
     return c->heap ? c->heap : c->inline_at;
@@ -97,6 +106,8 @@ static inline const struct rt_piece *rt_chain_pieces(const struct rt_chain *c)
 /* Appends len bytes at data; takes its own reference of buf unless that is NULL. Joins what is
  * adjacent. 0 or -ENOMEM. */
 MUST int rt_chain_add(struct rt_chain *c, struct rt_buf *buf, const void *data, uint32_t len);
+/* The same, but takes over the caller's reference of buf, with an error too. */
+MUST int rt_chain_take(struct rt_chain *c, struct rt_buf *buf, const void *data, uint32_t len);
 /* Appends len zero bytes (rt_zeros), as a hole or as allocated zeros. */
 MUST int rt_chain_add_zeros(struct rt_chain *c, uint64_t len, int is_hole);
 /* Appends len bytes from offset off of another chain, by reference. */

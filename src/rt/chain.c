@@ -64,6 +64,20 @@ int rt_chain_add(struct rt_chain *c, struct rt_buf *buf, const void *data, uint3
     return add_piece(c, (struct rt_piece){.data = data, .len = len, .buf = buf});
 }
 
+int rt_chain_take(struct rt_chain *c, struct rt_buf *buf, const void *data, uint32_t len)
+{
+    struct rt_piece p = {.data = data, .len = len, .buf = buf};
+    int r = len == 0 || joins(c, &p) ? 1 : make_room(c);
+    if (r == 0) {
+        rt_chain_at(c)[c->count++] = p;
+        c->len += len;
+        return 0;
+    }
+    r = r > 0 ? add_piece(c, p) : r;
+    rt_buf_unref(buf);
+    return r;
+}
+
 int rt_chain_add_zeros(struct rt_chain *c, uint64_t len, int is_hole)
 {
     while (len > 0) {

@@ -5,15 +5,6 @@
 #include "scsi/scsi_priv.h"
 #include "scsi/sense.h"
 
-/* As {0}, but for the pieces that an empty chain does not look at. */
-static void chain_init(struct rt_chain *c)
-{
-    c->heap = NULL;
-    c->count = 0;
-    c->cap = 0;
-    c->len = 0;
-}
-
 static void chain_free(struct rt_chain *c)
 {
     if (c->count > 0 || c->heap) {
@@ -40,13 +31,13 @@ void scsi_task_init(struct scsi_task *t, struct scsi_nexus *n, uint64_t lun_raw,
     t->out_wanted = 0;
     t->takes_space = false;
     t->ended = false;
-    chain_init(&t->data_out);
+    rt_chain_init(&t->data_out);
     t->space = (struct vol_space){0};
     t->on_abort = NULL;
     t->transport_arg = NULL;
     t->status = SCSI_GOOD;
     t->sense_len = 0;
-    chain_init(&t->data_in);
+    rt_chain_init(&t->data_in);
     t->in_total = 0;
     t->aborted = false;
     t->send_aborted = false;

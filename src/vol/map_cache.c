@@ -97,6 +97,12 @@ static struct entry **slot_of(struct shard *s, uint64_t hash, uint64_t layer, ui
     return at;
 }
 
+/* A hint looks at a bucket without the mutex. */
+static void link_set(struct entry **at, struct entry *e)
+{
+    __atomic_store_n(at, e, __ATOMIC_RELAXED);
+}
+
 static void account(struct shard *s, int64_t delta)
 {
     s->bytes = (uint64_t)((int64_t)s->bytes + delta);
@@ -106,7 +112,7 @@ static void account(struct shard *s, int64_t delta)
 static void drop(struct shard *s, struct entry **at)
 {
     struct entry *e = *at;
-    *at = e->chain;
+    link_set(at, e->chain);
     s->entries--;
     account(s, -(int64_t)ENTRY_BYTES(e->count));
     free(e);
@@ -135,7 +141,9 @@ bool vol_map_cache_get(struct vol_map_cache *c, uint64_t layer, uint64_t page,
     rt_mutex_lock(&s->m);
     struct entry *e = *slot_of(s, hash, layer, page);
     if (e) {
-        e->used = 1;
+        if (e->used == 0) {
+            e->used = 1; /* a write would take the line away from other cores */
+        }
         ret_map->batch = e->batch;
         ret_map->count = e->count;
         memcpy(ret_map->runs, e->runs, e->count * sizeof e->runs[0]);
@@ -153,9 +161,7 @@ void vol_map_cache_hint(struct vol_map_cache *c, uint64_t layer, uint64_t page, 
         __builtin_prefetch((const void *)bucket);
         return;
     }
-    rt_mutex_lock(&s->m);
-    const char *e = (const char *)*bucket;
-    rt_mutex_unlock(&s->m);
+    const char *e = (const char *)__atomic_load_n(bucket, __ATOMIC_RELAXED);
     for (size_t at = 0; e && at < sizeof(struct entry) + 5 * sizeof(struct vol_run); at += 64) {
         __builtin_prefetch(e + at);
     }
@@ -193,7 +199,7 @@ static void put(struct vol_map_cache *c, struct shard *s, uint64_t hash, const s
     memcpy(e->runs, map->runs, map->count * sizeof e->runs[0]);
     struct entry **bucket = &s->buckets[(hash >> 8) & (s->bucket_count - 1)];
     e->chain = *bucket;
-    *bucket = e;
+    link_set(bucket, e);
     s->entries++;
     account(s, (int64_t)ENTRY_BYTES(e->count));
     evict(c, s);

@@ -96,27 +96,25 @@ static unsigned mask_of_kind(const struct vol_source sources[VOL_PAGE_BLOCKS], u
     return found;
 }
 
-/* R1. -EAGAIN: the map of *ret_layer has to be fetched. */
-static int resolve_once(struct vol_file *f, uint64_t page, unsigned mask,
-                        struct vol_source sources[VOL_PAGE_BLOCKS], uint64_t *ret_layer)
+int vol_resolve_in(const struct vol_view *view, struct vol_file *f, struct vol_page_part *part,
+                   struct vol_source sources[VOL_PAGE_BLOCKS])
 {
-    struct vol_view *view = vol_view_get(f->v);
+    unsigned mask = part->mask;
     unsigned need = mask;
     int r = 0;
     for (uint32_t i = 0; i < f->layer_count && need; i++) {
-        const uint64_t at[2] = {f->layers[i], page};
+        const uint64_t at[2] = {f->layers[i], part->page};
         unsigned known = ask_batches(view, at, need, sources);
         if (need & ~known) {
             r = ask_map(f->v, at, need & ~known, sources);
             if (r < 0) {
-                *ret_layer = at[0];
+                part->layer = at[0];
                 vol_sources_drop(sources, (mask & ~need) | known);
                 break;
             }
         }
         need = mask_of_kind(sources, need, VOL_RUN_NONE);
     }
-    vol_view_put(view);
     for (unsigned left = r == 0 ? need : 0; left != 0; left &= left - 1) {
         sources[__builtin_ctz(left)].slot = (struct vol_slot){.kind = VOL_RUN_HOLE};
     }
@@ -126,11 +124,17 @@ static int resolve_once(struct vol_file *f, uint64_t page, unsigned mask,
 int vol_resolve(struct vol_file *f, uint64_t page, unsigned mask,
                 struct vol_source sources[VOL_PAGE_BLOCKS])
 {
-    uint64_t layer;
+    struct vol_page_part part = {.page = page, .mask = mask};
     int r;
-    while (unlikely((r = resolve_once(f, page, mask, sources, &layer)) == -EAGAIN)) {
+    for (;;) {
+        struct vol_view *view = vol_view_get(f->v);
+        r = vol_resolve_in(view, f, &part, sources);
+        vol_view_put(view);
+        if (likely(r != -EAGAIN)) {
+            break;
+        }
         struct vol_map map;
-        r = vol_map_load(f->v, layer, page, &map);
+        r = vol_map_load(f->v, part.layer, page, &map);
         if (r < 0) {
             return r;
         }
@@ -151,10 +155,8 @@ static void window_drop(struct window *w)
     w->count = 0;
 }
 
-/* True when the source goes on where the item ends: then it becomes part of it. */
-static bool item_joins(struct item *it, const struct vol_source *s)
+bool vol_source_joins(const struct vol_source *a, uint32_t blocks, const struct vol_source *s)
 {
-    const struct vol_source *a = &it->at;
     if (a->slot.kind != s->slot.kind || a->slot.buf != s->slot.buf) {
         return false;
     }
@@ -162,16 +164,17 @@ static bool item_joins(struct item *it, const struct vol_source *s)
         return true;
     }
     if (a->slot.buf) {
-        return s->slot.data == a->slot.data + (size_t)it->blocks * VOL_BLOCK_BYTES;
+        return s->slot.data == a->slot.data + (size_t)blocks * VOL_BLOCK_BYTES;
     }
     return a->run.seq == s->run.seq && a->run.offset == s->run.offset &&
-           s->run.frame_block == a->run.frame_block + it->blocks;
+           s->run.frame_block == a->run.frame_block + blocks;
 }
 
 static void window_add(struct window *w, struct vol_source *s)
 {
-    if (w->count > 0 && item_joins(&w->items[w->count - 1], s)) {
-        w->items[w->count - 1].blocks++;
+    struct item *last = w->count > 0 ? &w->items[w->count - 1] : NULL;
+    if (last && vol_source_joins(&last->at, last->blocks, s)) {
+        last->blocks++;
         rt_buf_unref(s->slot.buf);
         return;
     }

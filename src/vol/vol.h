@@ -179,6 +179,20 @@ MUST int vol_extents(struct vol_file *f, uint64_t off, uint64_t len, struct vol_
 /* Reads of these offsets follow at once: what they need in memory comes into the processor's
  * caches. Never waits. */
 void vol_hint_reads(struct vol_file *f, const uint64_t *offs, size_t count);
+/*
+ * Reads that are served from memory, without a wait. The caller sets off, len and an empty chain,
+ * and result to 0, or to -EAGAIN for a read that is to be passed over. Afterwards result is 0 and
+ * data is there, or -EAGAIN: vol_read() will tell. Only those within one page have a chance.
+ */
+#define VOL_READY_MAX 16u
+#define VOL_READY_HINTS_MIN 3u
+struct vol_ready {
+    uint64_t off;
+    uint32_t len;
+    int result;
+    struct rt_chain data;
+};
+void vol_read_ready(struct vol_file *f, struct vol_ready *reads, size_t count);
 /* Brings the range into the cache, as far as the cache likes. */
 MUST int vol_prefetch(struct vol_file *f, uint64_t off, uint64_t len) WAITS;
 

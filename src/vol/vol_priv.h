@@ -231,6 +231,16 @@ struct vol_source {
 MUST int vol_resolve(struct vol_file *f, uint64_t page, unsigned mask,
                      struct vol_source sources[VOL_PAGE_BLOCKS]) WAITS;
 void vol_sources_drop(struct vol_source sources[VOL_PAGE_BLOCKS], unsigned mask);
+struct vol_page_part {
+    uint64_t page;
+    unsigned mask;
+    uint64_t layer; /* set with -EAGAIN */
+};
+/* R1, one step of the above without a wait. -EAGAIN: the map of part->layer has to be fetched. */
+MUST int vol_resolve_in(const struct vol_view *view, struct vol_file *f, struct vol_page_part *part,
+                        struct vol_source sources[VOL_PAGE_BLOCKS]);
+/* True when s goes on where `blocks` blocks from a on end. */
+bool vol_source_joins(const struct vol_source *a, uint32_t blocks, const struct vol_source *s);
 /* One block as it reads now, into dst; past the file's size too. */
 MUST int vol_block_read(struct vol_file *f, uint64_t block, uint8_t *dst) WAITS;
 

@@ -269,6 +269,18 @@ int vol_extents(struct vol_file *f, uint64_t off, uint64_t len, struct vol_exten
     return (int)n;
 }
 
+void vol_read_ready(struct vol_file *f, struct vol_ready *reads, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (fake_read_gate && reads[i].off / 4096 == fake_gate_off / 4096) {
+            reads[i].result = -EAGAIN;
+        }
+        if (reads[i].result == 0 && vol_read(f, reads[i].off, reads[i].len, &reads[i].data) < 0) {
+            reads[i].result = -EAGAIN;
+        }
+    }
+}
+
 void vol_hint_reads(struct vol_file *f, const uint64_t *offs, size_t count)
 {
     (void)f;

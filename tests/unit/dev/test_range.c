@@ -105,6 +105,28 @@ static void readers_body(void *arg)
     end();
 }
 
+static void try_body(void *arg)
+{
+    (void)arg;
+    struct taker t[2];
+    struct dev_range r[4] = {{.first_page = 4, .last_page = 4},
+                             {.first_page = 5, .last_page = 5},
+                             {.first_page = 4, .last_page = 4},
+                             {.first_page = 100, .last_page = 200}};
+    begin();
+    start(&t[0], 'a', 5, 5, true);
+    assert_int_equal(dev_ranges_try(&ranges, r, 4), 3); /* all but the second */
+    assert_true(r[1].blockers > 0);
+    start(&t[1], 'b', 4, 4, true); /* waits for two of them */
+    assert_string_equal(order, "a");
+    dev_ranges_let_go(&ranges, r, 4);
+    rt_yield();
+    assert_string_equal(order, "ab");
+    finish(&t[0]);
+    finish(&t[1]);
+    end();
+}
+
 static void cancel_body(void *arg)
 {
     (void)arg;
@@ -216,6 +238,12 @@ static void readers_share_but_do_not_overtake(void **state)
     run(readers_body, 1);
 }
 
+static void a_try_takes_what_is_free(void **state)
+{
+    (void)state;
+    run(try_body, 1);
+}
+
 static void a_cancelled_wait_lets_go(void **state)
 {
     (void)state;
@@ -239,6 +267,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_in_order_of_arrival),
         cmocka_unit_test(readers_share_but_do_not_overtake),
+        cmocka_unit_test(a_try_takes_what_is_free),
         cmocka_unit_test(a_cancelled_wait_lets_go),
         cmocka_unit_test(excludes_across_cores),
         cmocka_unit_test(is_quick),

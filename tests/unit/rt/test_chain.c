@@ -96,11 +96,34 @@ static void against_bytes(void **state)
     rt_buf_unref(b);
 }
 
+static void takes_references(void **state)
+{
+    struct rt_chain c = {0};
+    struct rt_buf *b;
+    (void)state;
+    assert_int_equal(rt_buf_alloc(LEN, RT_MEM_OTHER, &b), 0);
+    assert_int_equal(rt_chain_take(&c, rt_buf_ref(b), b->data, 10), 0);
+    assert_int_equal(rt_chain_take(&c, rt_buf_ref(b), b->data + 10, 10), 0); /* joins */
+    assert_int_equal(c.count, 1);
+    assert_int_equal(refs_of(b), 2);
+    assert_int_equal(rt_chain_take(&c, rt_buf_ref(b), b->data, 0), 0);
+    assert_int_equal(refs_of(b), 2);
+    for (unsigned i = 0; i < 9; i++) {
+        assert_int_equal(rt_chain_take(&c, rt_buf_ref(b), b->data + 7, 5), 0);
+    }
+    assert_int_equal(refs_of(b), 11);
+    assert_int_equal(c.len, 65);
+    rt_chain_free(&c);
+    assert_int_equal(refs_of(b), 1);
+    rt_buf_unref(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pieces_join),
         cmocka_unit_test(zeros),
+        cmocka_unit_test(takes_references),
         cmocka_unit_test(against_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

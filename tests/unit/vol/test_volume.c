@@ -34,6 +34,35 @@ static void what_is_written_is_read(struct rig *rig)
     assert_int_equal(vol_recount(rig->v), 0);
 }
 
+static void what_is_in_memory_is_ready(struct rig *rig)
+{
+    rig_create(rig, 1u << 20);
+    assert_true(rig_check_ready(rig, 0, 32768) > 0); /* a hole */
+    rig_write(rig, 0, 1u << 20, 5);
+    assert_true(rig_check_ready(rig, 4096, 4096) > 0); /* in the open batch */
+    assert_int_equal(vol_flush(rig->v), 0);
+    rig_check(rig, 0, 1u << 20);
+    struct vol_counts c;
+    do { /* applied, and its frames in the cache */
+        assert_int_equal(rt_sleep_ms(100), 0);
+        vol_counts(rig->v, &c);
+    } while (c.batches_open > 1);
+    rig_check(rig, 0, 1u << 20);
+    assert_true(rig_check_ready(rig, 0, 1u << 20) >= 32);
+    struct vol_ready bad[3] = {{.off = 30000, .len = 4096},    /* in two pages */
+                               {.off = 1u << 20, .len = 4096}, /* past the end */
+                               {.off = 0, .len = 4096, .result = -EAGAIN}};
+    vol_read_ready(rig->f, bad, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(bad[i].result, -EAGAIN);
+        assert_int_equal(bad[i].data.len, 0);
+    }
+    rig_reopen(rig);
+    assert_int_equal(rig_check_ready(rig, 65536, 4096), 0); /* not in memory */
+    rig_check(rig, 65536, 4096);
+    assert_true(rig_check_ready(rig, 65536, 4096) > 0);
+}
+
 static void a_flush_survives_a_crash(struct rig *rig)
 {
     rig_create(rig, 4 * MIB);
@@ -111,6 +140,12 @@ static void test_read_write(void **state)
     rig_run(what_is_written_is_read);
 }
 
+static void test_ready(void **state)
+{
+    (void)state;
+    rig_run(what_is_in_memory_is_ready);
+}
+
 static void test_crash(void **state)
 {
     (void)state;
@@ -132,9 +167,9 @@ static void test_random_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_empty),          cmocka_unit_test(test_read_write),
-        cmocka_unit_test(test_crash),          cmocka_unit_test(test_random),
-        cmocka_unit_test(test_random_threads),
+        cmocka_unit_test(test_empty),  cmocka_unit_test(test_read_write),
+        cmocka_unit_test(test_ready),  cmocka_unit_test(test_crash),
+        cmocka_unit_test(test_random), cmocka_unit_test(test_random_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
