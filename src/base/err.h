@@ -38,6 +38,7 @@
     X(ERR_CONFIG, EINVAL, "the configuration is wrong")                                            \
     X(ERR_DRAINING, ESHUTDOWN, "the server is shutting down")                                      \
     X(ERR_IN_USE, EBUSY, "a client is attached")                                                   \
+    X(ERR_CACHE_LOST, EIO, "unflushed writes were lost with an earlier server")                    \
     X(ERR_FAULT_INJECTED, EIO, "an injected fault")
 
 enum err_code {

@@ -401,6 +401,10 @@ static int commit_deletion(struct dev_registry *g, struct dev *const *devices, s
         if (r >= 0) {
             r = vol_txn_inode_delete(t, devices[i]->id.inode);
         }
+        if (r >= 0 && devices[i]->loss.recorded) {
+            dev_loss_key(&devices[i]->id.uuid, key);
+            r = vol_txn_delete(t, key, DEV_LOSS_KEY_BYTES);
+        }
     }
     if (r >= 0 && iqn) {
         r = vol_txn_delete(t, key, dev_target_key(iqn, key));

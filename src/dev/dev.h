@@ -51,8 +51,14 @@ struct dev_info {
 struct dev;
 struct dev_registry;
 
-MUST int dev_registry_open(struct vol *v, struct dev_registry **ret_registry) WAITS;
-void dev_registry_close(struct dev_registry *g); /* accepts NULL; no references are left */
+/*
+ * witness: a file of the cache folder that outlives a killed process, by which the next opening
+ * knows whether unflushed writes were lost; NULL: it has to fear so.
+ */
+MUST int dev_registry_open(struct vol *v, const char *witness, struct dev_registry **ret_registry)
+    WAITS;
+/* Accepts NULL; no references are left. */
+void dev_registry_close(struct dev_registry *g) WAITS;
 
 /* Names: [A-Za-z0-9._-]{1,255}, not "." or "..". 0 or -EINVAL with one line that says why. */
 MUST int dev_name_check(const char *name, char *ret_why, size_t why_cap);
@@ -143,10 +149,23 @@ struct dev_watch {
     struct list link;
     void (*fn)(struct dev_watch *w, enum dev_event event);
     char who[128];
+    const char *nexus;
+    bool told; /* of a loss */
 };
-/* fn and link's memory are the caller's. 0 or -ENODEV. */
-MUST int dev_attach(struct dev *d, const char *who, struct dev_watch *w);
+/*
+ * fn and link's memory are the caller's. nexus: who it is, also after a restart, at most
+ * DEV_NEXUS_MAX bytes; the same for all clients without an identity (""). It stays the caller's.
+ * 0 or -ENODEV.
+ */
+#define DEV_NEXUS_MAX 255
+MUST int dev_attach(struct dev *d, const char *who, const char *nexus, struct dev_watch *w);
 void dev_detach(struct dev *d, struct dev_watch *w);
+/*
+ * To be asked before each flush and each durable write, which is not done when it gives
+ * ERR_CACHE_LOST: writes of this client that were acknowledged and not flushed died with an earlier
+ * server. It is told once.
+ */
+MUST int dev_check_loss(struct dev *d, struct dev_watch *w) WAITS;
 /* The who of each that is attached, for status: copies at most max. */
 size_t dev_attached(struct dev *d, char (*ret_who)[128], size_t max);
 

@@ -14,12 +14,18 @@
 #pragma once
 #include "base/tree.h"
 #include "dev/dev.h"
+#include "dev/loss_record.h"
 #include "dev/range.h"
 #include "rt/sync.h"
 #include <stdatomic.h>
 
+struct dev_witness;
+
 struct dev_registry {
     struct vol *v;
+    struct dev_witness *witness;
+    struct rt_group *work;   /* the tender of marks */
+    struct rt_event marking; /* a device was marked */
     struct rt_lock change;
     struct rt_mutex m;
     struct tree devices; /* by (kind, name, lun) */
@@ -31,6 +37,21 @@ struct dev_key {
     enum dev_kind kind;
     uint32_t lun;
     const char *name;
+};
+
+/* See loss.c. */
+struct dev_loss {
+    struct rt_lock lock; /* one writer of the record at a time */
+    _Atomic bool marked; /* the stored record covers whoever is attached */
+    bool recorded;       /* there is a record in the volume; under lock */
+    bool witnessed;
+    uint64_t attaches; /* those the record does not name; like the record under the device's m */
+    struct dev_loss_record record;
+    _Atomic uint32_t owed;
+    _Atomic(_Atomic uint64_t *) last_batch; /* of the youngest change: in the witness, or here */
+    _Atomic uint64_t own_batch;
+    uint64_t seen_batch; /* the tender's */
+    uint64_t seen_ns;
 };
 
 struct dev {
@@ -45,6 +66,7 @@ struct dev {
     struct rt_mutex m;
     struct list watches;
     uint32_t attached;
+    struct dev_loss loss;
     struct dev_info id; /* name and the rest that never changes */
 };
 
@@ -67,3 +89,23 @@ void dev_tree_remove(struct dev_registry *g, struct dev *d);
 
 /* watch.c */
 void dev_notify(struct dev *d, enum dev_event event);
+
+/* loss.c */
+void dev_loss_init(struct dev *d);
+void dev_loss_destroy(struct dev *d);
+/* After a change has entered its batch, and before it is acknowledged without being durable. */
+MUST int dev_loss_change(struct dev *d) WAITS;
+/* With d->m: a client of that name is there from now on. */
+void dev_loss_attached(struct dev *d, const char *nexus);
+/* With the loss lock (or alone): the record as it is in memory enters the open batch; an empty one
+ * is deleted. */
+MUST int dev_loss_write(struct dev *d) WAITS;
+/* Drops those that are neither active nor owed. */
+void dev_loss_sweep(struct dev_loss_record *rec);
+/* A fiber of the registry: unmarks what has long been quiet. */
+void dev_loss_tender(void *arg) WAITS;
+/* Nobody is attached any more: no record stays but for debts. */
+void dev_loss_close(struct dev_registry *g) WAITS;
+
+/* loss_open.c: devices are loaded. */
+MUST int dev_loss_open(struct dev_registry *g) WAITS;

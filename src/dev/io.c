@@ -60,7 +60,10 @@ static int gate_enter(struct dev *d, struct dev_range *range, uint64_t off, uint
 static int settle(struct dev *d, int r, unsigned flags) WAITS
 {
     bool durable = flags & DEV_FUA || !atomic_load_explicit(&d->write_cache, memory_order_relaxed);
-    return unlikely(durable) && r >= 0 ? vol_flush(d->registry->v) : r;
+    if (unlikely(r < 0)) {
+        return r;
+    }
+    return unlikely(durable) ? vol_flush(d->registry->v) : dev_loss_change(d);
 }
 
 int dev_read(struct dev *d, uint64_t off, uint32_t len, struct rt_chain *ret_data)

@@ -13,6 +13,8 @@
 #include "base/vec.h"
 #include "dev/dev_priv.h"
 #include "dev/record.h"
+#include "dev/witness.h"
+#include "rt/rt.h"
 #include <stdio.h>
 
 static int compare_keys(const struct dev_key *a, const struct dev_key *b)
@@ -76,6 +78,7 @@ int dev_new(struct dev_registry *g, const struct dev_info *info, struct dev **re
     atomic_init(&d->write_cache, info->write_cache);
     atomic_init(&d->size_bytes, vol_file_size(d->file));
     dev_ranges_init(&d->ranges);
+    dev_loss_init(d);
     rt_mutex_init(&d->m);
     list_init(&d->watches);
     *ret_dev = d;
@@ -96,6 +99,7 @@ void dev_unref(struct dev *d)
     ASSERT(d->attached == 0);
     vol_file_close(d->file);
     dev_ranges_destroy(&d->ranges);
+    dev_loss_destroy(d);
     rt_mutex_destroy(&d->m);
     free(d);
 }
@@ -203,7 +207,7 @@ static int load(struct loading *l) WAITS
     return 0;
 }
 
-int dev_registry_open(struct vol *v, struct dev_registry **ret_registry)
+int dev_registry_open(struct vol *v, const char *witness, struct dev_registry **ret_registry)
 {
     struct dev_registry *g = calloc(1, sizeof *g);
     if (!g) {
@@ -214,9 +218,20 @@ int dev_registry_open(struct vol *v, struct dev_registry **ret_registry)
     g->targets = tree_make(compare_target);
     rt_lock_init(&g->change, RT_RANK_REGISTRY);
     rt_mutex_init(&g->m);
+    rt_event_init(&g->marking);
+    g->witness = dev_witness_open(witness);
     struct loading l = {.g = g};
     int r = load(&l);
     vec_free(&l.devices);
+    if (r >= 0) {
+        r = dev_loss_open(g);
+    }
+    if (r >= 0) {
+        r = rt_group_create(&g->work);
+    }
+    if (r >= 0) {
+        r = rt_group_spawn(g->work, "dev tender", dev_loss_tender, g);
+    }
     if (r < 0) {
         dev_registry_close(g);
         return r;
@@ -230,6 +245,12 @@ void dev_registry_close(struct dev_registry *g)
     if (!g) {
         return;
     }
+    if (g->work) {
+        rt_group_cancel(g->work);
+        rt_group_wait(g->work);
+        rt_group_destroy(g->work);
+        dev_loss_close(g);
+    }
     tree_for_each(&g->devices, struct dev, node, d) {
         tree_remove(&g->devices, &d->node);
         ASSERT(atomic_load(&d->refs) == 1);
@@ -239,6 +260,8 @@ void dev_registry_close(struct dev_registry *g)
         tree_remove(&g->targets, &t->node);
         free(t);
     }
+    dev_witness_close(g->witness);
+    rt_event_destroy(&g->marking);
     rt_lock_destroy(&g->change);
     rt_mutex_destroy(&g->m);
     free(g);

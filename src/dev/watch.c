@@ -4,14 +4,17 @@
 #include "dev/dev_priv.h"
 #include <stdio.h>
 
-int dev_attach(struct dev *d, const char *who, struct dev_watch *w)
+int dev_attach(struct dev *d, const char *who, const char *nexus, struct dev_watch *w)
 {
     snprintf(w->who, sizeof w->who, "%s", who);
+    w->nexus = nexus;
+    w->told = false;
     rt_mutex_lock(&d->m);
     int r = dev_is_gone(d) ? -ENODEV : 0;
     if (r == 0) {
         list_push_back(&d->watches, &w->link);
         d->attached++;
+        dev_loss_attached(d, nexus);
     }
     rt_mutex_unlock(&d->m);
     return r;

@@ -23,5 +23,11 @@ json_t *oneshot_run(const struct config *c, const json_t *request, bool takes_ov
  * -EWOULDBLOCK when another process holds it. */
 MUST int command_lock(const struct config *c);
 
+struct dev_registry;
+struct vol;
+/* The devices of the volume; the witness of unflushed writes is in the cache folder. */
+MUST int command_registry(const struct config *c, struct vol *v, struct dev_registry **ret_registry)
+    WAITS;
+
 /* Prints a good response as text: the op's name selects the form. */
 void print_result(const char *op, const json_t *result);

@@ -66,6 +66,15 @@ int command_lock(const struct config *c)
     return r < 0 ? r : fd;
 }
 
+int command_registry(const struct config *c, struct vol *v, struct dev_registry **ret_registry)
+{
+    auto_free char *path = NULL;
+    if (asprintf(&path, "%s/witness", c->cache.dir) < 0) {
+        return -ENOMEM;
+    }
+    return dev_registry_open(v, path, ret_registry);
+}
+
 /* True for the requests that make a volume where there is none. */
 static bool creates(const json_t *request)
 {
@@ -127,7 +136,7 @@ static void work(void *arg)
         s->response = open_failure(s, r);
     } else {
         rt_lock_init(&s->ops.one, RT_RANK_ADMIN);
-        r = dev_registry_open(s->ops.vol, &s->ops.registry);
+        r = command_registry(s->config, s->ops.vol, &s->ops.registry);
         s->response = r < 0 ? open_failure(s, r) : ops_run(&s->ops, s->request);
         dev_registry_close(s->ops.registry);
         r = vol_close(s->ops.vol);

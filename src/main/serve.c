@@ -163,7 +163,7 @@ static int open_volume(struct serve *s)
     r = vol_open(&opt, &s->ops.vol);
     if (r == 0) {
         vol_on_fenced(s->ops.vol, on_fenced, s);
-        r = dev_registry_open(s->ops.vol, &s->ops.registry);
+        r = command_registry(s->config, s->ops.vol, &s->ops.registry);
     }
     return r;
 }

@@ -120,6 +120,12 @@ static int exec_simple(struct nbd_job *job) WAITS
     const struct nbd_request *q = &job->q;
     struct dev *d = job->c->dev;
     unsigned flags = q->flags & NBD_CMD_FLAG_FUA ? DEV_FUA : 0;
+    if (q->command == NBD_CMD_FLUSH || flags) {
+        int r = dev_check_loss(d, &job->c->watch);
+        if (unlikely(r < 0)) {
+            return r;
+        }
+    }
     if (q->command == NBD_CMD_FLUSH) {
         return dev_flush(d);
     }

@@ -129,7 +129,7 @@ static int attach(struct nbd_conn *c, struct dev *d, const uint8_t *name, uint32
     char who[NET_ADDRESS_SIZE + 8];
     snprintf(who, sizeof who, "nbd %s", c->peer);
     c->watch.fn = on_event;
-    int r = dev_attach(d, who, &c->watch);
+    int r = dev_attach(d, who, "", &c->watch);
     if (r < 0) {
         dev_unref(d);
         return r;

@@ -55,7 +55,7 @@ static int compare_then_write(struct scsi_task *t, const struct rt_chain *after,
 void scsi_compare_write_run(struct scsi_task *t)
 {
     uint64_t len = scsi_length(t);
-    if (len == 0) {
+    if (len == 0 || (is_fua(t) && !scsi_loss_check(t))) {
         return;
     }
     if (t->data_out.len < 2 * len) {
@@ -136,7 +136,7 @@ static int orwrite_locked(struct scsi_task *t, uint32_t len)
 void scsi_orwrite_run(struct scsi_task *t)
 {
     uint32_t len = (uint32_t)scsi_whole_blocks(t);
-    if (len == 0) {
+    if (len == 0 || (is_fua(t) && !scsi_loss_check(t))) {
         return;
     }
     struct dev_range range;

@@ -113,7 +113,7 @@ int scsi_itl_create(struct scsi_nexus *n, struct scsi_lu *lu, struct scsi_itl **
     itl->watch.fn = watch_event;
     char who[sizeof itl->watch.who];
     snprintf(who, sizeof who, "iscsi %.100s", n->initiator);
-    int r = dev_attach(lu->dev, who, &itl->watch);
+    int r = dev_attach(lu->dev, who, n->identity, &itl->watch);
     if (r < 0) {
         /* Deleted at this moment: the list of LUNs says so soon. */
         msg_debug("scsi", "LUN %u of %s is going away", lu->lun, n->target->iqn);

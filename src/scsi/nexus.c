@@ -132,6 +132,8 @@ int scsi_nexus_create(struct scsi_target *t, const struct scsi_nexus_options *op
     list_init(&n->gone_itls);
     snprintf(n->initiator, sizeof n->initiator, "%s", opt->initiator_name);
     n->opt.initiator_name = n->initiator;
+    snprintf(n->identity, sizeof n->identity, "%s,i,0x%02x%02x%02x%02x%02x%02x", n->initiator,
+             opt->isid[0], opt->isid[1], opt->isid[2], opt->isid[3], opt->isid[4], opt->isid[5]);
     n->id = 1 + atomic_fetch_add(&t->host->nexus_ids, 1);
     n->generation = UINT64_MAX;
     scsi_nexus_refresh(n);

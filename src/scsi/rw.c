@@ -68,7 +68,7 @@ int scsi_write_data(struct scsi_task *t, uint64_t len, unsigned flags)
 void scsi_write_run(struct scsi_task *t)
 {
     uint64_t len = scsi_whole_blocks(t);
-    if (unlikely(len == 0)) {
+    if (unlikely(len == 0 || (fua_of(t) && !scsi_loss_check(t)))) {
         return;
     }
     int r = scsi_write_data(t, len, fua_of(t) ? DEV_FUA : 0);
@@ -86,6 +86,9 @@ void scsi_sync_parse(struct scsi_task *t)
 /* IMMED or not, GOOD means that it is done: an early GOOD would have nowhere to tell an error. */
 void scsi_sync_run(struct scsi_task *t)
 {
+    if (!scsi_loss_check(t)) {
+        return;
+    }
     int r = dev_flush(t->lu->dev);
     if (r < 0) {
         scsi_fail_errno(t, r);

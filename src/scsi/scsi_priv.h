@@ -125,7 +125,8 @@ struct scsi_nexus {
     uint64_t id;
     struct scsi_nexus_options opt;
     char initiator[DEV_IQN_MAX + 1];
-    uint64_t generation; /* of the target's LUN list, as in itls */
+    char identity[DEV_NEXUS_MAX + 1]; /* with the ISID, as in a TransportID (SPC-4 7.6.4.6) */
+    uint64_t generation;              /* of the target's LUN list, as in itls */
     uint64_t checked_ns;
     struct scsi_itl **itls; /* in rising order of LUN */
     size_t itl_count;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The small commands of SPC-4 and SBC-3: readiness, sense, start and stop, diagnostics, logs. */
 #include "base/endian.h"
+#include "scsi/medium.h"
 #include "scsi/scsi_priv.h"
 #include "scsi/sense.h"
 
@@ -48,7 +49,7 @@ void scsi_start_stop_run(struct scsi_task *t)
 {
     bool start = t->cdb[4] & 0x01;
     bool no_flush = t->cdb[4] & 0x04;
-    if (start || no_flush) {
+    if (start || no_flush || !scsi_loss_check(t)) {
         return;
     }
     int r = dev_flush(t->lu->dev);

@@ -129,7 +129,7 @@ void scsi_write_verify_parse(struct scsi_task *t)
 void scsi_write_verify_run(struct scsi_task *t)
 {
     uint64_t len = scsi_whole_blocks(t);
-    if (len == 0) {
+    if (len == 0 || !scsi_loss_check(t)) {
         return;
     }
     int r = scsi_write_data(t, len, DEV_FUA);

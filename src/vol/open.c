@@ -298,6 +298,8 @@ static int open_log(struct vol *v, const struct index_manifest_info *info,
 
 static int start(struct vol *v)
 {
+    v->replayed_number = v->next_number - 1;
+    atomic_store(&v->entered_number, v->replayed_number);
     int r = vol_batches_start(v);
     if (r < 0 || v->opt.read_only) {
         return r;
@@ -503,6 +505,16 @@ void vol_uuid(const struct vol *v, struct uuid *ret_uuid)
 uint64_t vol_epoch(const struct vol *v)
 {
     return v->epoch;
+}
+
+uint64_t vol_batch_now(const struct vol *v)
+{
+    return atomic_load(&v->entered_number);
+}
+
+uint64_t vol_batch_replayed(const struct vol *v)
+{
+    return v->replayed_number;
 }
 
 bool vol_is_fenced(const struct vol *v)

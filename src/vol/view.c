@@ -90,6 +90,9 @@ void vol_enter(struct vol *v, struct vol_entry *ret_entry)
 
 static void touch(struct vol *v, struct vol_batch *b)
 {
+    uint64_t had = atomic_load(&v->entered_number);
+    while (had < b->number && !atomic_compare_exchange_weak(&v->entered_number, &had, b->number)) {
+    }
     if (!atomic_exchange(&b->touched, true)) {
         atomic_store(&b->touched_ns, rt_turn_ns());
         rt_event_set(&v->aging);

@@ -99,6 +99,11 @@ struct log_compression vol_compression(const struct vol *v);
 void vol_uuid(const struct vol *v, struct uuid *ret_uuid);
 /* Of this opening: each one has a higher epoch than those before it. 0 when opened for reading. */
 uint64_t vol_epoch(const struct vol *v);
+/* The youngest batch that has something in it: a change that was made is in this one, or earlier.
+ */
+uint64_t vol_batch_now(const struct vol *v);
+/* The last batch that was replayed when the volume was opened. */
+uint64_t vol_batch_replayed(const struct vol *v);
 bool vol_is_fenced(const struct vol *v);
 /* Called once, on some fiber, when the volume finds itself fenced: does not wait, nor close the
  * volume. */

@@ -103,6 +103,8 @@ struct vol {
     uint32_t batch_count;
     struct vol_batch *open;
     uint64_t next_number;
+    _Atomic uint64_t entered_number;            /* the youngest batch with something in it */
+    uint64_t replayed_number;                   /* the last one when the volume was opened */
     struct rt_waitq commit_q;                   /* the committer: a batch was rotated */
     struct rt_waitq apply_q;                    /* the applier: a batch was reserved */
     struct rt_waitq room_q;                     /* rotations: a batch has gone */

@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # limit: 400
 """kill -9 under load over iSCSI, four sessions: what SYNCHRONIZE CACHE and FUA have covered is
-there after each restart, and what survives is a prefix (tests/lib/history.py says it exactly)."""
+there after each restart, and what survives is a prefix (tests/lib/history.py says it exactly). The
+first flush of each session after a restart fails, once, if acknowledged writes were lost; and not
+where a flush came after all of them."""
 import os
 import random
 
 import zt
 from history import BLOCK, History
-from load import IscsiPeer, Load, image_of
+from load import IscsiPeer, Load, image_of, notice
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
 ROUNDS = 500 if zt.SOAK else 5 if zt.BRIEF else 20
@@ -29,13 +31,20 @@ def main():
         for number in range(ROUNDS):
             load = Load(history, rnd, [IscsiPeer(s.iscsi_port, IQN, k) for k in KEYS])
             load.run(rnd.choice([0.05, 0.2, 0.5, 1.2]))
+            flushed = number % 4 == 2
+            if flushed:
+                load.finish()
             s.kill()
             load.close()
             sent = len(history.writes)
             s.start()
-            survived = history.verify(image_of(IscsiPeer(s.iscsi_port, IQN), BLOCKS))
-            print(f"round {number}: {sent} writes, {load.flushes} flushes, {survived} seen after",
-                  flush=True)
+            image = image_of(IscsiPeer(s.iscsi_port, IQN), BLOCKS)
+            told = notice(history, image, [IscsiPeer(s.iscsi_port, IQN, k) for k in KEYS])
+            assert all(told) or not any(told), told
+            assert not (told[0] and flushed), "told, and nothing was lost"
+            survived = history.verify(image)
+            print(f"round {number}: {sent} writes, {load.flushes} flushes, {survived} seen after"
+                  f"{', told of a loss' if told[0] else ''}", flush=True)
         s.stop()
 
 

@@ -10,7 +10,7 @@ import random
 
 import zt
 from history import BLOCK, History
-from load import IscsiPeer, Load, NbdPeer, image_of
+from load import IscsiPeer, Load, NbdPeer, image_of, notice
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
 LIVES = 40 if zt.SOAK else 1 if zt.BRIEF else 5
@@ -34,6 +34,8 @@ def peers_of(s):
 def verify(s, histories):
     images = (image_of(NbdPeer(s.nbd_socket, "disk"), BLOCKS),
               image_of(IscsiPeer(s.iscsi_port, IQN), BLOCKS))
+    for h, image, peers in zip(histories, images, peers_of(s)):
+        notice(h, image, peers)
     return [h.verify(image) for h, image in zip(histories, images)]
 
 

@@ -10,7 +10,7 @@ import signal
 
 import zt
 from history import BLOCK, History, Write
-from load import FLUSH, WRITE, IscsiPeer, Load, NbdPeer, image_of
+from load import FLUSH, WRITE, IscsiPeer, Load, NbdPeer, image_of, notice
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
 ROUNDS = 400 if zt.SOAK else 5 if zt.BRIEF else 20
@@ -119,7 +119,10 @@ def round_of(number, first, second, histories, rnd):
             assert not load.failed, "an error of a server that serves"
     frozen = Frozen(first, loads)
     second.start()
-    seen = [h.verify(image) for h, image in zip(histories, images_of(second))]
+    images = images_of(second)
+    for h, image, peers in zip(histories, images, (peers_of(second), luns_of(second))):
+        notice(h, image, peers)
+    seen = [h.verify(image) for h, image in zip(histories, images)]
     frozen.taken_over(histories)
     # What the second acknowledges from now on must outlive the first's awakening.
     peers = peers_of(second), luns_of(second)

@@ -79,6 +79,21 @@ class History:
             f"block {b}: write {number}, which nobody has sent here"
         return number
 
+    def lost(self, image):
+        """The number of a completed write that the image shows to be lost, or None."""
+        for b in range(self.blocks):
+            data = image[b * BLOCK:(b + 1) * BLOCK]
+            done = [w for w in self.by_block[b] if w.completed]
+            if not done:
+                continue
+            last = done[-1].number
+            if data == ZEROS:
+                if not any(w.zero and w.number >= last for w in self.by_block[b]):
+                    return last
+            elif STAMP.unpack_from(data)[1] < last:
+                return last
+        return None
+
     def verify(self, image):
         blocks = [image[b * BLOCK:(b + 1) * BLOCK] for b in range(self.blocks)]
         shown = [self.seen(b, blocks[b]) for b in range(self.blocks)]

@@ -224,6 +224,27 @@ class Load:
             p.close()
 
 
+def told_of_loss(peer):
+    """A flush: whether it gives the error that says that unflushed writes were lost. A second one
+    does not. The peer is closed."""
+    errors = []
+    for _ in range(2):
+        peer.start(FLUSH)
+        errors.append(peer.ended()[1])
+    peer.close()
+    assert not errors[1], f"told twice: {errors}"
+    return bool(errors[0])
+
+
+def notice(history, image, peers):
+    """After a server has died, before history.verify(): who is told by its first flush. If an
+    acknowledged write is lost, somebody is."""
+    lost = history.lost(image)
+    told = [told_of_loss(p) for p in peers]
+    assert any(told) or not lost, f"write {lost} is lost, and nobody was told"
+    return told
+
+
 def image_of(peer, blocks):
     """The whole device, and the peer is closed."""
     image = b""

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A record: one byte says how long the key is. What decodes is encoded the same again. */
 #include "base/assert.h"
+#include "dev/loss_record.h"
 #include "dev/record.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -31,6 +32,20 @@ static void target(const struct dev_record_bytes *in)
     }
 }
 
+/* Entries that are neither active nor owed are left out when it is encoded. */
+static void loss(const struct dev_record_bytes *in)
+{
+    struct dev_loss_record rec;
+    if (dev_loss_decode(in->value, in->value_len, &rec) < 0) {
+        return;
+    }
+    struct bytes_writer w = {0};
+    dev_loss_encode(&rec, &w);
+    ASSERT(w.len <= in->value_len);
+    bytes_writer_free(&w);
+    dev_loss_record_free(&rec);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0 || size - 1 < data[0]) {
@@ -42,5 +57,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                   .value_len = size - 1 - data[0]};
     device(&in);
     target(&in);
+    loss(&in);
     return 0;
 }

@@ -58,6 +58,11 @@ def servers(a, b):
     h = connect(b, "made-by-a")
     assert h.pread(4096, 0) == b"1" * 4096
     h.pwrite(b"3" * 4096, 0)
+    try:
+        h.flush()
+        raise AssertionError("what was written to a and never flushed is lost, and nobody is told")
+    except nbd.Error as e:
+        assert e.errno == "EIO", e
     h.flush()
     h.shutdown()
     b.stop()

@@ -37,6 +37,9 @@ struct vol {
     struct list files;
     struct list records;
     uint64_t last_inode;
+    uint64_t epoch;
+    uint64_t batch;    /* goes up with each flush */
+    uint64_t replayed; /* set by a test */
 };
 
 enum fake_op_kind {
@@ -77,6 +80,8 @@ static inline struct vol *fake_vol_new(void)
     ASSERT(v);
     list_init(&v->files);
     list_init(&v->records);
+    v->epoch = 1;
+    v->batch = 1;
     return v;
 }
 
@@ -137,9 +142,30 @@ uint64_t vol_file_size(const struct vol_file *f)
     return f->size;
 }
 
-int vol_flush(struct vol *v)
+uint64_t vol_epoch(const struct vol *v)
+{
+    return v->epoch;
+}
+
+uint64_t vol_batch_now(const struct vol *v)
+{
+    return v->batch;
+}
+
+uint64_t vol_batch_replayed(const struct vol *v)
+{
+    return v->replayed;
+}
+
+void vol_uuid(const struct vol *v, struct uuid *ret_uuid)
 {
     (void)v;
+    *ret_uuid = (struct uuid){{1}};
+}
+
+int vol_flush(struct vol *v)
+{
+    v->batch++;
     fake_flushes++;
     return fake_flush_result;
 }

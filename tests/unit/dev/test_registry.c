@@ -18,7 +18,7 @@ static void run(void (*body)(void *arg))
 
 static void open_it(void)
 {
-    assert_int_equal(dev_registry_open(volume, &reg), 0);
+    assert_int_equal(dev_registry_open(volume, NULL, &reg), 0);
 }
 
 static struct dev_info make(const char *name, uint64_t size)
@@ -102,6 +102,7 @@ static void durability_body(void *arg)
     make("a", 1 << 20);
     struct dev *d;
     assert_int_equal(dev_find_nbd(reg, "a", &d), 0);
+    assert_int_equal(write_at(d, 0, "the first is durable, and marks the device", 0), 0);
     unsigned before = fake_flushes;
     assert_int_equal(write_at(d, 0, "x", 0), 0);
     assert_int_equal(fake_flushes, before);
@@ -147,7 +148,7 @@ static void watchers_body(void *arg)
     resized = 0;
     removed = 0;
     assert_int_equal(dev_find_nbd(reg, "a", &d), 0);
-    assert_int_equal(dev_attach(d, "somebody", &w), 0);
+    assert_int_equal(dev_attach(d, "somebody", "", &w), 0);
     char who[4][128];
     assert_int_equal(dev_attached(d, who, 4), 1);
     assert_string_equal(who[0], "somebody");
@@ -165,7 +166,7 @@ static void watchers_body(void *arg)
     assert_int_equal(removed, 1);
     assert_int_equal(dev_flush(d), -ENODEV);
     struct dev_watch w2 = {.fn = told};
-    assert_int_equal(dev_attach(d, "late", &w2), -ENODEV);
+    assert_int_equal(dev_attach(d, "late", "", &w2), -ENODEV);
     dev_detach(d, &w);
     dev_unref(d);
     dev_registry_close(reg);
@@ -211,7 +212,7 @@ static void targets_body(void *arg)
     struct dev *d;
     struct dev_watch w = {.fn = told};
     assert_int_equal(dev_find_lun(reg, "iqn.2024-01.net.zerofs:t", 3, &d), 0);
-    assert_int_equal(dev_attach(d, "x", &w), 0);
+    assert_int_equal(dev_attach(d, "x", "", &w), 0);
     assert_int_equal(dev_target_delete(reg, "iqn.2024-01.net.zerofs:t", false), ERR_IN_USE);
     assert_int_equal(dev_lun_list(reg, "iqn.2024-01.net.zerofs:t", luns, 4), 2);
     dev_detach(d, &w);

@@ -169,8 +169,16 @@ struct vol *dev_volume(const struct dev *d)
     return NULL;
 }
 
-int dev_attach(struct dev *d, const char *who, struct dev_watch *w)
+int dev_check_loss(struct dev *d, struct dev_watch *w)
 {
+    (void)d;
+    (void)w;
+    return 0;
+}
+
+int dev_attach(struct dev *d, const char *who, const char *nexus, struct dev_watch *w)
+{
+    w->nexus = nexus;
     (void)d;
     (void)who;
     list_init(&w->link);

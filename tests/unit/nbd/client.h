@@ -26,7 +26,7 @@ static inline void server_up(const struct nbd_options *like)
     struct nbd_options opt = *like;
     struct dev_info info;
     volume = fake_vol_new();
-    assert_int_equal(dev_registry_open(volume, &reg), 0);
+    assert_int_equal(dev_registry_open(volume, NULL, &reg), 0);
     struct dev_create_options disk = {.kind = DEV_NBD, .name = "disk", .size_bytes = 64 << 20};
     assert_int_equal(dev_create(reg, &disk, &info), 0);
     opt.registry = reg;

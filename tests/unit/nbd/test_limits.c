@@ -143,7 +143,7 @@ static void hoarders_body(void *arg)
         block[i] = (uint8_t)(i * 31 + i / 512);
     }
     assert_int_equal(do_write(&k, NBD_CMD_FLAG_FUA, 4097, block, sizeof back), NBD_OK);
-    assert_int_equal(fake_flushes, 2);
+    assert_int_equal(fake_flushes, 3); /* the creation, the mark, and FUA */
     request(&k, NBD_CMD_READ, 0, 4097, sizeof back);
     assert_int_equal(simple(&k, &which), NBD_OK);
     get(&k, back, sizeof back);

@@ -33,16 +33,16 @@ static void io_body(void *arg)
         assert_int_equal(do_write(&k, 0, 12345 * i, block, sizes[i]), NBD_OK);
         assert_reads(&k, 12345 * i, block, sizes[i]);
     }
-    assert_int_equal(fake_flushes, 1); /* the creation */
+    assert_int_equal(fake_flushes, 2); /* the creation, and the mark of the first write */
     assert_int_equal(do_write(&k, NBD_CMD_FLAG_FUA, 0, block, 4096), NBD_OK);
-    assert_int_equal(fake_flushes, 2);
-    assert_int_equal(do_simple(&k, NBD_CMD_FLUSH, 0, 0, 0), NBD_OK);
     assert_int_equal(fake_flushes, 3);
+    assert_int_equal(do_simple(&k, NBD_CMD_FLUSH, 0, 0, 0), NBD_OK);
+    assert_int_equal(fake_flushes, 4);
     static const uint8_t zeros[8192];
     assert_int_equal(do_simple(&k, NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_FAST_ZERO, 4096, 8192), 0);
     assert_reads(&k, 4096, zeros, 8192);
     assert_int_equal(do_simple(&k, NBD_CMD_TRIM, NBD_CMD_FLAG_FUA, 0, 4096), NBD_OK);
-    assert_int_equal(fake_flushes, 4);
+    assert_int_equal(fake_flushes, 5);
     assert_reads(&k, 0, zeros, 4096);
     assert_int_equal(do_simple(&k, NBD_CMD_CACHE, 0, 0, 64 << 20), NBD_OK);
     assert_int_equal(fake_prefetches, 1);

@@ -231,8 +231,20 @@ void vol_space_release(struct vol *v, struct vol_space *space)
     space->bytes = 0;
 }
 
-int dev_attach(struct dev *d, const char *who, struct dev_watch *w)
+static int fake_loss; /* what the next dev_check_loss() gives */
+
+int dev_check_loss(struct dev *d, struct dev_watch *w)
 {
+    (void)d;
+    (void)w;
+    int r = fake_loss;
+    fake_loss = 0;
+    return r;
+}
+
+int dev_attach(struct dev *d, const char *who, const char *nexus, struct dev_watch *w)
+{
+    w->nexus = nexus;
     (void)who;
     rt_mutex_lock(&d->m);
     list_push_back(&d->watches, &w->link);

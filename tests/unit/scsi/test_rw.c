@@ -100,6 +100,33 @@ static void fua_and_sync_reach_the_store(struct world *w)
 }
 WORLD_TEST(fua_and_sync_reach_the_store)
 
+/* Not done, and an error that initiators do not repeat by themselves; once. */
+static void a_lost_cache_is_told_by_what_makes_durable(struct world *w)
+{
+    struct dev *d = disk(w, 0);
+    const uint8_t *fua[] = {CDB(0x2a, 0x08, 0, 0, 0, 0, 0, 0, 1),
+                            CDB(0x2e, 0x00, 0, 0, 0, 0, 0, 0, 1)};
+    for (size_t i = 0; i < ARRAY_LEN(fua); i++) {
+        unsigned before = d->fua_writes;
+        fake_loss = ERR_CACHE_LOST;
+        CHECK(out(w->a, 0, pattern, 512, fua[i])->status == SCSI_CHECK_CONDITION);
+        CHECK(sense_is(SCSI_KEY_HARDWARE_ERROR, 0x0c00) && reply.sense[0] == 0x70);
+        CHECK(d->fua_writes == before);
+        CHECK(out(w->a, 0, pattern, 512, fua[i])->status == SCSI_GOOD);
+        CHECK(d->fua_writes == before + 1);
+    }
+    fake_loss = ERR_CACHE_LOST;
+    CHECK(none(w->a, 0, CDB(0x35)) == SCSI_CHECK_CONDITION && sense_is(4, 0x0c00));
+    CHECK(d->flushes == 0);
+    CHECK(none(w->a, 0, CDB(0x35)) == SCSI_GOOD && d->flushes == 1);
+    fake_loss = ERR_CACHE_LOST;
+    CHECK(out(w->a, 0, pattern, 512, CDB(0x2a, 0, 0, 0, 0, 0, 0, 0, 1))->status == SCSI_GOOD);
+    CHECK(in(w->a, 0, 512, CDB(0x28, 0x08, 0, 0, 0, 0, 0, 0, 1))->status == SCSI_GOOD);
+    CHECK(fake_loss == ERR_CACHE_LOST);
+    fake_loss = 0;
+}
+WORLD_TEST(a_lost_cache_is_told_by_what_makes_durable)
+
 static void prefetch_says_condition_met(struct world *w)
 {
     CHECK(none(w->a, 0, CDB(0x34, 0, 0, 0, 0, 0, 0, 0, 8)) == SCSI_CONDITION_MET);
@@ -277,6 +304,7 @@ int main(void)
         cmocka_unit_test(test_too_long_a_transfer_points_at_its_length),
         cmocka_unit_test(test_fua_and_sync_reach_the_store),
         cmocka_unit_test(test_prefetch_says_condition_met),
+        cmocka_unit_test(test_a_lost_cache_is_told_by_what_makes_durable),
         cmocka_unit_test(test_residuals_of_reads),
         cmocka_unit_test(test_residuals_of_writes),
         cmocka_unit_test(test_verify_compares),
