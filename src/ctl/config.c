@@ -126,6 +126,115 @@ static void set_url(struct reader *rd)
     }
 }
 
+/* The keys whose text goes as it is to the store. */
+static void set_aws(struct reader *rd)
+{
+    struct obj_s3_options *o = &rd->c->store.s3;
+    const struct {
+        const char *key;
+        char **slot;
+    } texts[] = {
+        {"aws.access_key_id", &o->access_key_id},
+        {"aws.secret_access_key", &o->secret_access_key},
+        {"aws.session_token", &o->session_token},
+        {"aws.profile", &o->profile},
+        {"aws.shared_credentials_file", &o->credentials_file},
+        {"aws.region", &o->region},
+        {"aws.default_region", &o->region},
+        {"aws.endpoint", &o->endpoint},
+        {"aws.ca_bundle", &o->ca_bundle},
+        {"aws.storage_class", &o->storage_class},
+        {"storage.storage_class", &o->storage_class},
+        {"aws.metadata_endpoint", &o->metadata_endpoint},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        if (strcmp(rd->entry->key, texts[i].key) == 0) {
+            set_text(rd, texts[i].slot);
+            for (const char *at = *texts[i].slot; at && *at; at++) {
+                if ((unsigned char)*at < 0x20 || *at == 0x7f) {
+                    mistake(rd, "%s has a control character", rd->entry->key);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/* A truth value, also as text, for that is how others write these keys. */
+static bool set_aws_bool(struct reader *rd, bool *slot)
+{
+    const struct toml_entry *e = rd->entry;
+    if (e->type == TOML_STRING &&
+        (strcmp(e->string, "true") == 0 || strcmp(e->string, "false") == 0)) {
+        *slot = e->string[0] == 't';
+        return true;
+    }
+    set_bool(rd, slot);
+    return e->type == TOML_BOOLEAN;
+}
+
+static void set_aws_allow_http(struct reader *rd)
+{
+    (void)set_aws_bool(rd, &rd->c->store.s3.allow_http);
+}
+
+static void set_aws_style(struct reader *rd)
+{
+    struct obj_s3_options *o = &rd->c->store.s3;
+    if (set_aws_bool(rd, &o->virtual_hosted)) {
+        o->path_style = !o->virtual_hosted;
+    }
+}
+
+static void set_aws_skip(struct reader *rd)
+{
+    (void)set_aws_bool(rd, &rd->c->store.s3.skip_signature);
+}
+
+static void set_aws_conditional_put(struct reader *rd)
+{
+    auto_free char *text = text_of(rd);
+    if (!text) {
+        return;
+    }
+    rd->c->store.s3.unsafe_single_writer = strcmp(text, "unsafe-single-writer") == 0;
+    if (!rd->c->store.s3.unsafe_single_writer && strcmp(text, "etag") != 0) {
+        mistake(rd,
+                "aws.conditional_put must be \"etag\" (the store's own If-None-Match) or "
+                "\"unsafe-single-writer\", not \"%.40s\"",
+                text);
+    }
+}
+
+static void set_whole(struct reader *rd, unsigned *slot, unsigned low, unsigned high)
+{
+    const struct toml_entry *e = rd->entry;
+    if (e->type != TOML_INTEGER || e->integer < low || e->integer > high) {
+        mistake(rd, "%s must be a whole number from %u to %u", e->key, low, high);
+        return;
+    }
+    *slot = (unsigned)e->integer;
+}
+
+static void set_aws_connections(struct reader *rd)
+{
+    set_whole(rd, &rd->c->store.s3.max_connections, 8, 1024);
+}
+
+static void set_aws_connect_timeout(struct reader *rd)
+{
+    unsigned seconds = 0;
+    set_whole(rd, &seconds, 1, 300);
+    rd->c->store.s3.connect_timeout_ms = seconds * 1000;
+}
+
+static void set_aws_timeout(struct reader *rd)
+{
+    unsigned seconds = 0;
+    set_whole(rd, &seconds, 1, 3600);
+    rd->c->store.s3.timeout_ms = seconds * 1000;
+}
+
 static void set_owner(struct reader *rd)
 {
     set_text(rd, &rd->c->storage.owner);
@@ -260,6 +369,25 @@ static const struct key {
     void (*set)(struct reader *rd);
     bool is_array;
 } keys[] = {
+    {"aws.access_key_id", set_aws, false},
+    {"aws.secret_access_key", set_aws, false},
+    {"aws.session_token", set_aws, false},
+    {"aws.profile", set_aws, false},
+    {"aws.shared_credentials_file", set_aws, false},
+    {"aws.region", set_aws, false},
+    {"aws.default_region", set_aws, false},
+    {"aws.endpoint", set_aws, false},
+    {"aws.ca_bundle", set_aws, false},
+    {"aws.storage_class", set_aws, false},
+    {"aws.metadata_endpoint", set_aws, false},
+    {"aws.allow_http", set_aws_allow_http, false},
+    {"aws.virtual_hosted_style_request", set_aws_style, false},
+    {"aws.skip_signature", set_aws_skip, false},
+    {"aws.conditional_put", set_aws_conditional_put, false},
+    {"aws.max_connections", set_aws_connections, false},
+    {"aws.connect_timeout_secs", set_aws_connect_timeout, false},
+    {"aws.timeout_secs", set_aws_timeout, false},
+    {"storage.storage_class", set_aws, false},
     {"storage.url", set_url, false},
     {"storage.owner", set_owner, false},
     {"cache.dir", set_dir, false},
@@ -369,6 +497,11 @@ static void check_together(struct reader *rd)
     rd->entry = find_entry(rd, "cache");
     if (!find_entry(rd, "cache.dir")) {
         mistake(rd, "[cache] dir is missing: a local folder for the lock and the admin socket");
+    }
+    rd->entry = find_entry(rd, "aws.access_key_id");
+    rd->entry = rd->entry ? rd->entry : find_entry(rd, "aws.secret_access_key");
+    if (!c->store.s3.access_key_id != !c->store.s3.secret_access_key) {
+        mistake(rd, "aws.access_key_id and aws.secret_access_key belong together");
     }
     rd->entry = find_entry(rd, "servers.iscsi.addresses");
     if (c->iscsi.addresses.count > ISCSI_PORTALS_MAX) {

@@ -15,6 +15,7 @@
 #include "base/msg.h"
 #include "log/log.h"
 #include "nbd/nbd.h"
+#include "obj/obj.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,6 +37,7 @@ struct config {
         char *url;
         char *owner; /* default: the host's name */
     } storage;
+    struct obj_options store; /* [aws] */
     struct {
         char *dir;
         uint64_t memory_bytes;

@@ -5,6 +5,7 @@
 #include "ctl/config_priv.h"
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <openssl/crypto.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -156,6 +157,28 @@ static void list_free(struct config_list *list)
     free(list->at);
 }
 
+static void wipe(char *text)
+{
+    if (text) {
+        OPENSSL_cleanse(text, strlen(text));
+        free(text);
+    }
+}
+
+static void free_s3(struct obj_s3_options *o)
+{
+    wipe(o->secret_access_key);
+    wipe(o->session_token);
+    free(o->access_key_id);
+    free(o->profile);
+    free(o->credentials_file);
+    free(o->region);
+    free(o->endpoint);
+    free(o->ca_bundle);
+    free(o->storage_class);
+    free(o->metadata_endpoint);
+}
+
 void config_free(struct config *c)
 {
     if (!c) {
@@ -164,6 +187,7 @@ void config_free(struct config *c)
     free(c->path);
     free(c->storage.url);
     free(c->storage.owner);
+    free_s3(&c->store.s3);
     free(c->cache.dir);
     list_free(&c->nbd.addresses);
     free(c->nbd.unix_socket);
@@ -193,7 +217,15 @@ static const char template_text[] =
     "\n"
     "[storage]\n"
     "url = \"file://%s/store\"      # where the volume lives\n"
+    "#                             # or \"s3://bucket/prefix\", with [aws]\n"
     "# owner = \"server-1\"          # who opens the volume; default: the host's name\n"
+    "\n"
+    "# [aws]                       # for s3://; what is left out comes from the environment,\n"
+    "#                             # ~/.aws/credentials, or the services of ECS and EC2\n"
+    "# access_key_id = \"AKIAIOSFODNN7EXAMPLE\"\n"
+    "# secret_access_key = \"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\"\n"
+    "# region = \"eu-central-1\"\n"
+    "# endpoint = \"https://s3.example.net:9000\"   # a server that is not Amazon's\n"
     "\n"
     "[cache]\n"
     "dir = \"%s/cache\"             # local: lock, admin socket\n"
@@ -274,6 +306,22 @@ static bool same_list(const struct config_list *a, const struct config_list *b)
     return same;
 }
 
+static bool same_s3(const struct obj_s3_options *a, const struct obj_s3_options *b)
+{
+    return same_text(a->access_key_id, b->access_key_id) &&
+           same_text(a->secret_access_key, b->secret_access_key) &&
+           same_text(a->session_token, b->session_token) && same_text(a->profile, b->profile) &&
+           same_text(a->credentials_file, b->credentials_file) && same_text(a->region, b->region) &&
+           same_text(a->endpoint, b->endpoint) && same_text(a->ca_bundle, b->ca_bundle) &&
+           same_text(a->storage_class, b->storage_class) &&
+           same_text(a->metadata_endpoint, b->metadata_endpoint) &&
+           a->allow_http == b->allow_http && a->virtual_hosted == b->virtual_hosted &&
+           a->path_style == b->path_style && a->skip_signature == b->skip_signature &&
+           a->unsafe_single_writer == b->unsafe_single_writer &&
+           a->max_connections == b->max_connections &&
+           a->connect_timeout_ms == b->connect_timeout_ms && a->timeout_ms == b->timeout_ms;
+}
+
 unsigned config_report_fixed(const struct config *old, const struct config *fresh, FILE *out)
 {
     const struct {
@@ -282,6 +330,7 @@ unsigned config_report_fixed(const struct config *old, const struct config *fres
     } fixed[] = {
         {"storage.url", same_text(old->storage.url, fresh->storage.url)},
         {"storage.owner", same_text(old->storage.owner, fresh->storage.owner)},
+        {"aws", same_s3(&old->store.s3, &fresh->store.s3)},
         {"cache.dir", same_text(old->cache.dir, fresh->cache.dir)},
         {"cache.memory_size_gb", old->cache.memory_bytes == fresh->cache.memory_bytes},
         {"cache.disk_size_gb", old->cache.disk_bytes == fresh->cache.disk_bytes},

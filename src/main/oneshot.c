@@ -126,7 +126,7 @@ static int open_volume(struct oneshot *s)
 static void work(void *arg)
 {
     struct oneshot *s = arg;
-    int r = obj_open(s->config->storage.url, &s->ops.store);
+    int r = obj_open_with(s->config->storage.url, &s->config->store, &s->ops.store);
     if (r < 0) {
         s->response = open_failure(s, r);
         return;

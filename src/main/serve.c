@@ -140,7 +140,7 @@ static void on_signal(int signal_number)
 static int open_volume(struct serve *s)
 {
     const struct config *c = s->config;
-    int r = obj_open(c->storage.url, &s->ops.store);
+    int r = obj_open_with(c->storage.url, &c->store, &s->ops.store);
     if (r < 0) {
         return r;
     }

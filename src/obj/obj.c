@@ -168,6 +168,48 @@ int obj_remove(struct obj_store *s, enum obj_class c, const char *name)
     return s->ops->remove(s, c, name);
 }
 
+int obj_remove_many(struct obj_store *s, enum obj_class c, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        int r = obj_name_check(names[i]);
+        if (r < 0) {
+            return r;
+        }
+    }
+    if (count > 1 && s->ops->remove_many) {
+        int r = s->ops->remove_many(s, c, names, count);
+        if (r != -ENOTSUP) {
+            return r;
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        int r = s->ops->remove(s, c, names[i]);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+int obj_below_remove_many(struct obj_store *s, enum obj_class c, const char *const *names,
+                          size_t count)
+{
+    struct obj_store *below = s->next;
+    return below->ops->remove_many ? below->ops->remove_many(below, c, names, count) : -ENOTSUP;
+}
+
+void obj_below_last_error(struct obj_store *s, char *ret_text, size_t cap)
+{
+    while (s->next && !s->next->ops->last_error) {
+        s = s->next;
+    }
+    if (s->next) {
+        s->next->ops->last_error(s->next, ret_text, cap);
+    } else {
+        ret_text[0] = '\0';
+    }
+}
+
 void obj_close(struct obj_store *s)
 {
     if (s) {

@@ -8,11 +8,11 @@
  *
  *     stats     counts requests, bytes, errors and latency by class and kind
  *     retry     repeats what failed for a passing reason, with jittered exponential backoff
- *     fault     fails, loses, repeats or delays requests by a seed (tests; only when the URL asks
- * for it) delay     adds latency (tests and benchmarks; only when the URL asks for it) file |
- * memory (| s3)
+ *     fault     fails, loses, repeats or delays requests by a seed (tests)
+ *     delay     adds latency (tests and benchmarks)
+ *     file | memory | s3
  *
- * URLs: "file:///var/lib/zerofs", "memory:", with options for tests:
+ * URLs: "file:///var/lib/zerofs", "memory:", "s3://bucket/prefix", with options for tests:
  * "?delay_ms=20&fault=0.01&seed=7" (url.c lists them). A folder that vanished under an open file
  * store gives -ESTALE: its objects are not missing, the store is. Names are relative paths of
  * [A-Za-z0-9._/-], at most 512 bytes, never starting or ending with '/', no "." or ".." part.
@@ -57,7 +57,9 @@ void obj_names_free(struct obj_names *n);
 
 struct obj_store;
 
-/* All members are required. A layer is a struct that starts with struct obj_store. */
+/* All members are required, but for remove_many (NULL, or a result of -ENOTSUP: the backend has no
+ * such request) and last_error (what the store said, for messages). A layer is a struct that starts
+ * with struct obj_store. */
 struct obj_ops {
     const char *name;
     int (*put)(struct obj_store *s, enum obj_class c, const char *name, const struct rt_chain *body)
@@ -68,6 +70,9 @@ struct obj_ops {
     int (*list)(struct obj_store *s, enum obj_class c, const char *prefix, const char *after,
                 size_t max, struct obj_names *ret_names) WAITS;
     int (*remove)(struct obj_store *s, enum obj_class c, const char *name) WAITS;
+    int (*remove_many)(struct obj_store *s, enum obj_class c, const char *const *names,
+                       size_t count) WAITS;
+    void (*last_error)(struct obj_store *s, char *ret_text, size_t cap);
     void (*close)(struct obj_store *s) WAITS; /* closes the layers below as well and frees */
 };
 
@@ -104,10 +109,47 @@ MUST int obj_list(struct obj_store *s, enum obj_class c, const char *prefix, con
                   size_t max, struct obj_names *ret_names) WAITS;
 /* 0 also when there was none. */
 MUST int obj_remove(struct obj_store *s, enum obj_class c, const char *name) WAITS;
+/* As many at once as the store takes in one request. 0 when none of them is left; otherwise any may
+ * be, and the same names may be handed in again. */
+MUST int obj_remove_many(struct obj_store *s, enum obj_class c, const char *const *names,
+                         size_t count) WAITS;
 void obj_close(struct obj_store *s) WAITS; /* accepts NULL */
 
-/* Parses the URL and builds the stack; creates the folder of a file store. 0, -EINVAL (message in
- * the log), or the backend's error. */
+/*
+ * How an S3 server is reached. Everything may be left out: NULL, 0 or false is the default, or what
+ * the usual variables of the environment say (AWS_REGION, AWS_ENDPOINT_URL, AWS_CA_BUNDLE, ...).
+ * The strings are the caller's; obj_open_with() copies what it needs.
+ */
+struct obj_s3_options {
+    char *access_key_id;
+    char *secret_access_key;
+    char *session_token;
+    char *profile;          /* of the file of profiles */
+    char *credentials_file; /* the file of profiles */
+    char *region;
+    char *endpoint;  /* "https://host:port" */
+    char *ca_bundle; /* PEM file */
+    char *storage_class;
+    char *metadata_endpoint; /* of EC2 */
+    bool allow_http;
+    bool virtual_hosted; /* the bucket is part of the host's name, also with an endpoint */
+    bool path_style;     /* it is not, also without one */
+    bool skip_signature;
+    bool unsafe_single_writer; /* the store need not honour put-if-absent */
+    unsigned max_connections;
+    unsigned connect_timeout_ms;
+    unsigned timeout_ms; /* of a small request; large ones get more */
+};
+
+struct obj_options {
+    struct obj_s3_options s3;
+};
+
+/* Parses the URL and builds the stack; creates the folder of a file store; finds out whether an S3
+ * server does what is needed. 0, -EINVAL, or the backend's error (message in the log). opt may be
+ * NULL. */
+MUST int obj_open_with(const char *url, const struct obj_options *opt, struct obj_store **ret_store)
+    WAITS;
 MUST int obj_open(const char *url, struct obj_store **ret_store) WAITS;
 /* 0 when obj_open() would take the URL; else -EINVAL and one line that says why. */
 MUST int obj_url_check(const char *url, char *ret_why, size_t why_cap);

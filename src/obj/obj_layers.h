@@ -6,6 +6,9 @@
 
 MUST int obj_file_open(const char *folder, struct obj_store **ret_store) WAITS;
 MUST int obj_mem_open(struct obj_store **ret_store);
+/* prefix is empty or ends in '/'. */
+MUST int obj_s3_open(const char *bucket, const char *prefix, const struct obj_s3_options *opt,
+                     struct obj_store **ret_store) WAITS;
 
 struct obj_retry_options {
     uint64_t first_backoff_ms; /* 0 = 50 */

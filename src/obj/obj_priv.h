@@ -18,4 +18,10 @@ static inline enum rt_offload_kind obj_offload_kind(enum obj_class c)
 /* Appends a copy of the name. 0 or -ENOMEM. */
 MUST int obj_names_add(struct obj_names *n, const char *name);
 
+/* For layers: what the next one below does. -ENOTSUP: it has no such request. */
+MUST int obj_below_remove_many(struct obj_store *s, enum obj_class c, const char *const *names,
+                               size_t count) WAITS;
+/* What the backend says about its last failure; "" when it says nothing. */
+void obj_below_last_error(struct obj_store *s, char *ret_text, size_t cap);
+
 extern const struct obj_ops obj_stats_ops;

@@ -123,6 +123,17 @@ static int retry_remove(struct obj_store *s, enum obj_class c, const char *name)
     return r;
 }
 
+static int retry_remove_many(struct obj_store *s, enum obj_class c, const char *const *names,
+                             size_t count)
+{
+    struct retry_state st = begin(s, false);
+    int r;
+    do {
+        r = obj_below_remove_many(s, c, names, count);
+    } while (again(&st, names[0], r));
+    return r;
+}
+
 static void retry_close(struct obj_store *s)
 {
     struct retry_store *t = of(s);
@@ -138,6 +149,7 @@ static const struct obj_ops retry_ops = {
     .head = retry_head,
     .list = retry_list,
     .remove = retry_remove,
+    .remove_many = retry_remove_many,
     .close = retry_close,
 };
 

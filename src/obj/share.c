@@ -43,6 +43,7 @@ static const struct obj_ops share_ops = {
     .head = share_head,
     .list = share_list,
     .remove = share_remove,
+    .remove_many = obj_below_remove_many,
     .close = share_close,
 };
 

@@ -90,6 +90,17 @@ static int stats_remove(struct obj_store *s, enum obj_class c, const char *name)
     return r;
 }
 
+static int stats_remove_many(struct obj_store *s, enum obj_class c, const char *const *names,
+                             size_t count)
+{
+    uint64_t from = rt_now_ns();
+    int r = obj_below_remove_many(s, c, names, count);
+    if (r != -ENOTSUP) {
+        note(of(s), c, OBJ_DELETE, from, r);
+    }
+    return r;
+}
+
 static void stats_close(struct obj_store *s)
 {
     obj_close(s->next);
@@ -103,6 +114,7 @@ const struct obj_ops obj_stats_ops = {
     .head = stats_head,
     .list = stats_list,
     .remove = stats_remove,
+    .remove_many = stats_remove_many,
     .close = stats_close,
 };
 

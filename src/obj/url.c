@@ -4,6 +4,7 @@
  *
  *     file:///absolute/folder        percent signs and question marks as %25 and %3f
  *     memory:
+ *     s3://bucket/prefix             also s3a://
  *
  * and after a question mark, joined by '&', for tests and benchmarks:
  *
@@ -18,6 +19,7 @@
 #include "base/msg.h"
 #include "obj/obj_layers.h"
 #include "obj/obj_priv.h"
+#include "obj/s3_priv.h"
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -27,9 +29,17 @@
 #define LATE_MS 1000
 #define VALUE_SIZE 32
 
+enum backend {
+    BACKEND_MEMORY,
+    BACKEND_FILE,
+    BACKEND_S3,
+};
+
 struct url {
-    bool is_file;
+    enum backend backend;
     char folder[PATH_MAX];
+    char bucket[64];
+    char prefix[512];
     struct obj_delay_options delay;
     struct obj_fault_options fault;
     struct obj_retry_options retry;
@@ -212,14 +222,18 @@ static int parse(const char *url, struct url *u, const struct why *w)
         .retry.give_up_ms = GIVE_UP_MS,
     };
     size_t len = strcspn(url, "?");
+    size_t s3 = strncmp(url, "s3://", 5) == 0 ? 5 : strncmp(url, "s3a://", 6) == 0 ? 6 : 0;
     int r;
-    if (strncmp(url, "file://", 7) == 0 && len >= 7) {
-        u->is_file = true;
+    if (s3 > 0) {
+        u->backend = BACKEND_S3;
+        r = s3_url_parse(url + s3, len - s3, u->bucket, u->prefix, w->text, w->cap);
+    } else if (strncmp(url, "file://", 7) == 0 && len >= 7) {
+        u->backend = BACKEND_FILE;
         r = parse_folder(url + 7, len - 7, u, w);
     } else if (len == 7 && strncmp(url, "memory:", 7) == 0) {
         r = 0;
     } else {
-        r = wrong(w, "\"%s\" is no store URL: it starts with file:// or is memory:", url);
+        r = wrong(w, "\"%s\" is no store URL: it starts with s3:// or file://, or is memory:", url);
     }
     if (r < 0) {
         return r;
@@ -256,8 +270,28 @@ static int wrap(const struct url *u, struct obj_store **s)
     return r;
 }
 
+static int open_backend(const struct url *u, const struct obj_options *opt,
+                        struct obj_store **ret_store)
+{
+    switch (u->backend) {
+    case BACKEND_FILE:
+        return obj_file_open(u->folder, ret_store);
+    case BACKEND_S3:
+        return obj_s3_open(u->bucket, u->prefix, &opt->s3, ret_store);
+    case BACKEND_MEMORY:
+        break;
+    }
+    return obj_mem_open(ret_store);
+}
+
 int obj_open(const char *url, struct obj_store **ret_store)
 {
+    return obj_open_with(url, NULL, ret_store);
+}
+
+int obj_open_with(const char *url, const struct obj_options *opt, struct obj_store **ret_store)
+{
+    static const struct obj_options no_options;
     auto_free struct url *u = malloc(sizeof *u);
     if (!u) {
         return -ENOMEM;
@@ -269,7 +303,7 @@ int obj_open(const char *url, struct obj_store **ret_store)
         return r;
     }
     struct obj_store *s;
-    r = u->is_file ? obj_file_open(u->folder, &s) : obj_mem_open(&s);
+    r = open_backend(u, opt ? opt : &no_options, &s);
     if (r < 0) {
         return r;
     }

@@ -178,8 +178,15 @@ static void spy_close(struct obj_store *s)
 
 int world_spy(struct world *w, struct obj_store *below, struct obj_store **ret_store)
 {
-    static const struct obj_ops ops = {"spy",     spy_put,    pass_get, pass_head,
-                                       pass_list, spy_remove, spy_close};
+    static const struct obj_ops ops = {
+        .name = "spy",
+        .put = spy_put,
+        .get = pass_get,
+        .head = pass_head,
+        .list = pass_list,
+        .remove = spy_remove,
+        .close = spy_close,
+    };
     struct spy *p = calloc(1, sizeof *p);
     if (!p) {
         return -ENOMEM;
@@ -252,8 +259,15 @@ static void probe_close(struct obj_store *s)
 int world_probe(struct world *w, uint32_t *instance, struct obj_store *below,
                 struct obj_store **ret_store)
 {
-    static const struct obj_ops ops = {"probe",   probe_put,   pass_get,   pass_head,
-                                       pass_list, pass_remove, probe_close};
+    static const struct obj_ops ops = {
+        .name = "probe",
+        .put = probe_put,
+        .get = pass_get,
+        .head = pass_head,
+        .list = pass_list,
+        .remove = pass_remove,
+        .close = probe_close,
+    };
     struct probe *p = calloc(1, sizeof *p);
     if (!p) {
         return -ENOMEM;

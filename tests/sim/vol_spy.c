@@ -180,8 +180,15 @@ static void spy_close(struct obj_store *s)
 
 int world_spy(struct world *w, struct obj_store *below, struct obj_store **ret_store)
 {
-    static const struct obj_ops ops = {"spy",     spy_put,    pass_get, pass_head,
-                                       pass_list, spy_remove, spy_close};
+    static const struct obj_ops ops = {
+        .name = "spy",
+        .put = spy_put,
+        .get = pass_get,
+        .head = pass_head,
+        .list = pass_list,
+        .remove = spy_remove,
+        .close = spy_close,
+    };
     struct spy *p = calloc(1, sizeof *p);
     if (!p) {
         return -ENOMEM;

@@ -384,6 +384,7 @@ static void every_line_of_the_template_is_true(void **state)
     }
     struct config *c = load_good(text);
     assert_string_equal(c->storage.owner, "server-1");
+    assert_string_equal(c->store.s3.endpoint, "https://s3.example.net:9000");
     assert_true(c->filesystem.max_size_bytes == 100 * CONFIG_GB);
     assert_int_equal(c->nbd.tls, NBD_TLS_REQUIRE);
     assert_string_equal(c->iscsi.advertise.at[0], "192.0.2.1:3260");

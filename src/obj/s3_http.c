@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * HTTP for the S3 backend: one thread that drives all connections with libcurl's multi interface,
+ * off the cores.
+ *
+ *     fiber -> line of its class -> [a connection is free] -> easy handle -> answer -> fiber wakes
+ *
+ * WHO GOES FIRST. At most max_connections requests are under way. Commits, and the index's own
+ * objects, have some of them to themselves and take more while there are any; background classes
+ * get at most half of the rest, so that a read always finds one. Within a class the order is that
+ * of asking.
+ *
+ * CONNECTIONS are kept and used again. One that the server has closed meanwhile is noticed by
+ * libcurl with the first bytes, and the request goes out once more on a fresh one, silently; a PUT
+ * may then meet its own object, which its caller sorts out (I3).
+ *
+ * CANCELLATION. A fiber that is cancelled while it waits takes its request out: at once from a
+ * line, or by dropping the connection. Its memory is not touched when the wait has ended.
+ */
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/list.h"
+#include "base/msg.h"
+#include "obj/s3_priv.h"
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define CONNECTIONS_MIN 8u
+#define IDLE_POLL_MS 60000
+#define SPARE_HANDLES_MAX 64
+
+struct s3_http {
+    pthread_t thread;
+    CURLM *multi;
+    _Atomic bool kicked; /* the thread will look at the lines again */
+    struct rt_mutex m;   /* the lines, cancels, stop, and queued and cancelled of each exchange */
+    struct list lines[OBJ_CLASSES];
+    unsigned cancels;
+    bool stop;
+    /* The thread's own. */
+    struct list active;
+    unsigned running[OBJ_CLASSES];
+    unsigned reserved[OBJ_CLASSES];
+    unsigned shared;
+    CURL *spare[SPARE_HANDLES_MAX];
+    unsigned spares;
+};
+
+static bool is_background(unsigned c)
+{
+    return c >= OBJ_PREFETCH;
+}
+
+/* Whether one more of the class may go out. */
+static bool has_room(const struct s3_http *h, unsigned c)
+{
+    if (h->running[c] < h->reserved[c]) {
+        return true;
+    }
+    unsigned used = 0;
+    unsigned background = 0;
+    for (unsigned i = 0; i < OBJ_CLASSES; i++) {
+        used += h->running[i] > h->reserved[i] ? h->running[i] - h->reserved[i] : 0;
+        background += is_background(i) ? h->running[i] : 0;
+    }
+    return used < h->shared && (!is_background(c) || background < h->shared / 2);
+}
+
+/* The next exchange that may go out, or NULL. */
+static struct s3_exchange *take_next(struct s3_http *h)
+{
+    struct s3_exchange *x = NULL;
+    rt_mutex_lock(&h->m);
+    for (unsigned c = 0; !x && c < OBJ_CLASSES; c++) {
+        if (!list_is_empty(&h->lines[c]) && has_room(h, c)) {
+            x = container_of(list_pop_front(&h->lines[c]), struct s3_exchange, link);
+            x->queued = false;
+        }
+    }
+    rt_mutex_unlock(&h->m);
+    return x;
+}
+
+/* Gives back what is http's and wakes the fiber; x is gone then. */
+static void finish(struct s3_http *h, struct s3_exchange *x, int error)
+{
+    if (x->easy) {
+        if (h->spares < SPARE_HANDLES_MAX) {
+            curl_easy_reset(x->easy);
+            h->spare[h->spares++] = x->easy;
+        } else {
+            curl_easy_cleanup(x->easy);
+        }
+        x->easy = NULL;
+    }
+    curl_slist_free_all(x->lines);
+    x->lines = NULL;
+    x->error = error;
+    if (error == 0 && x->head.status >= 300 && x->text.len > 0) {
+        s3_error_parse(x->text.data, x->text.len, &x->fault);
+    }
+    rt_event_set(&x->done);
+}
+
+static void start(struct s3_http *h, struct s3_exchange *x)
+{
+    x->easy = h->spares > 0 ? h->spare[--h->spares] : curl_easy_init();
+    int r = x->easy ? s3_request_prepare(x, x->easy) : -ENOMEM;
+    if (r == 0 && curl_multi_add_handle(h->multi, x->easy) != CURLM_OK) {
+        r = -ENOMEM;
+    }
+    if (r < 0) {
+        finish(h, x, r);
+        return;
+    }
+    h->running[x->klass]++;
+    list_push_back(&h->active, &x->link);
+}
+
+/* Takes an exchange that is under way out. */
+static void end(struct s3_http *h, struct s3_exchange *x, int error)
+{
+    (void)curl_multi_remove_handle(h->multi, x->easy);
+    list_remove(&x->link);
+    h->running[x->klass]--;
+    finish(h, x, error);
+}
+
+static int error_of(CURLcode code, const struct s3_exchange *x)
+{
+    switch ((int)code) {
+    case CURLE_OK:
+        return x->head.status >= 200 ? 0 : -EPROTO;
+    case CURLE_OPERATION_TIMEDOUT:
+        return -ETIMEDOUT;
+    case CURLE_COULDNT_CONNECT:
+        return -ECONNREFUSED;
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_RESOLVE_PROXY:
+        return -EHOSTUNREACH;
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+    case CURLE_GOT_NOTHING:
+        return -ECONNRESET;
+    case CURLE_OUT_OF_MEMORY:
+        return -ENOMEM;
+    default:
+        return -EIO;
+    }
+}
+
+static void reap(struct s3_http *h)
+{
+    int left;
+    CURLMsg *m;
+    while ((m = curl_multi_info_read(h->multi, &left)) != NULL) {
+        struct s3_exchange *x = NULL;
+        CURLcode code = m->data.result;
+        if (m->msg != CURLMSG_DONE ||
+            curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&x) != CURLE_OK) {
+            continue;
+        }
+        if (code != CURLE_OK && x->why[0] == '\0') {
+            (void)snprintf(x->why, sizeof x->why, "%s", curl_easy_strerror(code));
+        }
+        end(h, x, error_of(code, x));
+    }
+}
+
+static void drop_cancelled(struct s3_http *h)
+{
+    rt_mutex_lock(&h->m);
+    bool any = h->cancels > 0;
+    h->cancels = 0;
+    rt_mutex_unlock(&h->m);
+    if (!any) {
+        return;
+    }
+    list_for_each(&h->active, struct s3_exchange, link, x) {
+        rt_mutex_lock(&h->m);
+        bool cancelled = x->cancelled;
+        rt_mutex_unlock(&h->m);
+        if (cancelled) {
+            end(h, x, -ECANCELED);
+        }
+    }
+}
+
+static void start_all(struct s3_http *h)
+{
+    struct s3_exchange *x;
+    while ((x = take_next(h)) != NULL) {
+        start(h, x);
+    }
+}
+
+static bool is_stopped(struct s3_http *h)
+{
+    rt_mutex_lock(&h->m);
+    bool stop = h->stop;
+    rt_mutex_unlock(&h->m);
+    return stop;
+}
+
+static void *worker(void *arg)
+{
+    struct s3_http *h = arg;
+    while (!is_stopped(h)) {
+        int running = 0;
+        atomic_store(&h->kicked, false);
+        drop_cancelled(h);
+        start_all(h);
+        (void)curl_multi_perform(h->multi, &running);
+        reap(h);
+        start_all(h);
+        (void)curl_multi_poll(h->multi, NULL, 0, IDLE_POLL_MS, NULL);
+    }
+    return NULL;
+}
+
+static void kick(struct s3_http *h)
+{
+    if (!atomic_exchange(&h->kicked, true)) {
+        (void)curl_multi_wakeup(h->multi);
+    }
+}
+
+int s3_http_run(struct s3_http *h, struct s3_exchange *x)
+{
+    rt_event_init(&x->done);
+    x->cancelled = false;
+    rt_mutex_lock(&h->m);
+    x->queued = true;
+    list_push_back(&h->lines[x->klass], &x->link);
+    rt_mutex_unlock(&h->m);
+    kick(h);
+    int r = rt_event_wait(&x->done, RT_FOREVER);
+    if (r < 0) {
+        rt_mutex_lock(&h->m);
+        bool queued = x->queued;
+        if (queued) {
+            list_remove(&x->link);
+            x->queued = false;
+            x->error = -ECANCELED;
+        } else {
+            x->cancelled = true;
+            h->cancels++;
+        }
+        rt_mutex_unlock(&h->m);
+        if (!queued) {
+            kick(h);
+            rt_shield();
+            r = rt_event_wait(&x->done, RT_FOREVER);
+            ASSERT(r == 0);
+            rt_unshield();
+        }
+    }
+    rt_event_destroy(&x->done);
+    return x->error;
+}
+
+int s3_exchange_make(struct s3_store *t, enum obj_class klass, const char *method, const char *name,
+                     struct s3_exchange **ret_x)
+{
+    struct s3_exchange *x = calloc(1, sizeof *x);
+    if (!x) {
+        return -ENOMEM;
+    }
+    x->store = t;
+    x->klass = klass;
+    x->method = method;
+    int n = name ? snprintf(x->key, sizeof x->key, "%s%s", t->prefix, name) : 0;
+    if (n < 0 || (size_t)n >= sizeof x->key) {
+        free(x);
+        return -ENAMETOOLONG;
+    }
+    *ret_x = x;
+    return 0;
+}
+
+void s3_exchange_free(struct s3_exchange *x)
+{
+    if (x) {
+        bytes_writer_free(&x->text);
+        s3_cred_unref(x->cred);
+        free(x);
+    }
+}
+
+static void divide(struct s3_http *h, unsigned max)
+{
+    max = MAX_OF(max, CONNECTIONS_MIN);
+    h->reserved[OBJ_COMMIT] = max / 4;
+    h->reserved[OBJ_INDEX] = max / 8;
+    h->shared = max - h->reserved[OBJ_COMMIT] - h->reserved[OBJ_INDEX];
+    (void)curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, (long)max);
+    (void)curl_multi_setopt(h->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
+}
+
+static int start_thread(struct s3_http *h)
+{
+    sigset_t all;
+    sigset_t old;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &old);
+    int r = pthread_create(&h->thread, NULL, worker, h);
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return r == 0 ? 0 : -EAGAIN;
+}
+
+int s3_http_open(unsigned max_connections, struct s3_http **ret_http)
+{
+    struct s3_http *h = calloc(1, sizeof *h);
+    if (!h) {
+        return -ENOMEM;
+    }
+    rt_mutex_init(&h->m);
+    list_init(&h->active);
+    for (unsigned c = 0; c < OBJ_CLASSES; c++) {
+        list_init(&h->lines[c]);
+    }
+    h->multi = curl_multi_init();
+    int r = h->multi ? 0 : -ENOMEM;
+    if (r == 0) {
+        divide(h, max_connections);
+        r = start_thread(h);
+    }
+    if (r < 0) {
+        (void)curl_multi_cleanup(h->multi);
+        rt_mutex_destroy(&h->m);
+        free(h);
+        return r;
+    }
+    *ret_http = h;
+    return 0;
+}
+
+void s3_http_close(struct s3_http *h)
+{
+    if (!h) {
+        return;
+    }
+    rt_mutex_lock(&h->m);
+    h->stop = true;
+    rt_mutex_unlock(&h->m);
+    (void)curl_multi_wakeup(h->multi);
+    (void)pthread_join(h->thread, NULL);
+    while (h->spares > 0) {
+        curl_easy_cleanup(h->spare[--h->spares]);
+    }
+    (void)curl_multi_cleanup(h->multi);
+    rt_mutex_destroy(&h->m);
+    free(h);
+}
