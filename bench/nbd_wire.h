@@ -30,6 +30,7 @@
 #define NBD_CMD_WRITE 1
 #define NBD_CMD_DISC 2
 #define NBD_CMD_FLUSH 3
+#define NBD_CMD_FLAG_FUA 1
 
 #define NBD_REQUEST_SIZE 28
 #define NBD_REPLY_SIZE 16

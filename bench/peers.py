@@ -107,6 +107,12 @@ class Zerofs(Peer):
     def start(self):
         os.makedirs(os.path.join(self.folder, "store"))
         self.config = os.path.join(self.folder, "zerofs.toml")
+        self.configure()
+        self.serve()
+        self.cli("nbd", "create", "bench", str(DEVICE_BYTES))
+        self.cli("iscsi", "create-target", IQN, "0", str(DEVICE_BYTES))
+
+    def configure(self, more=""):
         with open(self.config, "w", encoding="utf-8") as f:
             f.write(f"""\
 [storage]
@@ -118,16 +124,17 @@ memory_size_gb = 2.0
 addresses = ["127.0.0.1:{self.ports["nbd"]}"]
 [servers.iscsi]
 addresses = ["127.0.0.1:{self.ports["iscsi"]}"]
-""")
+{more}""")
+
+    def serve(self):
         self.spawn(self.servers.zerofs, "run", "-c", self.config)
         wait_for_port(self.ports["nbd"], self.process)
         wait_for_port(self.ports["iscsi"], self.process)
-        self.cli("nbd", "create", "bench", str(DEVICE_BYTES))
-        self.cli("iscsi", "create-target", IQN, "0", str(DEVICE_BYTES))
 
     def cli(self, *words):
-        subprocess.run([self.servers.zerofs, *words, "-c", self.config], check=True,
-                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60)
+        return subprocess.run([self.servers.zerofs, *words, "-c", self.config], check=True,
+                              text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              timeout=60).stdout
 
     def target(self, protocol):
         if protocol == "iscsi":

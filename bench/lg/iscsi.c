@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define BHS 48
+#define CDB_FUA 0x08
 #define NO_TAG 0xffffffffu
 #define TEXT_MAX 8192
 
@@ -200,6 +201,7 @@ static void submit(struct lg_conn *c, uint32_t slot)
     be32_store(h + 24, i->cmd_sn++);
     be32_store(h + 28, i->exp_stat_sn);
     h[32] = cdb[s->op];
+    h[33] = s->op == LG_WRITE && lg_options.durable ? CDB_FUA : 0;
     be64_store(h + 34, s->offset / 512);
     be32_store(h + 42, len / 512);
     lg_wire_payload(&c->wire, s->offset, immediate);

@@ -31,6 +31,7 @@ struct lg_options {
     const char *name; /* export or target */
     unsigned write_percent;
     unsigned flush_every; /* a flush after so many writes; 0 = none */
+    bool durable;         /* each write: FUA */
     bool sequential;
     uint32_t block_size;
     uint32_t depth;

@@ -49,7 +49,7 @@ static NORETURN void usage(void)
         "  -t SECONDS  for so long (3)                  -n BYTES  at most so much per connection\n"
         "  -s BYTES    use so much of the device (all; needed for iscsi)\n"
         "  -c N        connections (1)                  -q        in sequence, not random\n"
-        "  -l N        the LUN (0)\n"
+        "  -l N        the LUN (0)                      -u        each write is durable (FUA)\n"
         "prints: ops IOPS MB/s p50_us p99_us client_user_s client_system_s\n");
     exit(2);
 }
@@ -66,7 +66,7 @@ static void parse_options(int argc, char **argv)
     o->port = argv[3];
     o->name = argv[4];
     optind = 5;
-    while ((opt = getopt(argc, argv, "w:f:b:d:t:n:s:c:l:q")) != -1) {
+    while ((opt = getopt(argc, argv, "w:f:b:d:t:n:s:c:l:qu")) != -1) {
         switch (opt) {
         case 'w':
             o->write_percent = (unsigned)lg_number(optarg, 100);
@@ -94,6 +94,9 @@ static void parse_options(int argc, char **argv)
             break;
         case 'l':
             o->lun = (unsigned)lg_number(optarg, 255);
+            break;
+        case 'u':
+            o->durable = true;
             break;
         case 'q':
             o->sequential = true;

@@ -59,6 +59,7 @@ static void submit(struct lg_conn *c, uint32_t slot)
     const struct lg_slot *s = &c->slots[slot];
     uint8_t *h = lg_wire_header(&c->wire, NBD_REQUEST_SIZE);
     be32_store(h, NBD_REQUEST_MAGIC);
+    be16_store(h + 4, s->op == LG_WRITE && lg_options.durable ? NBD_CMD_FLAG_FUA : 0);
     be16_store(h + 6, commands[s->op]);
     be64_store(h + 8, slot);
     be64_store(h + 16, s->offset);

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured against an S3 store that is some milliseconds away: Ceph's RADOS Gateway with
+added latency; the volume is encrypted and compressed as by default. Each case gives its section of
+the page."""
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+import peers
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+                                "tests", "lib"))
+import rgw  # noqa: E402
+import s3  # noqa: E402
+
+DELAYS_MS = (0, 20, 60)
+MIB = 1 << 20
+LOG_LENGTHS = (10, 100, 900)
+
+
+class Stored(peers.Zerofs):
+    """A server of its own for each use, in a prefix of its own."""
+    count = 0
+
+    def __init__(self, servers, endpoint, delay_ms):
+        Stored.count += 1
+        super().__init__(servers, f"stored-{Stored.count}", servers.two_cpus)
+        self.endpoint, self.delay_ms = endpoint, delay_ms
+        self.url = f"s3://{rgw.BUCKET}/bench-{Stored.count}?delay_ms={delay_ms}"
+
+    def configure(self, more=""):
+        super().configure(f"""\
+[aws]
+endpoint = "{self.endpoint}"
+access_key_id = "{s3.ACCESS_KEY}"
+secret_access_key = "{s3.SECRET_KEY}"
+region = "{s3.REGION}"
+allow_http = true
+[encryption]
+password = "only for measuring"
+{more}""")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def forget(self):
+        """All that is cached, in memory and on the disk."""
+        self.end()
+        shutil.rmtree(os.path.join(self.folder, "cache"))
+        self.serve()
+
+    def requests(self):
+        store = json.loads(self.cli("status", "--json"))["store"]
+        return {kind: sum(by.values()) for kind, by in store["requests"].items()}
+
+
+class Line:
+    """What the load client printed."""
+
+    def __init__(self, text):
+        self.ops, self.iops, self.mb_s, self.p50_us, self.p99_us = \
+            (float(w) for w in text.split()[:5])
+
+
+def verdict(text, value, limit, at_most=True):
+    reached = value <= limit if at_most else value >= limit
+    return f"- {text}: **{value:.2f}**, " + ("reached" if reached else "**not reached**")
+
+
+class StoreBench:
+    def __init__(self, servers, quick, rounds):
+        self.servers, self.quick, self.rounds = servers, quick, rounds
+        self.gateway, self.running = None, []
+
+    def server(self, delay_ms):
+        if not self.gateway:
+            self.gateway = rgw.Gateway(os.path.join(self.servers.folder, "rgw")).start()
+        s = Stored(self.servers, self.gateway.endpoint, delay_ms)
+        self.running.append(s)
+        s.start()
+        return s
+
+    def done(self, s):
+        self.running.remove(s)
+        s.end()
+
+    def end(self):
+        for s in self.running:
+            if s.process:
+                s.end()
+        if self.gateway:
+            self.gateway.stop()
+
+    def words(self, s, *options, seconds=2.0):
+        return ["taskset", "-c", self.servers.two_cpus, self.servers.lg, *s.target("nbd"), "-s",
+                str(peers.DEVICE_BYTES), "-t", str(0.2 if self.quick else seconds), *options]
+
+    def load(self, s, *options, seconds=2.0):
+        return Line(subprocess.run(self.words(s, *options, seconds=seconds), check=True, text=True,
+                                   stdin=subprocess.DEVNULL, capture_output=True,
+                                   timeout=120).stdout)
+
+    def bare_put_ms(self):
+        """What the store takes for 4 KiB, from nobody here."""
+        bucket, took = self.gateway.objects(), []
+        for n in range(100):
+            begin = time.monotonic()
+            bucket.put(f"bare/{n}", os.urandom(4096))
+            took.append(time.monotonic() - begin)
+        return statistics.median(took) * 1000
+
+
+def durable(bench):
+    lines = ["## Durable 4 KiB random writes (FUA) on S3, by added latency", "",
+             "| added ms | connections x depth | writes/s | p50 ms | p99 ms | PUTs/s | acknowledged "
+             "per round trip |", "|---|---|---|---|---|---|---|"]
+    goals = []
+    for delay in DELAYS_MS:
+        s = bench.server(delay)
+        trip_ms = delay + bench.bare_put_ms()
+        for connections, depth in ((1, 1), (1, 8), (1, 32), (4, 8)):
+            before, begin = s.requests(), time.monotonic()
+            got = bench.load(s, "-w", "100", "-u", "-d", str(depth), "-c", str(connections))
+            puts = (s.requests()["put"] - before["put"]) / (time.monotonic() - begin)
+            each = got.iops * trip_ms / 1000
+            lines.append(f"| {delay} | {connections} x {depth} | {got.iops:,.0f} | "
+                         f"{got.p50_us / 1000:.2f} | {got.p99_us / 1000:.2f} | {puts:,.0f} | "
+                         f"{each:.1f} |")
+            if (connections, depth) == (1, 1):
+                goals.append(verdict(
+                    f"p50 at depth 1 with {delay} ms added, at most a round trip "
+                    f"({trip_ms:.1f} ms) + 2 ms", got.p50_us / 1000, trip_ms + 2))
+            if connections == 4 and delay:
+                goals.append(verdict(
+                    f"acknowledged per round trip of {trip_ms:.1f} ms, 32 under way over four "
+                    "connections, at least 16", each, 16, at_most=False))
+        bench.done(s)
+    return "\n".join([*lines, "", *goals, ""])
+
+
+def reads(bench):
+    s = bench.server(20)
+    s.fill()
+    lines = ["## Cold and warm reads on S3, 20 ms of added latency", "",
+             "| what | cold: MB/s | p50 ms | warm: MB/s | p50 ms |", "|---|---|---|---|---|"]
+    for what, options in (("4 KiB at random, depth 1", ("-d", "1")),
+                          ("4 KiB at random, depth 32", ("-d", "32")),
+                          ("1 MiB in sequence, depth 1", ("-d", "1", "-b", str(MIB), "-q")),
+                          ("1 MiB in sequence, depth 4", ("-d", "4", "-b", str(MIB), "-q"))):
+        s.forget()
+        # Each block at most once, or it would not be cold.
+        size = peers.DEVICE_BYTES if "-q" in options else 16 * MIB // 4
+        cold = bench.load(s, *options, "-n", str(size), seconds=20)
+        s.sweep("nbd")
+        warm = bench.load(s, *options)
+        lines.append(f"| {what} | {cold.mb_s:,.1f} | {cold.p50_us / 1000:.2f} | {warm.mb_s:,.0f} | "
+                     f"{warm.p50_us / 1000:.3f} |")
+    bench.done(s)
+    return "\n".join([*lines, ""])
+
+
+def recovery(bench):
+    lines = ["## Time from start to ready after kill -9, by length of the log", "",
+             "| segments since the last table | added ms | s |", "|---|---|---|"]
+    for delay in (0, 20):
+        for length in LOG_LENGTHS[:1 if bench.quick else None]:
+            s = bench.server(delay)
+            bench.load(s, "-w", "100", "-u", "-d", "1" if not delay else "8", "-n",
+                       str(length * 4096), seconds=60)
+            count = json.loads(s.cli("status", "--json"))["volume"]["segments_stored"]
+            s.kill()
+            begin = time.monotonic()
+            s.serve()
+            lines.append(f"| {count} | {delay} | {time.monotonic() - begin:.2f} |")
+            bench.done(s)
+    return "\n".join([*lines, ""])
+
+
+def interference(bench):
+    s = bench.server(20)
+    s.fill()
+    lines = ["## Cached reads and buffered writes while flushes are under way (20 ms added)", "",
+             "4 KiB, depth 1; beside it 8 durable writes are always under way on another "
+             "connection.", "",
+             "| what | p99 µs idle | p99 µs with flushes | p50 µs idle | p50 µs with flushes |",
+             "|---|---|---|---|---|"]
+    goals = []
+    for what, options in (("cached reads", ()), ("buffered writes", ("-w", "100", "-n",
+                                                                     str(32 * MIB)))):
+        idle, busy = [], []
+        for _ in range(bench.rounds):
+            s.sweep("nbd")
+            s.settle()
+            idle.append(bench.load(s, "-d", "1", *options))
+            s.settle()
+            with subprocess.Popen(bench.words(s, "-w", "100", "-u", "-d", "8", seconds=60),
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as other:
+                busy.append(bench.load(s, "-d", "1", *options))
+                other.kill()
+        figures = [statistics.median(getattr(x, f) for x in r)
+                   for f in ("p99_us", "p50_us") for r in (idle, busy)]
+        lines.append(f"| {what} | " + " | ".join(f"{x:,.0f}" for x in figures) + " |")
+        goals.append(verdict(f"p99 of {what} over idle, at most 2", figures[1] / figures[0], 2))
+    bench.done(s)
+    return "\n".join([*lines, "", *goals, ""])
+
+
+CASES = {"s3-durable": durable, "s3-reads": reads, "s3-recovery": recovery,
+         "s3-interference": interference}
