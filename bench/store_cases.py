@@ -117,8 +117,8 @@ class StoreBench:
 
 def durable(bench):
     lines = ["## Durable 4 KiB random writes (FUA) on S3, by added latency", "",
-             "| added ms | connections x depth | writes/s | p50 ms | p99 ms | PUTs/s | acknowledged "
-             "per round trip |", "|---|---|---|---|---|---|---|"]
+             "| added ms | connections x depth | writes/s | p50 ms | p99 ms | PUTs/s | per round "
+             "trip |", "|---|---|---|---|---|---|---|"]
     goals = []
     for delay in DELAYS_MS:
         s = bench.server(delay)
