@@ -119,6 +119,9 @@ static int open_volume(struct oneshot *s)
         .compression = s->config->filesystem.compression,
         .memory_bytes = ONESHOT_MEMORY,
         .max_size_bytes = s->config->filesystem.max_size_bytes,
+        .disk_dir = s->config->cache.dir,
+        .disk_bytes = s->config->cache.disk_bytes,
+        .disk_adopt = true,
     };
     return vol_open(&opt, &s->ops.vol);
 }

@@ -159,6 +159,8 @@ static int open_volume(struct serve *s)
         .compression = c->filesystem.compression,
         .memory_bytes = c->cache.memory_bytes,
         .max_size_bytes = c->filesystem.max_size_bytes,
+        .disk_dir = c->cache.dir,
+        .disk_bytes = c->cache.disk_bytes,
     };
     r = vol_open(&opt, &s->ops.vol);
     if (r == 0) {

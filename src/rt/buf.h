@@ -24,6 +24,7 @@ enum rt_mem {
     RT_MEM_MEMTABLE,
     RT_MEM_INDEX_CACHE, /* decoded index blocks, filters, page maps */
     RT_MEM_BLOCK_CACHE, /* decoded frames */
+    RT_MEM_DISK_CACHE,  /* its index, and what is on its way there */
     RT_MEM_INGRESS,     /* received, not yet taken over */
     RT_MEM_EGRESS,      /* replies waiting for their socket */
     RT_MEM_STACKS,

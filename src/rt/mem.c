@@ -23,6 +23,7 @@ static const char *const names[RT_MEM_OWNERS] = {
     [RT_MEM_MEMTABLE] = "memtable",
     [RT_MEM_INDEX_CACHE] = "index-cache",
     [RT_MEM_BLOCK_CACHE] = "block-cache",
+    [RT_MEM_DISK_CACHE] = "disk-cache",
     [RT_MEM_INGRESS] = "ingress",
     [RT_MEM_EGRESS] = "egress",
     [RT_MEM_STACKS] = "stacks",

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Offload threads, three pools. A pool starts a thread when a job comes, none is idle and the pool
- * is not at its size; threads live until rt_run() ends. The job's record lies on the stack of the
- * fiber, which is armed before the job becomes visible and cannot be woken by anything but the
- * job's end.
+ * Offload threads, a pool for each kind. A pool starts a thread when a job comes, none is idle and
+ * the pool is not at its size; threads live until rt_run() ends. The job's record lies on the stack
+ * of the fiber, which is armed before the job becomes visible and cannot be woken by anything but
+ * the job's end.
  */
 #include "rt/offload.h"
 #include "base/assert.h"
@@ -36,6 +36,7 @@ struct pool {
 static struct pool pools[RT_OFFLOAD_KINDS] = {
     [RT_OFFLOAD_CPU] = {.m = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER},
     [RT_OFFLOAD_COMMIT] = {.m = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER},
+    [RT_OFFLOAD_CACHE] = {.m = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER},
     [RT_OFFLOAD_IO] = {.m = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER},
 };
 

@@ -14,6 +14,7 @@
 enum rt_offload_kind {
     RT_OFFLOAD_CPU,    /* compression, hashing of large batches */
     RT_OFFLOAD_COMMIT, /* blocking calls for commits and the index's own objects */
+    RT_OFFLOAD_CACHE,  /* blocking calls to the cache's disk, which may hang */
     RT_OFFLOAD_IO,     /* every other blocking call */
     RT_OFFLOAD_KINDS,
 };

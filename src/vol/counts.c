@@ -41,6 +41,12 @@ void vol_counts(const struct vol *cv, struct vol_counts *ret_counts)
     struct cache_counts cc;
     cache_counts(v->cache, &cc);
     c.cache_hits = cc.hits;
+    c.cache_capacity_bytes = cc.capacity_bytes;
+    c.cache_evictions = cc.evictions;
+    if (v->disk) {
+        c.disk_cache = true;
+        cache_disk_counts(v->disk, &c.disk);
+    }
     c.cache_misses = cc.misses;
     c.cache_bytes = cc.used_bytes;
     *ret_counts = c;

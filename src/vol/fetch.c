@@ -2,7 +2,8 @@
 /*
  * Frames that are wanted and not in memory.
  *
- *     claim every frame -> those that are ours: ranges -> GET -> decode -> land
+ *     claim every frame -> those that are ours: disk cache -> decode -> land
+ *                                               the others: ranges -> GET -> decode -> land
  *                       -> those that others load: join
  *
  * F1. Nobody waits for a flight while he has one that has not landed (cache_claim()).
@@ -11,6 +12,9 @@
  * do not decode are read once more, alone, before anybody hears of it.
  * F3. The bytes as stored of all fetches under way are bounded: fetch_room for reads, ahead_room
  * for the rest. They are taken after the claims, by those who wait for nothing else but the store.
+ * The disk cache bounds its own.
+ * F4. A frame that does not decode after a reread was landed with its error; only what decoded goes
+ * to the disk cache, and what comes from there and does not decode is asked from the store.
  */
 #include "base/assert.h"
 #include "base/err.h"
@@ -56,6 +60,7 @@ static void want_decode(struct fetch *f, struct vol_want *w, const uint8_t *unit
     if (unit) {
         r = log_frame_decode(&v->uuid, &w->at, w->blocks, unit, &w->piece);
     }
+    w->as_read = r == 0;
     if (r == -EBADMSG || r == -ENOTSUP) {
         r = log_frame_reread(v->store, f->class, &v->uuid, &w->at, w->blocks, &w->piece);
     }
@@ -92,6 +97,62 @@ static ssize_t range_get(struct fetch *f, const struct range *g, struct rt_buf *
     return n;
 }
 
+/* Frames that the disk cache has; the others stay in `mine`. */
+static void load_from_disk(struct fetch *f)
+{
+    struct vol *v = f->v;
+    struct rt_buf *buf = NULL;
+    auto_free struct cache_disk_frame *frames = malloc(f->mine_count * sizeof *frames);
+    if (!frames) {
+        return;
+    }
+    for (uint32_t i = 0; i < f->mine_count; i++) {
+        const struct log_location *at = &f->mine[i]->at;
+        frames[i] = (struct cache_disk_frame){at->seq, at->offset, at->len_bytes, NULL};
+    }
+    if (cache_disk_read(v->disk, frames, f->mine_count, &buf) == 0) {
+        return;
+    }
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < f->mine_count; i++) {
+        struct vol_want *w = f->mine[i];
+        int r = -ENOENT;
+        if (i % YIELD_EVERY == YIELD_EVERY - 1) {
+            rt_yield();
+        }
+        if (frames[i].bytes) {
+            r = log_frame_decode(&v->uuid, &w->at, w->blocks, frames[i].bytes, &w->piece);
+        }
+        if (r == 0) {
+            land(f, w, 0);
+            continue;
+        }
+        if (r == -EBADMSG || r == -ENOTSUP) {
+            cache_disk_drop(v->disk, &frames[i]);
+        }
+        f->mine[left++] = w;
+    }
+    f->mine_count = left;
+    rt_buf_unref(buf);
+}
+
+/* What came from the store goes to the disk cache as it came. */
+static void range_keep(struct fetch *f, const struct range *g, struct rt_buf *raw)
+{
+    auto_free struct cache_disk_frame *frames = malloc(g->count * sizeof *frames);
+    uint32_t n = 0;
+    for (uint32_t i = 0; frames && i < g->count; i++) {
+        const struct vol_want *w = f->mine[g->first + i];
+        if (w->as_read) {
+            frames[n++] = (struct cache_disk_frame){w->at.seq, w->at.offset, w->at.len_bytes,
+                                                    raw->data + (w->at.offset - g->off)};
+        }
+    }
+    if (n > 0) {
+        cache_disk_put(f->v->disk, raw, frames, n);
+    }
+}
+
 static void range_load(struct fetch *f, const struct range *g)
 {
     struct rt_credits *room = f->class == OBJ_READ ? &f->v->fetch_room : &f->v->ahead_room;
@@ -104,6 +165,9 @@ static void range_load(struct fetch *f, const struct range *g)
     }
     if (n >= 0) {
         range_decode(f, g, raw->data, (size_t)n);
+        if (f->v->disk && (size_t)n == g->len) {
+            range_keep(f, g, raw);
+        }
     }
     for (uint32_t i = 0; n < 0 && i < g->count; i++) {
         land(f, f->mine[g->first + i], (int)n);
@@ -199,8 +263,13 @@ static void load_mine(struct fetch *f)
         }
         return;
     }
-    make_ranges(f);
-    load_ranges(f);
+    if (f->v->disk) {
+        load_from_disk(f);
+    }
+    if (f->mine_count > 0) {
+        make_ranges(f);
+        load_ranges(f);
+    }
 }
 
 /* One round: 0, or 1 when some want was not settled because another's loader was cancelled. */

@@ -16,6 +16,7 @@
  *     4 x memtable_bytes       one filling, the others on their way out; memtable_bytes is a 32nd
  * unless configured a 16th, a 16th           decoded index blocks and filters; decoded page maps
  *     a 16th each of the rest  frames as stored, under way for reads and for prefetches
+ *     a 16th, a 32nd           with a disk cache: its index, and what is on its way there
  *     what is left             block cache
  *
  * What is dirty comes and goes in waves. Between them its memory stays with the buffers
@@ -39,6 +40,8 @@
 #define MEMTABLE_MIN (256ull << 10)
 #define MEMTABLE_MAX (64ull << 20)
 #define FETCH_MIN (1ull << 20)
+#define DISK_SLOT_BYTES 10u /* of index, for each block that the disk may hold */
+#define DISK_PENDING_MAX (32ull << 20)
 #define DELETE_AFTER_MS 600000u
 #define ROTATE_AFTER_MS 1000u
 
@@ -49,7 +52,15 @@ struct split {
     uint64_t maps;
     uint64_t fetch;
     uint64_t blocks;
+    uint64_t disk_index;
+    uint64_t disk_pending;
 };
+
+static bool has_disk(const struct vol_options *opt)
+{
+    return !opt->read_only && (opt->disk_dir || opt->disk_io) &&
+           opt->disk_bytes >= CACHE_DISK_BYTES_MIN;
+}
 
 static struct split memory_split(const struct vol_options *opt)
 {
@@ -67,6 +78,11 @@ static struct split memory_split(const struct vol_options *opt)
     s.blocks = used < all ? MAX_OF(all - used, all / 8) : all / 8;
     s.fetch = MAX_OF(s.blocks / 16, FETCH_MIN);
     s.blocks -= MIN_OF(2 * s.fetch, s.blocks / 4);
+    if (has_disk(opt)) {
+        s.disk_index = MIN_OF(all / 16, opt->disk_bytes / VOL_BLOCK_BYTES * DISK_SLOT_BYTES);
+        s.disk_pending = MIN_OF(MAX_OF(all / 32, FETCH_MIN), DISK_PENDING_MAX);
+        s.blocks -= MIN_OF(s.disk_index + s.disk_pending, s.blocks / 2);
+    }
     return s;
 }
 
@@ -139,6 +155,7 @@ static void destroy(struct vol *v)
     vol_holes_destroy(v->holes);
     vol_map_cache_destroy(v->maps);
     cache_destroy(v->cache);
+    cache_disk_close(v->disk);
     vol_segments_destroy(&v->segs);
     rt_credits_destroy(&v->dirty);
     rt_credits_destroy(&v->fetch_room);
@@ -331,6 +348,25 @@ static int if_overtaken(struct vol *v, int r)
     return index_recheck(v->ix) == ERR_LOST_OPEN_RACE ? ERR_FENCED : r;
 }
 
+/* After replay: what was cached before must be of the history that was found. */
+static int open_disk(struct vol *v, const struct split *split, const struct uuid *open_id)
+{
+    if (!has_disk(&v->opt)) {
+        return 0;
+    }
+    struct cache_disk_options opt = {.dir = v->opt.disk_dir,
+                                     .io = v->opt.disk_io,
+                                     .bytes = v->opt.disk_bytes,
+                                     .index_bytes = split->disk_index,
+                                     .pending_bytes = split->disk_pending,
+                                     .volume = v->uuid,
+                                     .before = v->opened_before,
+                                     .open_id = *open_id,
+                                     .last = log_stored_through(v->log),
+                                     .adopt = v->opt.disk_adopt};
+    return cache_disk_open(&opt, &v->disk);
+}
+
 static int open_index(struct vol *v, const struct split *split, struct uuid *ret_open_id)
 {
     struct index_options io = {.store = v->store,
@@ -348,6 +384,7 @@ static int open_index(struct vol *v, const struct split *split, struct uuid *ret
     }
     struct index_manifest_info info;
     index_manifest(v->ix, &info);
+    v->opened_before = info.open_id;
     r = may_open(v, &info);
     rt_random_bytes(ret_open_id, sizeof *ret_open_id);
     if (r == 0 && !v->opt.read_only) {
@@ -395,6 +432,9 @@ static int open_once(const struct vol_options *opt, const struct vol_superblock 
     }
     if (r == 0) {
         r = open_index(v, &split, &open_id);
+    }
+    if (r == 0) {
+        r = open_disk(v, &split, &open_id);
     }
     if (r == 0) {
         r = start(v);

@@ -24,6 +24,7 @@
 #include "base/attr.h"
 #include "base/bytes.h"
 #include "base/uuid.h"
+#include "cache/disk.h"
 #include "crypt/wrap.h"
 #include "log/log.h"
 #include "obj/obj.h"
@@ -82,6 +83,10 @@ struct vol_options {
     uint64_t rotate_after_ms; /* age at which an open batch is rotated; 0 = 1000 */
     uint64_t memtable_bytes;  /* 0 = chosen from memory_bytes */
     uint32_t segments_max;    /* see index_options; 0 = default */
+    const char *disk_dir;     /* the disk cache's folder; NULL = none */
+    uint64_t disk_bytes;      /* 0 = none */
+    bool disk_adopt;          /* only hand the disk cache on to the next opening */
+    const struct cache_disk_io *disk_io; /* instead of a file in disk_dir (tests, simulator) */
 };
 
 /* Loads, claims, replays, fences, rechecks. 0, ERR_OPEN_ELSEWHERE (owner named in the log),
@@ -243,6 +248,10 @@ struct vol_counts {
     uint64_t cache_hits;
     uint64_t cache_misses;
     uint64_t cache_bytes;
+    uint64_t cache_capacity_bytes;
+    uint64_t cache_evictions;
+    bool disk_cache; /* there is one */
+    struct cache_disk_counts disk;
 };
 void vol_counts(const struct vol *v, struct vol_counts *ret_counts);
 /*

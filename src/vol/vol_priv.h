@@ -87,6 +87,7 @@ struct vol {
     struct log *log;
     struct index *ix;
     struct cache *cache;
+    struct cache_disk *disk; /* NULL = none */
     struct vol_map_cache *maps;
     struct vol_holes *holes;
     struct vol_segments segs;
@@ -94,7 +95,8 @@ struct vol {
     struct rt_credits fetch_room; /* bytes of frames as stored, under way for reads */
     struct rt_credits ahead_room; /* and for prefetches */
     uint64_t dirty_configured;
-    uint64_t part_bytes; /* the largest part of a request that enters at once */
+    uint64_t part_bytes;       /* the largest part of a request that enters at once */
+    struct uuid opened_before; /* open id of the opening before this one */
     uint64_t epoch;
     uint64_t log_epoch; /* of the last applied segment */
 
@@ -254,6 +256,7 @@ struct vol_want {
     int result;                  /* out */
     struct rt_piece piece;       /* out, with a reference; buf is NULL after an error */
     struct cache_flight *flight; /* fetch.c's own */
+    bool as_read;                /* fetch.c's own: the bytes that were fetched first were good */
 };
 /*
  * Brings frames into memory, in one step: single-flight with all others who want them, neighbours

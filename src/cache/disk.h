@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A cache of bytes as they lie in objects, on a local disk: what is encrypted stays encrypted.
+ * Keyed by (object, offset), of one volume. It is never asked whether it is right: whoever reads
+ * from it checks what he gets as if it came from the store, and drops what does not stand up.
+ *
+ *     r = cache_disk_open(&(struct cache_disk_options){.dir = dir, .bytes = 10ull << 30, ...}, &d);
+ *     struct cache_disk_frame fr = {seq, offset, len};
+ *     uint32_t found = cache_disk_read(d, &fr, 1, &buf);    // fr.bytes, or NULL: ask the store
+ *     ... rt_buf_unref(buf);
+ *     cache_disk_put(d, buf_of_the_store, &fr, 1);          // at once; written some time later
+ *     cache_disk_close(d);
+ *
+ * No failure of the disk is a failure of the cache: a disk that is full, broken, slow or gone is
+ * gone around, which is said once, and tried again later. disk.c tells how.
+ */
+#pragma once
+#include "base/attr.h"
+#include "base/uuid.h"
+#include "rt/buf.h"
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct cache_disk;
+
+/*
+ * The disk itself. open, read, write, cut and close block and run on offload threads, several at a
+ * time.
+ */
+struct cache_disk_io {
+    /* Opens the file anew, making what is missing; also when it is open: 0 or -errno. */
+    int (*open)(void *arg);
+    ssize_t (*read)(void *arg, void *dst, size_t len, uint64_t off);
+    /* 0, -errno; -ESTALE: the file has been removed. */
+    int (*write)(void *arg, const void *src, size_t len, uint64_t off);
+    int (*cut)(void *arg); /* makes it empty */
+    void (*close)(void *arg);
+    void (*pause)(void *arg) WAITS; /* before each call, on the fiber that wants it; or NULL */
+    void *arg;
+};
+
+struct cache_disk_options {
+    const char *dir; /* the file's folder; not used with io */
+    uint64_t bytes;  /* all that it may take on disk; at least CACHE_DISK_BYTES_MIN */
+    uint64_t index_bytes;
+    uint64_t pending_bytes; /* what waits to be written */
+    struct uuid volume;
+    struct uuid before;  /* the opening before this one: its cache is kept, any other is emptied */
+    struct uuid open_id; /* this opening */
+    uint64_t last;       /* no object with a higher number was stored before this opening */
+    bool adopt;          /* only hand the cache on to the next opening */
+    const struct cache_disk_io *io; /* copied; NULL = a file in dir */
+    uint64_t retry_ms;              /* how long a bad disk is left alone; 0 = 30 s */
+    uint64_t slow_ms;               /* how long a read is waited for; 0 = 100 ms */
+};
+
+#define CACHE_DISK_BYTES_MIN (8ull << 20)
+
+/* 0, -EINVAL (too small), -ENOMEM. A disk that is bad now may be good later. */
+MUST int cache_disk_open(const struct cache_disk_options *opt, struct cache_disk **ret_disk) WAITS;
+/* Writes what is pending, for a moment at most. Accepts NULL. */
+void cache_disk_close(struct cache_disk *d) WAITS;
+
+struct cache_disk_frame {
+    uint64_t object;
+    uint64_t offset;
+    uint32_t len;         /* at most a mebibyte */
+    const uint8_t *bytes; /* out: in the buffer; NULL when they are not to be had */
+};
+
+/* Reads what is there of the frames: how many. *ret_buf, when there are any, holds their bytes and
+ * has one reference. */
+uint32_t cache_disk_read(struct cache_disk *d, struct cache_disk_frame *frames, uint32_t count,
+                         struct rt_buf **ret_buf) WAITS;
+/* Takes the frames in, whose bytes lie in buf; or does not, when the disk cannot keep up. Never
+ * waits. */
+void cache_disk_put(struct cache_disk *d, struct rt_buf *buf, const struct cache_disk_frame *frames,
+                    uint32_t count);
+/* What was read is not what it should be. */
+void cache_disk_drop(struct cache_disk *d, const struct cache_disk_frame *frame);
+
+struct cache_disk_counts {
+    uint64_t hits;
+    uint64_t misses;
+    uint64_t evictions; /* entries */
+    uint64_t dropped;   /* of cache_disk_put(): the disk could not keep up */
+    uint64_t corrupt;
+    uint64_t errors;
+    uint64_t timeouts;
+    uint64_t entries;
+    uint64_t used_bytes;
+    uint64_t capacity_bytes;
+    uint64_t read_bytes;
+    uint64_t written_bytes;
+    bool bypassed;
+};
+void cache_disk_counts(struct cache_disk *d, struct cache_disk_counts *ret_counts);

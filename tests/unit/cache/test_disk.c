@@ -1,0 +1,567 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/rng.h"
+#include "base/uuid.h"
+#include "cache/disk.h"
+#include "cache/disk_priv.h"
+#include "rt/rt.h"
+#include "unit.h"
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define MIB (1u << 20)
+#define FRAME 20000u
+
+/* A disk in memory that can be told to fail. */
+struct fake {
+    uint8_t *bytes;
+    size_t len; /* of the file */
+    size_t room;
+    int open_error;
+    int read_error;
+    int write_error;
+    bool gone;
+    uint64_t slow_ms;
+    unsigned reads;
+    unsigned writes;
+    unsigned cuts;
+};
+
+static int fake_open(void *arg)
+{
+    struct fake *f = arg;
+    if (f->gone) {
+        f->gone = false;
+        f->len = 0;
+    }
+    return f->open_error;
+}
+
+static ssize_t fake_read(void *arg, void *dst, size_t len, uint64_t off)
+{
+    struct fake *f = arg;
+    f->reads++;
+    if (f->read_error < 0) {
+        return f->read_error;
+    }
+    size_t n = off >= f->len ? 0 : MIN_OF(len, f->len - off);
+    memcpy(dst, f->bytes + off, n);
+    return (ssize_t)n;
+}
+
+static int fake_write(void *arg, const void *src, size_t len, uint64_t off)
+{
+    struct fake *f = arg;
+    f->writes++;
+    if (f->gone) {
+        return -ESTALE;
+    }
+    if (f->write_error < 0) {
+        return f->write_error;
+    }
+    assert_true(off + len <= f->room); /* never more than was agreed */
+    memcpy(f->bytes + off, src, len);
+    f->len = MAX_OF(f->len, off + len);
+    return 0;
+}
+
+static int fake_cut(void *arg)
+{
+    struct fake *f = arg;
+    f->cuts++;
+    f->len = 0;
+    return 0;
+}
+
+static void fake_close(void *arg)
+{
+    (void)arg;
+}
+
+static void fake_pause(void *arg)
+{
+    const struct fake *f = arg;
+    (void)rt_sleep_ms(f->slow_ms);
+}
+
+struct bench {
+    struct fake disk;
+    struct cache_disk_io io;
+    struct cache_disk_options opt;
+    struct cache_disk *d;
+};
+
+static void bench_start(struct bench *b, uint64_t bytes)
+{
+    *b = (struct bench){.disk = {.bytes = calloc(1, bytes), .room = bytes}};
+    assert_non_null(b->disk.bytes);
+    b->io = (struct cache_disk_io){fake_open,  fake_read,  fake_write, fake_cut,
+                                   fake_close, fake_pause, &b->disk};
+    b->opt = (struct cache_disk_options){.bytes = bytes,
+                                         .index_bytes = MIB,
+                                         .pending_bytes = 4 * MIB,
+                                         .volume = uuid_random(),
+                                         .open_id = uuid_random(),
+                                         .last = UINT64_MAX,
+                                         .io = &b->io,
+                                         .retry_ms = 1000};
+    assert_int_equal(cache_disk_open(&b->opt, &b->d), 0);
+}
+
+/* The next opening of the same volume. */
+static void bench_again(struct bench *b)
+{
+    b->opt.before = b->opt.open_id;
+    b->opt.open_id = uuid_random();
+    assert_int_equal(cache_disk_open(&b->opt, &b->d), 0);
+}
+
+static void bench_end(struct bench *b)
+{
+    cache_disk_close(b->d);
+    free(b->disk.bytes);
+}
+
+static void fill(uint8_t *at, uint64_t object, uint64_t offset)
+{
+    struct rng g = rng_seeded(object * 1000003 + offset);
+    for (uint32_t i = 0; i + 8 <= FRAME; i += 8) {
+        uint64_t x = rng_next(&g);
+        memcpy(at + i, &x, 8);
+    }
+}
+
+static void put(struct bench *b, uint64_t object, uint64_t offset)
+{
+    struct rt_buf *buf;
+    assert_int_equal(rt_buf_alloc(FRAME, RT_MEM_OTHER, &buf), 0);
+    fill(buf->data, object, offset);
+    struct cache_disk_frame fr = {object, offset, FRAME, buf->data};
+    cache_disk_put(b->d, buf, &fr, 1);
+    rt_buf_unref(buf);
+}
+
+/* True when it is there; then it must be right. */
+static bool has(struct bench *b, uint64_t object, uint64_t offset)
+{
+    static uint8_t want[FRAME];
+    struct rt_buf *buf = NULL;
+    struct cache_disk_frame fr = {object, offset, FRAME, NULL};
+    if (cache_disk_read(b->d, &fr, 1, &buf) == 0) {
+        assert_null(fr.bytes);
+        return false;
+    }
+    fill(want, object, offset);
+    assert_memory_equal(fr.bytes, want, FRAME);
+    rt_buf_unref(buf);
+    return true;
+}
+
+static void settle(struct bench *b)
+{
+    struct cache_disk_counts c;
+    do {
+        (void)rt_sleep_ms(10);
+        cache_disk_counts(b->d, &c);
+    } while (b->d->pending_bytes > 0);
+}
+
+static struct cache_disk_counts counts(struct bench *b)
+{
+    struct cache_disk_counts c;
+    cache_disk_counts(b->d, &c);
+    return c;
+}
+
+static void keeps(void *arg)
+{
+    (void)arg;
+    struct bench b;
+    bench_start(&b, 16 * MIB);
+    assert_false(has(&b, 1, 0));
+    put(&b, 1, 0);
+    put(&b, 1, FRAME);
+    put(&b, 2, 0);
+    settle(&b);
+    assert_true(has(&b, 1, 0));
+    assert_true(has(&b, 1, FRAME));
+    assert_true(has(&b, 2, 0));
+    assert_false(has(&b, 2, FRAME));
+    struct cache_disk_frame fr = {1, 0, FRAME, NULL};
+    cache_disk_drop(b.d, &fr);
+    assert_false(has(&b, 1, 0));
+    assert_int_equal(counts(&b).hits, 3);
+    assert_int_equal(counts(&b).misses, 3);
+    assert_int_equal(counts(&b).entries, 3);
+    /* Of another length than was put: not that entry. */
+    struct rt_buf *buf = NULL;
+    fr = (struct cache_disk_frame){2, 0, FRAME - 1, NULL};
+    assert_int_equal(cache_disk_read(b.d, &fr, 1, &buf), 0);
+    bench_end(&b);
+}
+
+/* Some frames of many at once, neighbours and not. */
+static void reads_many(void *arg)
+{
+    (void)arg;
+    struct bench b;
+    struct cache_disk_frame frames[40];
+    bench_start(&b, 16 * MIB);
+    for (uint64_t i = 0; i < 40; i += 1 + i % 3) {
+        put(&b, 7, i);
+    }
+    settle(&b);
+    for (uint64_t i = 0; i < 40; i++) {
+        frames[39 - i] = (struct cache_disk_frame){7, i, FRAME, NULL};
+    }
+    struct rt_buf *buf = NULL;
+    b.disk.reads = 0;
+    uint32_t found = cache_disk_read(b.d, frames, 40, &buf);
+    assert_int_equal(b.disk.reads, 1);
+    uint32_t seen = 0;
+    for (unsigned i = 0; i < 40; i++) {
+        static uint8_t want[FRAME];
+        fill(want, 7, frames[i].offset);
+        if (frames[i].bytes) {
+            assert_memory_equal(frames[i].bytes, want, FRAME);
+            seen++;
+        }
+    }
+    assert_int_equal(seen, found);
+    assert_true(found > 15 && found < 40);
+    rt_buf_unref(buf);
+    bench_end(&b);
+}
+
+/* Round and round: bounded, the newest are there, the oldest are not. */
+static void stays_within_its_bytes(void *arg)
+{
+    (void)arg;
+    struct bench b;
+    bench_start(&b, 10 * MIB);
+    for (uint64_t i = 0; i < 2000; i++) {
+        put(&b, 1, i);
+        if (i % 50 == 49) {
+            settle(&b);
+        }
+    }
+    assert_false(has(&b, 1, 0));
+    assert_false(has(&b, 1, 1000));
+    for (uint64_t i = 1700; i < 2000; i++) {
+        assert_true(has(&b, 1, i));
+    }
+    struct cache_disk_counts c = counts(&b);
+    assert_true(c.evictions > 1000);
+    assert_true(c.used_bytes <= 10 * MIB && c.used_bytes > 7 * MIB);
+    bench_end(&b);
+}
+
+static void what_is_used_stays(void *arg)
+{
+    (void)arg;
+    struct bench b;
+    bench_start(&b, 10 * MIB);
+    for (uint64_t i = 0; i < 3000; i++) {
+        put(&b, 1, i);
+        if (i % 20 == 19) {
+            settle(&b);
+            assert_true(has(&b, 1, 5));
+        }
+    }
+    bench_end(&b);
+}
+
+static void survives(void *arg)
+{
+    (void)arg;
+    struct bench b;
+    bench_start(&b, 10 * MIB);
+    for (uint64_t i = 0; i < 900; i++) {
+        put(&b, 1, i);
+        if (i % 50 == 49) {
+            settle(&b);
+        }
+    }
+    for (unsigned round = 0; round < 3; round++) {
+        cache_disk_close(b.d);
+        bench_again(&b);
+        for (uint64_t i = 600; i < 900 + round * 10; i++) {
+            assert_true(has(&b, 1, i));
+        }
+        for (uint64_t i = 0; i < 10; i++) {
+            put(&b, 1, 900 + round * 10 + i); /* goes on where it ended */
+        }
+        settle(&b);
+    }
+    assert_int_equal(b.disk.cuts, 1);
+    bench_end(&b);
+}
+
+static bool empty_after(struct bench *b)
+{
+    bool empty = !has(b, 1, 0) && !has(b, 1, 1) && counts(b).entries == 0;
+    cache_disk_close(b->d);
+    return empty;
+}
+
+/* What another opening wrote, or is of another volume, size or history, is not believed. */
+static void only_its_own_history(void *arg)
+{
+    (void)arg;
+    struct bench b;
+    bench_start(&b, 10 * MIB);
+    put(&b, 1, 0);
+    put(&b, 1, 1);
+    settle(&b);
+    cache_disk_close(b.d);
+    struct cache_disk_options was = b.opt;
+    struct fake disk = b.disk;
+    uint8_t *copy = malloc(disk.room);
+    assert_non_null(copy);
+    memcpy(copy, disk.bytes, disk.room);
+    for (unsigned how = 0; how < 5; how++) {
+        memcpy(b.disk.bytes, copy, disk.room);
+        b.disk.len = disk.len;
+        b.opt = was;
+        b.opt.before = was.open_id;
+        b.opt.open_id = uuid_random();
+        b.opt.before = how == 1 ? uuid_random() : b.opt.before;
+        b.opt.volume = how == 2 ? uuid_random() : b.opt.volume;
+        b.opt.bytes = how == 3 ? 9 * MIB : b.opt.bytes;
+        b.opt.last = how == 4 ? 0 : b.opt.last;
+        assert_int_equal(cache_disk_open(&b.opt, &b.d), 0);
+        assert_int_equal(empty_after(&b), how > 0);
+    }
+    /* Handed on by one who did not look at it, under the limit of his time. */
+    for (uint64_t last = 0; last < 2; last++) {
+        memcpy(b.disk.bytes, copy, disk.room);
+        b.disk.len = disk.len;
+        b.opt = was;
+        b.opt.before = was.open_id;
+        b.opt.open_id = uuid_random();
+        b.opt.adopt = true;
+        b.opt.last = last;
+        assert_int_equal(cache_disk_open(&b.opt, &b.d), 0);
+        cache_disk_close(b.d);
+        b.opt.adopt = false;
+        b.opt.last = UINT64_MAX;
+        b.opt.before = b.opt.open_id;
+        b.opt.open_id = uuid_random();
+        assert_int_equal(cache_disk_open(&b.opt, &b.d), 0);
+        assert_int_equal(empty_after(&b), last == 0);
+    }
+    free(copy);
+    free(b.disk.bytes);
+}
+
+/* Random bytes anywhere in the file: an entry is right or absent, now and after opening again. */
+static void random_damage(void *arg)
+{
+    (void)arg;
+    for (uint64_t seed = 1; seed <= 30; seed++) {
+        struct rng g = rng_seeded(seed);
+        struct bench b;
+        bench_start(&b, 8 * MIB);
+        for (uint64_t i = 0; i < 200; i++) {
+            put(&b, 1, i);
+        }
+        settle(&b);
+        for (unsigned i = 0; i < 100; i++) {
+            /* Marks and directories; the bytes of entries are not checked here. */
+            uint64_t at = rng_below(&g, b.disk.len);
+            uint64_t entry = disk_entry_bytes(FRAME);
+            uint64_t in = at < DISK_HEADER_BYTES ? 0 : (at - DISK_HEADER_BYTES) % MIB;
+            in = in < DISK_MARK_BYTES || in >= DISK_MARK_BYTES + 52 * entry
+                     ? 0
+                     : (in - DISK_MARK_BYTES) % entry;
+            at = in >= DISK_MARK_BYTES ? at - in + rng_below(&g, DISK_MARK_BYTES) : at;
+            b.disk.bytes[at] = (uint8_t)rng_next(&g);
+        }
+        unsigned found = 0;
+        for (uint64_t i = 0; i < 200; i++) {
+            found += has(&b, 1, i);
+        }
+        assert_true(found < 200);
+        cache_disk_close(b.d);
+        bench_again(&b);
+        for (uint64_t i = 0; i < 200; i++) {
+            (void)has(&b, 1, i);
+        }
+        bench_end(&b);
+    }
+}
+
+static void full_disk(void *arg)
+{
+    (void)arg;
+    struct bench b;
+    bench_start(&b, 16 * MIB);
+    put(&b, 1, 0);
+    settle(&b);
+    b.disk.write_error = -ENOSPC;
+    put(&b, 1, 1);
+    settle(&b);
+    unsigned writes = b.disk.writes;
+    for (uint64_t i = 2; i < 100; i++) {
+        put(&b, 1, i);
+        (void)rt_sleep_ms(1);
+    }
+    assert_int_equal(b.disk.writes, writes); /* left alone for a second */
+    assert_true(counts(&b).bypassed);
+    assert_true(has(&b, 1, 0)); /* what is there can be read */
+    b.disk.write_error = 0;
+    (void)rt_sleep_ms(1100);
+    put(&b, 1, 200);
+    settle(&b);
+    assert_true(has(&b, 1, 200));
+    assert_false(has(&b, 1, 1));
+    assert_false(counts(&b).bypassed);
+    bench_end(&b);
+}
+
+static void broken_disk(void *arg)
+{
+    (void)arg;
+    struct bench b;
+    bench_start(&b, 16 * MIB);
+    for (uint64_t i = 0; i < 20; i++) {
+        put(&b, 1, i);
+    }
+    settle(&b);
+    b.disk.read_error = -EIO;
+    b.disk.reads = 0;
+    for (uint64_t i = 0; i < 20; i++) {
+        assert_false(has(&b, 1, i));
+    }
+    assert_int_equal(b.disk.reads, 3);
+    b.disk.read_error = 0;
+    assert_false(has(&b, 1, 19));
+    (void)rt_sleep_ms(1100);
+    assert_true(has(&b, 1, 19));
+    assert_true(has(&b, 1, 18));
+    assert_false(counts(&b).bypassed);
+    bench_end(&b);
+}
+
+static void slow_disk(void *arg)
+{
+    (void)arg;
+    struct bench b;
+    bench_start(&b, 16 * MIB);
+    for (uint64_t i = 0; i < 20; i++) {
+        put(&b, 1, i);
+    }
+    settle(&b);
+    b.disk.slow_ms = 5000;
+    uint64_t from = rt_now_ns();
+    for (uint64_t i = 0; i < 20; i++) {
+        assert_false(has(&b, 1, i));
+    }
+    uint64_t took_ms = (rt_now_ns() - from) / 1000000;
+    assert_true(took_ms >= 300 && took_ms < 500); /* three were waited for */
+    assert_int_equal(counts(&b).timeouts, 3);
+    b.disk.slow_ms = 0;
+    (void)rt_sleep_ms(6000);
+    assert_true(has(&b, 1, 0)); /* nothing was lost */
+    assert_false(counts(&b).bypassed);
+    bench_end(&b);
+}
+
+static void comes_later(void *arg)
+{
+    (void)arg;
+    struct bench b = {0};
+    bench_start(&b, 16 * MIB);
+    cache_disk_close(b.d);
+    b.disk.open_error = -EACCES;
+    bench_again(&b);
+    put(&b, 1, 0);
+    assert_false(has(&b, 1, 0));
+    b.disk.open_error = 0;
+    (void)rt_sleep_ms(1100);
+    put(&b, 1, 0);
+    settle(&b);
+    assert_true(has(&b, 1, 0));
+    /* Removed while in use: a new file, at once. */
+    b.disk.gone = true;
+    put(&b, 1, 1);
+    settle(&b);
+    assert_true(has(&b, 1, 1));
+    assert_false(has(&b, 1, 0));
+    bench_end(&b);
+}
+
+static void real_file(void *arg)
+{
+    (void)arg;
+    char dir[] = "/tmp/test-disk-XXXXXX";
+    char path[64];
+    struct bench b;
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(path, sizeof path, "%s/frames", dir);
+    bench_start(&b, 8 * MIB);
+    cache_disk_close(b.d);
+    b.opt.io = NULL;
+    b.opt.dir = dir;
+    bench_again(&b);
+    put(&b, 1, 0);
+    settle(&b);
+    assert_true(has(&b, 1, 0));
+    cache_disk_close(b.d);
+    bench_again(&b);
+    assert_true(has(&b, 1, 0));
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(dir), 0);
+    put(&b, 1, 1);
+    settle(&b);
+    assert_true(has(&b, 1, 1));
+    assert_int_equal(access(path, F_OK), 0);
+    bench_end(&b);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(dir), 0);
+}
+
+static void run(void (*body)(void *arg))
+{
+    struct rt_options opt = {.sim = true, .sim_seed = 11};
+    assert_int_equal(rt_run(&opt, body, NULL), 0);
+}
+
+#define ON_FIBER(name)                                                                             \
+    static void test_##name(void **state)                                                          \
+    {                                                                                              \
+        (void)state;                                                                               \
+        run(name);                                                                                 \
+    }
+
+ON_FIBER(keeps)
+ON_FIBER(reads_many)
+ON_FIBER(stays_within_its_bytes)
+ON_FIBER(what_is_used_stays)
+ON_FIBER(survives)
+ON_FIBER(only_its_own_history)
+ON_FIBER(random_damage)
+ON_FIBER(full_disk)
+ON_FIBER(broken_disk)
+ON_FIBER(slow_disk)
+ON_FIBER(comes_later)
+ON_FIBER(real_file)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_keeps),
+        cmocka_unit_test(test_reads_many),
+        cmocka_unit_test(test_stays_within_its_bytes),
+        cmocka_unit_test(test_what_is_used_stays),
+        cmocka_unit_test(test_survives),
+        cmocka_unit_test(test_only_its_own_history),
+        cmocka_unit_test(test_random_damage),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_broken_disk),
+        cmocka_unit_test(test_slow_disk),
+        cmocka_unit_test(test_comes_later),
+        cmocka_unit_test(test_real_file),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
