@@ -193,8 +193,8 @@ MUST int dev_extents(struct dev *d, uint64_t off, uint64_t len, struct vol_exten
  * and data is there, or else -EAGAIN, and dev_read() tells. Does not wait.
  */
 void dev_read_ready(struct dev *d, struct vol_ready *reads, size_t count);
-/* Reads of at most VOL_HINTS_MAX of these offsets follow at once (vol_hint_reads). */
-void dev_hint_reads(struct dev *d, const uint64_t *offs, size_t count) WAITS;
+/* Reads of at most VOL_HINTS_MAX of these offsets follow at once (vol_hint_reads). No wait. */
+void dev_hint_reads(struct dev *d, const uint64_t *offs, size_t count);
 MUST int dev_prefetch(struct dev *d, uint64_t off, uint64_t len) WAITS;
 
 /*

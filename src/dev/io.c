@@ -195,11 +195,14 @@ int dev_prefetch(struct dev *d, uint64_t off, uint64_t len)
 
 void dev_hint_reads(struct dev *d, const uint64_t *offs, size_t count)
 {
-    struct dev_range gate;
-    if (gate_enter(d, &gate, 0, 1) == 0) {
-        vol_hint_reads(d->file, offs, count);
-        dev_ranges_unlock(&d->ranges, &gate);
+    struct dev_range gate = {.first_page = DEV_RANGE_GATE, .last_page = DEV_RANGE_GATE};
+    if (dev_ranges_try(&d->ranges, &gate, 1) == 0) {
+        return;
     }
+    if (check(d, 0, 1) == 0) {
+        vol_hint_reads(d->file, offs, count);
+    }
+    dev_ranges_unlock(&d->ranges, &gate);
 }
 
 int dev_read_locked(struct dev *d, uint64_t off, uint32_t len, struct rt_chain *ret_data)

@@ -47,7 +47,7 @@ static struct iscsi_task *task_new(struct iscsi_conn *c, const struct iscsi_requ
     t->immediate = q->immediate;
     t->bidi = q->command.read && q->command.write;
     t->bidi_len = 0;
-    t->began_ns = c->rx.last_ns;
+    t->began_ns = rt_turn_ns();
     t->unsolicited = !q->final;
     t->unsolicited_at = 0;
     t->unsolicited_sn = 0;
@@ -276,7 +276,7 @@ int iscsi_command(struct iscsi_conn *c, const struct iscsi_request *q, const uin
 static void count(struct iscsi_task *t)
 {
     struct iscsi_core *k = iscsi_conn_counters(t->conn);
-    uint64_t us = (rt_now_ns() - t->began_ns) / 1000;
+    uint64_t us = (rt_turn_ns() - t->began_ns) / 1000;
     unsigned bucket = us ? 64u - (unsigned)__builtin_clzll(us) : 0;
     iscsi_count(&k->commands);
     iscsi_count(&k->latency[MIN_OF(bucket, 31u)]);
@@ -305,7 +305,18 @@ static int data_phase(struct iscsi_task *t, uint64_t *ret_reading)
     return 0;
 }
 
-/* The fiber of a command. */
+static void end(struct iscsi_task *t, uint64_t reading)
+{
+    struct iscsi_conn *c = t->conn;
+    count(t);
+    if (reading > 0) {
+        iscsi_egress_leave(c, reading);
+    }
+    scsi_task_end(&t->scsi);
+    iscsi_task_free(t);
+}
+
+/* The fiber of a command that has begun. */
 static void run(void *arg)
 {
     struct iscsi_task *t = arg;
@@ -313,7 +324,6 @@ static void run(void *arg)
     struct scsi_task *s = &t->scsi;
     uint64_t reading = 0;
     int r = 0;
-    scsi_task_begin(s);
     if (!s->ended) {
         r = data_phase(t, &reading);
         if (t->no_memory) {
@@ -329,22 +339,41 @@ static void run(void *arg)
     if (c->broken == 0 && (r >= 0 || scsi_task_is_aborted(s) || s->aborted)) {
         iscsi_reply(t);
     }
-    count(t);
-    if (reading > 0) {
-        iscsi_egress_leave(c, reading);
+    end(t, reading);
+}
+
+/* What can be answered without a wait needs no fiber. */
+static bool run_ready(struct iscsi_task *t)
+{
+    struct iscsi_conn *c = t->conn;
+    struct scsi_task *s = &t->scsi;
+    if (t->waits || t->no_memory || t->data_lost || c->broken < 0) {
+        return false;
     }
-    scsi_task_end(s);
-    iscsi_task_free(t);
+    if (!s->ended &&
+        (s->dir != SCSI_DIR_IN || !iscsi_egress_fits(c, MIN_OF(s->data_len, s->edtl)))) {
+        return false;
+    }
+    if (!scsi_task_run_ready(s)) {
+        return false;
+    }
+    iscsi_reply(t);
+    end(t, 0);
+    return true;
 }
 
 void iscsi_command_start(struct iscsi_task *t)
 {
     struct iscsi_conn *c = t->conn;
+    scsi_task_begin(&t->scsi);
+    if (run_ready(t)) {
+        return;
+    }
     int r = rt_group_spawn_now(c->group, "iscsi-command", run, t);
     if (likely(r >= 0)) {
         return;
     }
     scsi_fail_status(&t->scsi, SCSI_BUSY);
     iscsi_reply(t);
-    iscsi_task_free(t);
+    end(t, 0);
 }

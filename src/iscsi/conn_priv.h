@@ -176,6 +176,7 @@ struct iscsi_conn {
     struct iscsi_task
         *rx_task; /* whose data are being received; NULL when it has ended meanwhile */
     uint32_t next_ttt;
+    uint32_t hinted; /* commands in the receive buffer that were looked at ahead */
 
     struct rt_credits solicited; /* what R2Ts hold while their data are on their way */
     uint64_t data_out_ns;        /* when the last Data-Out came */

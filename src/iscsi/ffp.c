@@ -266,9 +266,39 @@ static int ping(struct iscsi_conn *c)
     return 0;
 }
 
+#define HINTS_MIN 3u /* for fewer it is not worth it */
+
+/* Read commands that wait in the buffer, one after the other and for one unit, are looked at
+ * together before the first of them. */
+static void hint_reads(struct iscsi_conn *c)
+{
+    const uint8_t *cdbs[VOL_HINTS_MAX];
+    uint32_t step = ISCSI_BHS_BYTES + (c->header_digest ? ISCSI_DIGEST_BYTES : 0);
+    const struct iscsi_rx *rx = &c->rx;
+    uint64_t lun = 0;
+    size_t count = 0;
+    if (c->hinted > 0) {
+        c->hinted--;
+        return;
+    }
+    for (uint32_t at = rx->head; rx->tail - at >= step && count < ARRAY_LEN(cdbs); at += step) {
+        const uint8_t *bhs = rx->buf->data + at;
+        if (!iscsi_is_plain_read(bhs) || (count > 0 && iscsi_lun_of(bhs) != lun)) {
+            break;
+        }
+        lun = iscsi_lun_of(bhs);
+        cdbs[count++] = iscsi_cdb_of(bhs);
+    }
+    if (count >= HINTS_MIN && c->nexus) {
+        scsi_hint_reads(c->nexus, lun, cdbs, count);
+        c->hinted = (uint32_t)count - 1;
+    }
+}
+
 static int next_request(struct iscsi_conn *c)
 {
     struct iscsi_header h;
+    hint_reads(c);
     if (unlikely(net_send_queued(c->stream) > ISCSI_EGRESS_HARD)) {
         int r = net_send_wait(c->stream, ISCSI_EGRESS_HARD / 2);
         if (r < 0) {

@@ -105,6 +105,22 @@ int iscsi_request_decode(const uint8_t bhs[ISCSI_BHS_BYTES], struct iscsi_reques
     }
 }
 
+bool iscsi_is_plain_read(const uint8_t bhs[ISCSI_BHS_BYTES])
+{
+    return (bhs[0] & ISCSI_OPCODE_MASK) == ISCSI_SCSI_COMMAND && bhs[AT_AHS_LEN] == 0 &&
+           be24_load(bhs + AT_DATA_LEN) == 0 && bhs[AT_FLAGS] & ISCSI_COMMAND_READ;
+}
+
+uint64_t iscsi_lun_of(const uint8_t bhs[ISCSI_BHS_BYTES])
+{
+    return be64_load(bhs + AT_LUN);
+}
+
+const uint8_t *iscsi_cdb_of(const uint8_t bhs[ISCSI_BHS_BYTES])
+{
+    return bhs + 32;
+}
+
 int iscsi_ahs_decode(const uint8_t *ahs, size_t len, struct iscsi_ahs *ret)
 {
     *ret = (struct iscsi_ahs){0};

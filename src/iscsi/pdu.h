@@ -66,6 +66,11 @@ struct iscsi_request {
 /* 0, or ERR_PROTOCOL for an opcode that no initiator sends (the fields every PDU has are filled all
  * the same). */
 MUST int iscsi_request_decode(const uint8_t bhs[ISCSI_BHS_BYTES], struct iscsi_request *ret);
+/* Looks into a PDU ahead of its turn: a SCSI command that reads and has nothing after its header.
+ */
+bool iscsi_is_plain_read(const uint8_t bhs[ISCSI_BHS_BYTES]);
+uint64_t iscsi_lun_of(const uint8_t bhs[ISCSI_BHS_BYTES]);
+const uint8_t *iscsi_cdb_of(const uint8_t bhs[ISCSI_BHS_BYTES]);
 /* Bytes of the data segment with its padding. */
 static inline uint32_t iscsi_padded(uint32_t len)
 {

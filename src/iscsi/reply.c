@@ -123,7 +123,7 @@ void iscsi_reply(struct iscsi_task *t)
     send_response(t, flags, residual, datasn);
 }
 
-static bool fits(const struct iscsi_conn *c, uint64_t len)
+bool iscsi_egress_fits(const struct iscsi_conn *c, uint64_t len)
 {
     uint64_t held = c->reading + net_send_queued(c->stream);
     return held == 0 || held + len <= ISCSI_EGRESS_BYTES;
@@ -153,9 +153,9 @@ static void pump(void *arg)
 int iscsi_egress_enter(struct iscsi_conn *c, uint64_t len)
 {
     int r = 0;
-    if (unlikely(!fits(c, len))) {
+    if (unlikely(!iscsi_egress_fits(c, len))) {
         c->egress_waiters++;
-        while (r >= 0 && !fits(c, len)) {
+        while (r >= 0 && !iscsi_egress_fits(c, len)) {
             if (!c->egress_pump && net_send_queued(c->stream) > 0) {
                 c->egress_pump = true;
                 r = rt_group_spawn(c->group, "iscsi-egress", pump, c);

@@ -73,6 +73,8 @@ void scsi_mode_select_run(struct scsi_task *t) WAITS;
 /* rw.c */
 void scsi_read_parse(struct scsi_task *t);
 void scsi_read_run(struct scsi_task *t) WAITS;
+/* The same where nothing has to be waited for, or else false. */
+bool scsi_read_ready(struct scsi_task *t);
 void scsi_write_parse(struct scsi_task *t);
 void scsi_write_run(struct scsi_task *t) WAITS;
 void scsi_sync_parse(struct scsi_task *t);

@@ -6,6 +6,9 @@
 #include "scsi/sense.h"
 #include "scsi/vpd.h"
 
+#define READ_10 0x28
+#define READ_16 0x88
+
 static bool fua_of(const struct scsi_task *t)
 {
     return t->command->cdb_len != 6 && (t->cdb[1] & 0x08);
@@ -42,6 +45,44 @@ void scsi_read_run(struct scsi_task *t)
         return;
     }
     t->in_total = t->data_len;
+}
+
+bool scsi_read_ready(struct scsi_task *t)
+{
+    uint64_t sent = MIN_OF(t->data_len, scsi_task_in_limit(t));
+    if (fua_of(t) || sent > VOL_PAGE_BYTES) {
+        return false;
+    }
+    if (likely(sent > 0)) {
+        struct vol_ready r = {.off = scsi_offset(t), .len = (uint32_t)sent};
+        dev_read_ready(t->lu->dev, &r, 1);
+        if (r.result < 0) {
+            return false;
+        }
+        t->data_in = r.data;
+    }
+    t->in_total = t->data_len;
+    return true;
+}
+
+void scsi_hint_reads(struct scsi_nexus *n, uint64_t lun_raw, const uint8_t *const *cdbs,
+                     size_t count)
+{
+    uint64_t offs[VOL_HINTS_MAX];
+    size_t found = 0;
+    uint32_t lun = scsi_lun_decode(lun_raw);
+    struct scsi_itl *itl = lun <= DEV_LUN_MAX ? scsi_nexus_find(n, lun) : NULL;
+    for (size_t i = 0; i < count && itl && found < ARRAY_LEN(offs); i++) {
+        const uint8_t *cdb = cdbs[i];
+        if (cdb[0] == READ_10) {
+            offs[found++] = (uint64_t)be32_load(cdb + 2) << itl->lu->block_shift;
+        } else if (cdb[0] == READ_16) {
+            offs[found++] = be64_load(cdb + 2) << itl->lu->block_shift;
+        }
+    }
+    if (found > 0) {
+        dev_hint_reads(itl->lu->dev, offs, found);
+    }
 }
 
 void scsi_write_parse(struct scsi_task *t)

@@ -167,6 +167,12 @@ void scsi_task_turn(struct scsi_task *t) WAITS;
 MUST int scsi_task_take_space(struct scsi_task *t, uint64_t deadline_ns) WAITS;
 /* Carries the command out. Returns when the result is there. */
 void scsi_task_run(struct scsi_task *t) WAITS;
+/* The same when nothing has to be waited for: true when the result is there, else nothing happened.
+ */
+MUST bool scsi_task_run_ready(struct scsi_task *t);
+/* Commands with these CDBs (16 bytes each) follow at once: reads among them will go faster. */
+void scsi_hint_reads(struct scsi_nexus *n, uint64_t lun_raw, const uint8_t *const *cdbs,
+                     size_t count);
 /* Leaves the task set and gives the chains back. Every begun task is ended, also one that never
  * ran. */
 void scsi_task_end(struct scsi_task *t);

@@ -216,6 +216,20 @@ void scsi_task_run(struct scsi_task *t)
     finish(t);
 }
 
+bool scsi_task_run_ready(struct scsi_task *t)
+{
+    if (t->ended) {
+        return true;
+    }
+    if (t->command->run != scsi_read_run || !scsi_taskset_is_free(t) || scsi_task_is_aborted(t) ||
+        !scsi_read_ready(t)) {
+        return false;
+    }
+    t->ended = true;
+    finish(t);
+    return true;
+}
+
 void scsi_task_end(struct scsi_task *t)
 {
     struct scsi_nexus *n = t->nexus;

@@ -217,6 +217,21 @@ int dev_read(struct dev *d, uint64_t off, uint32_t len, struct rt_chain *ret_dat
     return r;
 }
 
+void dev_read_ready(struct dev *d, struct vol_ready *reads, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        bool ready = !atomic_load(&ram.stalled);
+        reads[i].result = ready ? dev_read(d, reads[i].off, reads[i].len, &reads[i].data) : -EAGAIN;
+    }
+}
+
+void dev_hint_reads(struct dev *d, const uint64_t *offs, size_t count)
+{
+    (void)d;
+    (void)offs;
+    (void)count;
+}
+
 int dev_write(struct dev *d, uint64_t off, const struct rt_chain *data, unsigned flags,
               struct vol_space *space)
 {

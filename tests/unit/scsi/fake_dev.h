@@ -325,6 +325,22 @@ int dev_read(struct dev *d, uint64_t off, uint32_t len, struct rt_chain *ret_dat
     return r < 0 ? r : dev_read_locked(d, off, len, ret_data);
 }
 
+void dev_read_ready(struct dev *d, struct vol_ready *reads, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        bool ready = !fake_gate && fake_start(d, reads[i].off, reads[i].len) == 0;
+        reads[i].result =
+            ready ? dev_read_locked(d, reads[i].off, reads[i].len, &reads[i].data) : -EAGAIN;
+    }
+}
+
+void dev_hint_reads(struct dev *d, const uint64_t *offs, size_t count)
+{
+    (void)d;
+    (void)offs;
+    (void)count;
+}
+
 int dev_write_locked(struct dev *d, uint64_t off, const struct rt_chain *data,
                      struct vol_space *space)
 {

@@ -91,7 +91,7 @@ static inline void task_go(struct scsi_task *t, const void *out, struct reply *r
 {
     memset(ret, 0, sizeof *ret);
     scsi_task_begin(t);
-    if (!t->ended) {
+    if (!scsi_task_run_ready(t)) {
         scsi_task_turn(t);
         task_gather(t, out);
         scsi_task_run(t);

@@ -37,6 +37,32 @@ static void what_is_written_is_read_back(struct world *w)
 }
 WORLD_TEST(what_is_written_is_read_back)
 
+static bool is_ready(struct world *w, const uint8_t *cdb, enum scsi_attr attr)
+{
+    struct scsi_task t;
+    task_start(&t, w->a, 0, cdb);
+    t.transport_read = true;
+    t.edtl = 4096;
+    t.attr = attr;
+    scsi_task_begin(&t);
+    bool ready = scsi_task_run_ready(&t);
+    CHECK(ready == t.ended && t.status == SCSI_GOOD);
+    CHECK(t.data_in.len == (ready ? 4096u : 0));
+    scsi_task_end(&t);
+    return ready;
+}
+
+static void only_plain_reads_are_ready(struct world *w)
+{
+    (void)in(w->a, 0, 512, CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 1));
+    CHECK(is_ready(w, CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 8), SCSI_ATTR_SIMPLE));
+    CHECK(is_ready(w, CDB(0x88, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 8), SCSI_ATTR_HEAD));
+    CHECK(!is_ready(w, CDB(0x28, 0x08, 0, 0, 0, 0, 0, 0, 8), SCSI_ATTR_SIMPLE)); /* FUA */
+    CHECK(!is_ready(w, CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 8), SCSI_ATTR_ORDERED));
+    CHECK(!is_ready(w, CDB(0x35), SCSI_ATTR_SIMPLE)); /* SYNCHRONIZE CACHE */
+}
+WORLD_TEST(only_plain_reads_are_ready)
+
 static void ranges_end_at_the_last_block(struct world *w)
 {
     uint8_t last[16] = {0x28};
@@ -299,6 +325,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_written_is_read_back),
+        cmocka_unit_test(test_only_plain_reads_are_ready),
         cmocka_unit_test(test_ranges_end_at_the_last_block),
         cmocka_unit_test(test_protection_and_naca_are_refused),
         cmocka_unit_test(test_too_long_a_transfer_points_at_its_length),
