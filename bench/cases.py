@@ -5,6 +5,7 @@ ZEROFS, ZEROFS_MEMORY = "zerofs", "zerofs memory:"
 NBDKIT_MEMORY, NBDKIT_FILE = "nbdkit memory", "nbdkit file"
 QEMU, TGT, NULL = "qemu-nbd", "tgt -t 1", "null"
 ZEROFS_TWO_CPUS = "zerofs, two CPUs"
+NULL_TWO_CPUS = "null, two CPUs"
 MIB = 1 << 20
 
 
@@ -82,7 +83,7 @@ CASES = (
          ("-w", "100", "-d", "8", "-b", str(MIB)), size=1024 * MIB, seconds=20, durable=True,
          fresh=True),
     Case("nbd-scale", "NBD, 4 KiB random read, four connections of depth 32, on one CPU and on two",
-         (ZEROFS, ZEROFS_TWO_CPUS),
+         (ZEROFS, ZEROFS_TWO_CPUS, NULL, NULL_TWO_CPUS),
          (Goal("IOPS on two CPUs over one, at least 1.7", "iops", ZEROFS, at_least=1.7,
                of=ZEROFS_TWO_CPUS),),
          ("-d", "32", "-c", "4")),

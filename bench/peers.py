@@ -179,7 +179,8 @@ class QemuNbd(Peer):
 
 class Null(Peer):
     def start(self):
-        self.spawn(self.servers.null, f"127.0.0.1:{self.ports['nbd']}", str(DEVICE_BYTES))
+        cores = str(len(self.cpus.split(",")))
+        self.spawn(self.servers.null, f"127.0.0.1:{self.ports['nbd']}", str(DEVICE_BYTES), cores)
         wait_for_port(self.ports["nbd"], self.process)
 
 
