@@ -142,10 +142,16 @@ static void add_target(struct dev_registry *g, struct dev_target *t)
     rt_mutex_unlock(&g->m);
 }
 
+/* The device is in the volume already: it is not given up for want of memory or of patience. */
 static int add_device(struct dev_registry *g, const struct dev_info *info) WAITS
 {
     struct dev *d;
-    int r = dev_new(g, info, &d);
+    int r;
+    rt_shield();
+    while ((r = dev_new(g, info, &d)) == -ENOMEM) {
+        (void)rt_sleep_ms(20);
+    }
+    rt_unshield();
     if (r < 0) {
         return r;
     }

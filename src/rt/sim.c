@@ -25,6 +25,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#define RUNNABLE_MIN 4096u /* so that a test without memory does not meet the simulator */
 #define PROCS_MAX 256
 #define STEP_NS_MAX 1000
 #define DELAY_NS_MAX 5000000
@@ -61,6 +62,10 @@ int rt_sim_create(struct rt_core *core, uint64_t seed)
     s->schedule = rng_seeded(seed);
     s->values = rng_seeded(hash_u64(seed ^ 0x76616c756573));
     s->now_ns = 1000000000;
+    if (vec_reserve(&s->runnable, RUNNABLE_MIN) < 0) {
+        free(s);
+        return -ENOMEM;
+    }
     list_init(&s->alive);
     list_init(&s->killed);
     core->rng = &s->values;

@@ -59,6 +59,43 @@ struct place_list {
 #define HINT_STEPS 8u
 /* After so many records or places, others on this core go first. */
 #define STEPS_PER_TURN 64u
+#define MEMORY_PAUSE_MS 20u
+
+/*
+ * A stored batch has to be applied: where memory is lacking, it is waited for. For steps that have
+ * done nothing when they give -ENOMEM.
+ */
+static bool waits_for_memory(struct apply *a) WAITS
+{
+    if (atomic_load(&a->v->fenced)) {
+        return false;
+    }
+    msg_warn_paced("vol", "a batch waits for memory to be applied");
+    rt_shield();
+    (void)rt_sleep_ms(MEMORY_PAUSE_MS);
+    rt_unshield();
+    return true;
+}
+
+#define PATIENTLY(a, expr)                                                                         \
+    ({                                                                                             \
+        int patiently_r_;                                                                          \
+        do {                                                                                       \
+            patiently_r_ = (expr);                                                                 \
+        } while (unlikely(patiently_r_ == -ENOMEM) && waits_for_memory(a));                        \
+        patiently_r_;                                                                              \
+    })
+
+/* The end of what is staged; nothing of it stays when memory was lacking. */
+static int stage_end(struct apply *a, const struct staged *s, bool failed)
+{
+    int r = a->arena.failed || failed ? -ENOMEM : vec_push(&a->staged, *s);
+    if (r < 0) {
+        a->arena.len = s->at;
+        a->arena.failed = false;
+    }
+    return r;
+}
 
 static int stage(struct apply *a, const struct vol_key *key, struct bytes_writer *value)
 {
@@ -69,7 +106,7 @@ static int stage(struct apply *a, const struct vol_key *key, struct bytes_writer
         s.value_len = (uint32_t)value->len;
         bytes_put(&a->arena, value->data, value->len);
     }
-    return a->arena.failed || (value && value->failed) ? -ENOMEM : vec_push(&a->staged, s);
+    return stage_end(a, &s, value && value->failed);
 }
 
 static size_t touched_slot(const struct apply *a, uint64_t layer, uint64_t page)
@@ -175,8 +212,12 @@ static int old_map(struct apply *a, const struct vol_record *rec, struct vol_map
 static int change_segment(struct apply *a, uint64_t seq, int64_t blocks)
 {
     bool first;
-    int r = vol_segments_change(&a->v->segs, &(struct vol_segment_change){seq, blocks, a->in->seq},
-                                &first);
+    int r = vec_reserve(&a->changed, a->changed.len + 1);
+    if (r < 0) {
+        return r;
+    }
+    r = vol_segments_change(&a->v->segs, &(struct vol_segment_change){seq, blocks, a->in->seq},
+                            &first);
     if (r == -ENOMEM) {
         return r;
     }
@@ -187,7 +228,7 @@ static int change_segments(struct apply *a, const struct vol_map_changes *change
 {
     for (uint32_t i = 0; i < changes->count; i++) {
         if (changes->at[i].blocks != 0) {
-            int r = change_segment(a, changes->at[i].seq, changes->at[i].blocks);
+            int r = PATIENTLY(a, change_segment(a, changes->at[i].seq, changes->at[i].blocks));
             if (r < 0) {
                 return r;
             }
@@ -233,7 +274,7 @@ static int stage_map(struct apply *a, const struct vol_record *rec, const struct
     bytes_put(&a->arena, key.bytes, key.len);
     vol_map_encode(map, &a->arena);
     s.value_len = (uint32_t)(a->arena.len - s.at - key.len);
-    return a->arena.failed ? -ENOMEM : vec_push(&a->staged, s);
+    return stage_end(a, &s, false);
 }
 
 static bool map_uses(const struct vol_map *map, const struct vol_run *of)
@@ -255,7 +296,7 @@ static int note_dead(struct apply *a, const struct vol_map *old, const struct vo
         const struct vol_run *run = &old->runs[i];
         if (run->kind == VOL_RUN_DATA && !map_uses(merged, run)) {
             struct dead_frame dead = {run->seq, run->offset};
-            r = vec_push(&a->dead, dead);
+            r = PATIENTLY(a, vec_push(&a->dead, dead));
         }
     }
     return r;
@@ -289,7 +330,7 @@ static int apply_page(struct apply *a, const struct vol_record *rec)
     struct vol_map merged;
     struct vol_map_changes changes = {.count = 0};
     bool bad;
-    int r = touch(a, rec->layer, rec->page);
+    int r = PATIENTLY(a, touch(a, rec->layer, rec->page));
     if (r <= 0) {
         return r < 0 ? r : ERR_CORRUPT_RECORD;
     }
@@ -321,7 +362,7 @@ static int apply_page(struct apply *a, const struct vol_record *rec)
     if (r < 0 || (merged.count == 0 && !existed)) {
         return r;
     }
-    return stage_map(a, rec, &merged);
+    return PATIENTLY(a, stage_map(a, rec, &merged));
 }
 
 static int stage_hole(struct apply *a, const struct vol_hole *hole)
@@ -345,14 +386,14 @@ static int apply_hole(struct apply *a, const struct vol_record *rec)
                             .done_upto = rec->page,
                             .flags = rec->flags};
     size_t covered = a->covered.holes.len;
-    int r = vol_holes_add(a->v->holes, &hole, &a->covered);
+    int r = PATIENTLY(a, vol_holes_add(a->v->holes, &hole, &a->covered));
     vol_holes_unreserve(a->v->holes, hole.layer, 1);
     for (size_t i = covered; r == 0 && i < a->covered.holes.len; i++) {
         const struct vol_hole *c = &a->covered.holes.at[i];
         struct vol_key key = vol_key_hole(c->layer, c->batch, c->first);
-        r = stage(a, &key, NULL);
+        r = PATIENTLY(a, stage(a, &key, NULL));
     }
-    return r < 0 ? r : stage_hole(a, &hole);
+    return r < 0 ? r : PATIENTLY(a, stage_hole(a, &hole));
 }
 
 /* The walk of a reap: hidden maps go, with their references. A map that does not decode goes
@@ -376,7 +417,7 @@ static int reap_map(void *arg, const void *key, size_t key_len, const void *valu
     if (good && map.batch >= p->rec->hole_batch) {
         return 0;
     }
-    r = touch(p->a, layer, page);
+    r = PATIENTLY(p->a, touch(p->a, layer, page));
     if (r <= 0) {
         return r;
     }
@@ -385,7 +426,7 @@ static int reap_map(void *arg, const void *key, size_t key_len, const void *valu
         vol_map_drop(&map, &changes);
     }
     struct vol_key k = vol_key_page(layer, page);
-    r = stage(p->a, &k, NULL);
+    r = PATIENTLY(p->a, stage(p->a, &k, NULL));
     return r < 0 ? r : change_segments(p->a, &changes);
 }
 
@@ -398,8 +439,13 @@ static int apply_reap(struct apply *a, const struct vol_record *rec)
     while (
         (r = index_scan(a->v->ix, &(struct index_range){from.bytes, from.len, upto.bytes, upto.len},
                         reap_map, &p)) < 0) {
-        if (r == -ENOMEM || is_for_good(r)) {
-            return r;
+        if (is_for_good(r)) {
+            /* Its maps are lost, or stay hidden with their counts: the hole stays for good. */
+            msg_error("vol",
+                      "pages %" PRIu64 " to %" PRIu64 " of layer %" PRIu64
+                      " cannot be given back: %s",
+                      rec->from, rec->upto, rec->layer, err_text(r));
+            return 0;
         }
         r = pause_for(a->v, r);
         if (r < 0) {
@@ -410,23 +456,23 @@ static int apply_reap(struct apply *a, const struct vol_record *rec)
     if (!vol_holes_find(a->v->holes, rec->layer, rec->hole_batch, rec->page, &adv.hole)) {
         return 0; /* a newer hole has taken its place */
     }
-    r = vec_push(&a->advances, adv);
+    r = PATIENTLY(a, vec_push(&a->advances, adv));
     if (r < 0) {
         return r;
     }
     if (adv.upto < adv.hole.end) {
         adv.hole.done_upto = MAX_OF(adv.upto, adv.hole.done_upto);
-        return stage_hole(a, &adv.hole);
+        return PATIENTLY(a, stage_hole(a, &adv.hole));
     }
     struct vol_key key = vol_key_hole(adv.hole.layer, adv.hole.batch, adv.hole.first);
-    return stage(a, &key, NULL);
+    return PATIENTLY(a, stage(a, &key, NULL));
 }
 
 static int apply_gone(struct apply *a, const struct vol_record *rec)
 {
     vol_segments_remove(&a->v->segs, rec->seq);
     struct vol_key key = vol_key_segment(rec->seq);
-    return stage(a, &key, NULL);
+    return PATIENTLY(a, stage(a, &key, NULL));
 }
 
 static int apply_pair(struct apply *a, const struct vol_record *rec)
@@ -437,7 +483,7 @@ static int apply_pair(struct apply *a, const struct vol_record *rec)
                        .at = a->arena.len};
     bytes_put(&a->arena, rec->key, rec->key_len);
     bytes_put(&a->arena, rec->value, rec->value_len);
-    return a->arena.failed ? -ENOMEM : vec_push(&a->staged, s);
+    return stage_end(a, &s, false);
 }
 
 static int apply_record(struct apply *a, const struct vol_record *rec)
@@ -453,9 +499,19 @@ static int apply_record(struct apply *a, const struct vol_record *rec)
         return apply_gone(a, rec);
     case VOL_RECORD_PUT:
     case VOL_RECORD_DELETE:
-        return apply_pair(a, rec);
+        return PATIENTLY(a, apply_pair(a, rec));
     }
     UNREACHABLE("the decoder knows the kinds");
+}
+
+static int stage_count(struct apply *a, uint64_t seq, uint64_t live)
+{
+    struct vol_key key = vol_key_segment(seq);
+    struct bytes_writer value = {0};
+    vol_number_encode(live, &value);
+    int r = stage(a, &key, &value);
+    bytes_writer_free(&value);
+    return r;
 }
 
 static int stage_segments(struct apply *a)
@@ -469,11 +525,7 @@ static int stage_segments(struct apply *a)
             seg->changed = false;
         }
         rt_mutex_unlock(&segs->m);
-        struct vol_key key = vol_key_segment(a->changed.at[i]);
-        struct bytes_writer value = {0};
-        vol_number_encode(live, &value);
-        int r = seg ? stage(a, &key, &value) : 0;
-        bytes_writer_free(&value);
+        int r = seg ? PATIENTLY(a, stage_count(a, a->changed.at[i], live)) : 0;
         if (r < 0) {
             return r;
         }
@@ -582,9 +634,9 @@ static int apply_all(struct apply *a)
 {
     struct bytes_reader r = bytes_reader_of(a->in->records, a->in->records_len);
     struct vol_record rec;
-    int got = warm(a);
+    int got = PATIENTLY(a, warm(a));
     if (got == 0) {
-        got = change_segment(a, a->in->seq, 0);
+        got = PATIENTLY(a, change_segment(a, a->in->seq, 0));
     }
     if (got < 0) {
         return got;
@@ -600,7 +652,7 @@ static int apply_all(struct apply *a)
         return got;
     }
     got = stage_segments(a);
-    return got < 0 ? got : write_index(a);
+    return got < 0 ? got : PATIENTLY(a, write_index(a));
 }
 
 int vol_apply(struct vol *v, const struct vol_apply_in *in)

@@ -349,7 +349,7 @@ uint64_t vol_holes_count(const struct vol_holes *h)
     return atomic_load_explicit(&h->count, memory_order_relaxed);
 }
 
-bool vol_holes_reserve(struct vol_holes *h, uint64_t layer)
+int vol_holes_reserve(struct vol_holes *h, uint64_t layer)
 {
     rt_mutex_lock(&h->m);
     struct layer *l = layer_get(h, layer);
@@ -358,7 +358,7 @@ bool vol_holes_reserve(struct vol_holes *h, uint64_t layer)
         l->reserved++;
     }
     rt_mutex_unlock(&h->m);
-    return room;
+    return l ? room : -ENOMEM;
 }
 
 void vol_holes_unreserve(struct vol_holes *h, uint64_t layer, int count)

@@ -61,6 +61,6 @@ MUST bool vol_holes_next(struct vol_holes *h, const struct vol_hole *after,
 uint64_t vol_holes_count(const struct vol_holes *h);
 
 /* H4: room for one more hole of the layer in a batch; handed back by the number of holes that were
- * swallowed, or by applying it. */
-MUST bool vol_holes_reserve(struct vol_holes *h, uint64_t layer);
+ * swallowed, or by applying it. 1, 0 = full, -ENOMEM. */
+MUST int vol_holes_reserve(struct vol_holes *h, uint64_t layer);
 void vol_holes_unreserve(struct vol_holes *h, uint64_t layer, int count);

@@ -11,6 +11,7 @@
 #include "base/msg.h"
 #include "vol/record.h"
 #include "vol/vol_priv.h"
+#include <inttypes.h>
 
 #define ROUND_MAPS 8192u
 #define ROUND_REAPS 1024u
@@ -65,7 +66,11 @@ static int round_plan(struct round *round)
     bool more = vol_holes_next(round->v->holes, NULL, &hole);
     while (more && round->maps < ROUND_MAPS && round->reaps.len < ROUND_REAPS) {
         int r = round_add(round, &hole);
-        if (r < 0) {
+        if (r == ERR_CORRUPT_INDEX || r == ERR_CORRUPT_RECORD) {
+            /* The hole stays, and hides what is left; others are worked off. */
+            msg_error("vol", "a discarded range of layer %" PRIu64 " cannot be given back: %s",
+                      hole.layer, err_text(r));
+        } else if (r < 0) {
             return r;
         }
         more = vol_holes_next(round->v->holes, &hole, &hole);

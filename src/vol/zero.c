@@ -80,12 +80,14 @@ int vol_range_hole_reserve(struct vol *v, uint64_t layer)
 {
     int r = 0;
     rt_mutex_lock(&v->hole_m);
-    while (r == 0 && !vol_holes_reserve(v->holes, layer)) {
+    int room = vol_holes_reserve(v->holes, layer);
+    while (room == 0 && r == 0) {
         r = atomic_load(&v->fenced) ? ERR_FENCED
                                     : rt_waitq_wait(&v->hole_q, &v->hole_m, RT_FOREVER);
+        room = r == 0 ? vol_holes_reserve(v->holes, layer) : 0;
     }
     rt_mutex_unlock(&v->hole_m);
-    return r;
+    return r == 0 && room < 0 ? room : r;
 }
 
 int vol_range_hole_put(struct vol *v, struct vol_batch *b, const struct vol_batch_hole *hole)

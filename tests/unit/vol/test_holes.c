@@ -70,13 +70,13 @@ static void a_layer_has_its_limit(void **state)
     struct vol_holes *h;
     assert_int_equal(vol_holes_create(&h), 0);
     for (unsigned i = 0; i < VOL_HOLES_MAX; i++) {
-        assert_true(vol_holes_reserve(h, 1));
+        assert_int_equal(vol_holes_reserve(h, 1), 1);
     }
-    assert_false(vol_holes_reserve(h, 1));
-    assert_true(vol_holes_reserve(h, 2));
+    assert_int_equal(vol_holes_reserve(h, 1), 0);
+    assert_int_equal(vol_holes_reserve(h, 2), 1);
     vol_holes_unreserve(h, 1, 1);
-    assert_true(vol_holes_reserve(h, 1));
-    assert_false(vol_holes_reserve(h, 1));
+    assert_int_equal(vol_holes_reserve(h, 1), 1);
+    assert_int_equal(vol_holes_reserve(h, 1), 0);
     vol_holes_destroy(h);
 }
 
