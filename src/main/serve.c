@@ -156,6 +156,7 @@ static int open_volume(struct serve *s)
         .store = s->ops.store,
         .owner = c->storage.owner,
         .takeover = true,
+        .prefault = true,
         .compression = c->filesystem.compression,
         .memory_bytes = c->cache.memory_bytes,
         .max_size_bytes = c->filesystem.max_size_bytes,

@@ -2,10 +2,10 @@
 /*
  * Counted buffers and their free lists.
  *
- * CLASSES. Powers of two from 4 KiB to 2 MiB, cut from chunks (buf_chunk.c). A size that would
- * waste more than a quarter of its class, or is larger, is allocated for itself: header and data
- * are one piece of memory, malloc below 64 KiB, a mapping of its own above, so that what is given
- * back really goes back.
+ * CLASSES. Multiples of 4 KiB up to 24 KiB, powers of two from 32 KiB to 2 MiB, cut from chunks
+ * (buf_chunk.c). A size that would waste more than a quarter of its class, or is larger, is
+ * allocated for itself: header and data are one piece of memory, malloc below 64 KiB, a mapping of
+ * its own above, so that what is given back really goes back.
  *
  * LISTS. Each thread keeps up to CACHE_BYTES of each class (at least one buffer); half a list at a
  * time goes to or comes from the chunks, which have a mutex, so that buffers made on one thread and
@@ -58,8 +58,11 @@ static uint32_t class_of(size_t len)
     if (len > BUF_CHUNK_BYTES) {
         return CLASS_NONE;
     }
-    uint32_t up = len <= 1 ? 0 : 64u - (uint32_t)__builtin_clzll(len - 1); /* log2, rounded up */
-    uint32_t k = MAX_OF(up, BUF_CLASS_SHIFT_MIN) - BUF_CLASS_SHIFT_MIN;
+    uint32_t k = (uint32_t)((len - 1) / BUF_CLASS_STEP_BYTES);
+    if (k >= BUF_CLASS_STEPS) {
+        uint32_t up = 64u - (uint32_t)__builtin_clzll(len - 1); /* log2, rounded up */
+        k = BUF_CLASS_STEPS + MAX_OF(up, 15u) - 15u;
+    }
     size_t size = buf_class_bytes(k);
     return len > size - size / 4 ? k : CLASS_NONE;
 }
@@ -263,4 +266,9 @@ void rt_buf_trim(void)
     (void)cache_get();
     buf_chunks_trim();
     (void)malloc_trim(0);
+}
+
+bool rt_buf_warm(uint64_t total_bytes)
+{
+    return LISTS_USED && buf_chunks_warm(total_bytes);
 }

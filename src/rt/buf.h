@@ -15,6 +15,7 @@
 #pragma once
 #include "base/attr.h"
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -48,8 +49,8 @@ struct rt_buf {
 
 /*
  * A buffer of at least len bytes (1 byte to 1 GiB) with one reference; data is aligned to 64 bytes,
- * contents undefined. Powers of two from 4 KiB to 2 MiB, and what is not much less, come from
- * per-thread free lists. 0 or -ENOMEM. Any thread.
+ * contents undefined. Multiples of 4 KiB up to 24 KiB, powers of two from there to 2 MiB, and what
+ * is not much less, come from per-thread free lists. 0 or -ENOMEM. Any thread.
  */
 MUST int rt_buf_alloc(size_t len, enum rt_mem owner, struct rt_buf **ret_buf);
 struct rt_buf *rt_buf_ref(struct rt_buf *b);
@@ -59,6 +60,12 @@ void rt_buf_unref(struct rt_buf *b);
 void rt_buf_reown(struct rt_buf *b, enum rt_mem owner);
 /* Gives the memory that free lists hold back to the system. */
 void rt_buf_trim(void);
+/*
+ * Has the system back a little more memory for buffers, so that their first users need not wait for
+ * that: false when there are total_bytes, in use or not, or as much as may be idle. A step takes
+ * a millisecond or more, and belongs on an offload thread.
+ */
+MUST bool rt_buf_warm(uint64_t total_bytes);
 /* How much memory that no buffer uses is kept for the next ones, besides the lists. */
 void rt_buf_idle_max(uint64_t bytes);
 

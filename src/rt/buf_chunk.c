@@ -11,6 +11,9 @@
  * and the zeroing of the page cost more than what is done with the bytes. So that this stays within
  * bounds, at most rt_buf_idle_max() of chunks are idle.
  *
+ * WARMING. The first touch of memory is dear, under a hypervisor many times dearer than the
+ * zeroing: a server touches its pool at the start, step by step and on no core (rt_buf_warm()).
+ *
  * HUGE PAGES. All but the first chunk of a class ask for them: with small pages, each block of a
  * large cache costs a walk through the page tables. A small process stays small.
  *
@@ -47,6 +50,7 @@ static struct {
     struct idle *idle;
     uint64_t idle_bytes;
     uint64_t idle_max;
+    uint64_t mapped_bytes; /* of all chunks */
 } shared = {.m = PTHREAD_MUTEX_INITIALIZER, .idle_max = IDLE_BYTES_DEFAULT};
 
 static void *system_take(bool huge)
@@ -68,6 +72,12 @@ static void *system_take(bool huge)
     (void)madvise(p, BUF_CHUNK_BYTES, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     rt_mem_add(RT_MEM_OTHER, BUF_CHUNK_BYTES);
     return p;
+}
+
+/* With m held. */
+static void count_mapped(bool more)
+{
+    shared.mapped_bytes += more ? BUF_CHUNK_BYTES : -(uint64_t)BUF_CHUNK_BYTES;
 }
 
 static void system_give(struct idle *first)
@@ -99,7 +109,29 @@ static void idle_give(void *memory, struct idle **surplus)
     struct idle **to = room ? &shared.idle : surplus;
     i->next = *to;
     *to = i;
-    shared.idle_bytes += room ? BUF_CHUNK_BYTES : 0;
+    if (room) {
+        shared.idle_bytes += BUF_CHUNK_BYTES;
+    } else {
+        count_mapped(false);
+    }
+}
+
+static void *chunk_memory(uint32_t klass)
+{
+    (void)pthread_mutex_lock(&shared.m);
+    bool huge = shared.chunks[klass] > 0;
+    void *memory = idle_take();
+    (void)pthread_mutex_unlock(&shared.m);
+    if (memory) {
+        return memory;
+    }
+    memory = system_take(huge);
+    if (memory) {
+        (void)pthread_mutex_lock(&shared.m);
+        count_mapped(true);
+        (void)pthread_mutex_unlock(&shared.m);
+    }
+    return memory;
 }
 
 static struct buf_chunk *chunk_make(uint32_t klass)
@@ -110,13 +142,7 @@ static struct buf_chunk *chunk_make(uint32_t klass)
     if (!c) {
         return NULL;
     }
-    (void)pthread_mutex_lock(&shared.m);
-    bool huge = shared.chunks[klass] > 0;
-    c->memory = idle_take();
-    (void)pthread_mutex_unlock(&shared.m);
-    if (!c->memory) {
-        c->memory = system_take(huge);
-    }
+    c->memory = chunk_memory(klass);
     if (!c->memory) {
         free(c);
         return NULL;
@@ -233,6 +259,7 @@ void buf_chunks_trim(void)
     (void)pthread_mutex_lock(&shared.m);
     struct idle *all = shared.idle;
     shared.idle = NULL;
+    shared.mapped_bytes -= shared.idle_bytes;
     shared.idle_bytes = 0;
     (void)pthread_mutex_unlock(&shared.m);
     system_give(all);
@@ -243,4 +270,27 @@ void rt_buf_idle_max(uint64_t bytes)
     (void)pthread_mutex_lock(&shared.m);
     shared.idle_max = bytes;
     (void)pthread_mutex_unlock(&shared.m);
+}
+
+bool buf_chunks_warm(uint64_t total_bytes)
+{
+    (void)pthread_mutex_lock(&shared.m);
+    bool room = shared.mapped_bytes + BUF_CHUNK_BYTES <= total_bytes &&
+                shared.idle_bytes + BUF_CHUNK_BYTES <= shared.idle_max;
+    (void)pthread_mutex_unlock(&shared.m);
+    uint8_t *memory = room ? system_take(true) : NULL;
+    if (!memory) {
+        return false;
+    }
+    for (size_t at = 0; at < BUF_CHUNK_BYTES; at += 4096) {
+        *(volatile uint8_t *)(memory + at) = 0;
+    }
+    struct idle *surplus = NULL;
+    (void)pthread_mutex_lock(&shared.m);
+    count_mapped(true);
+    idle_give(memory, &surplus);
+    (void)pthread_mutex_unlock(&shared.m);
+    bool kept = surplus == NULL;
+    system_give(surplus);
+    return kept;
 }

@@ -6,8 +6,7 @@
 #include "rt/buf.h"
 #include <stdbool.h>
 
-#define BUF_CLASS_SHIFT_MIN 12u
-#define BUF_CLASSES 10u
+#define BUF_CLASSES 13u
 #define BUF_CHUNK_BYTES (2u << 20) /* the largest class, and a huge page */
 
 struct buf_chunk;
@@ -20,14 +19,21 @@ struct buf_block {
     void *base;              /* what was allocated then */
 } __attribute__((aligned(64)));
 
+/* 4, 8, 12, 16, 20, 24 KiB: frames of so many blocks; then 32 KiB to 2 MiB, doubling. */
+#define BUF_CLASS_STEP_BYTES 4096u
+#define BUF_CLASS_STEPS 6u
+
 static inline uint32_t buf_class_bytes(uint32_t klass)
 {
-    return 1u << (BUF_CLASS_SHIFT_MIN + klass);
+    return klass < BUF_CLASS_STEPS ? (klass + 1) * BUF_CLASS_STEP_BYTES
+                                   : 32768u << (klass - BUF_CLASS_STEPS);
 }
 
 /* Up to `want` free blocks of a class, linked by next, at least one; NULL without memory. */
 struct buf_block *buf_chunks_take(uint32_t klass, uint32_t want);
 /* Gives blocks back that are linked by next. */
 void buf_chunks_give(struct buf_block *first);
+/* Maps and touches one more chunk, idle: false when there are total_bytes, or none can be had. */
+bool buf_chunks_warm(uint64_t total_bytes);
 /* Gives idle chunks back to the system. */
 void buf_chunks_trim(void);

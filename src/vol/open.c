@@ -19,8 +19,9 @@
  *     a 16th, a 32nd           with a disk cache: its index, and what is on its way there
  *     what is left             block cache
  *
- * What is dirty comes and goes in waves. Between them its memory stays with the buffers
- * (rt_buf_idle_max): nothing is used that was not used before.
+ * What is dirty comes and goes in waves, and becomes what is cached. Its memory stays with the
+ * buffers (rt_buf_idle_max), and a server has the system back it at the start (`prefault`), but no
+ * more than PREFAULT_MAX.
  */
 #include "base/assert.h"
 #include "base/err.h"
@@ -42,6 +43,8 @@
 #define FETCH_MIN (1ull << 20)
 #define DISK_SLOT_BYTES 10u /* of index, for each block that the disk may hold */
 #define DISK_PENDING_MAX (32ull << 20)
+#define PREFAULT_MAX (1ull << 30)
+#define PREFAULT_STEPS 2u /* at a time */
 #define DELETE_AFTER_MS 600000u
 #define ROTATE_AFTER_MS 1000u
 
@@ -73,7 +76,6 @@ static struct split memory_split(const struct vol_options *opt)
     }
     s.index_cache = all / 16;
     s.maps = all / 16;
-    rt_buf_idle_max(s.dirty);
     uint64_t used = 2 * s.dirty + 4 * s.memtable + s.index_cache + s.maps;
     s.blocks = used < all ? MAX_OF(all - used, all / 8) : all / 8;
     s.fetch = MAX_OF(s.blocks / 16, FETCH_MIN);
@@ -83,6 +85,7 @@ static struct split memory_split(const struct vol_options *opt)
         s.disk_pending = MIN_OF(MAX_OF(all / 32, FETCH_MIN), DISK_PENDING_MAX);
         s.blocks -= MIN_OF(s.disk_index + s.disk_pending, s.blocks / 2);
     }
+    rt_buf_idle_max(s.dirty + s.blocks);
     return s;
 }
 
@@ -124,6 +127,7 @@ static int create(const struct vol_options *opt, const struct split *split, stru
     memset(v, 0, sizeof *v);
     init(v, opt);
     v->dirty_configured = split->dirty;
+    v->prefault_bytes = opt->prefault ? MIN_OF(split->dirty + split->blocks, PREFAULT_MAX) : 0;
     v->part_bytes =
         MIN_OF(split->dirty, VOL_DIRTY_FLOOR_BYTES) / 4 / VOL_PAGE_BYTES * VOL_PAGE_BYTES;
     rt_credits_init(&v->dirty, split->dirty);
@@ -313,6 +317,23 @@ static int open_log(struct vol *v, const struct index_manifest_info *info,
                       &v->log);
 }
 
+static int warm_step(void *arg)
+{
+    uint64_t total_bytes = *(const uint64_t *)arg;
+    bool more = true;
+    for (unsigned i = 0; more && i < PREFAULT_STEPS; i++) {
+        more = rt_buf_warm(total_bytes);
+    }
+    return more;
+}
+
+static void warm(void *arg)
+{
+    uint64_t total_bytes = ((struct vol *)arg)->prefault_bytes;
+    while (!rt_cancelled() && rt_offload(RT_OFFLOAD_CPU, warm_step, &total_bytes) > 0) {
+    }
+}
+
 static int start(struct vol *v)
 {
     v->replayed_number = v->next_number - 1;
@@ -332,6 +353,9 @@ static int start(struct vol *v)
     };
     for (size_t i = 0; r == 0 && i < ARRAY_LEN(fibers); i++) {
         r = rt_group_spawn(fibers[i].group, fibers[i].name, fibers[i].fn, v);
+    }
+    if (r == 0 && v->prefault_bytes > 0) {
+        r = rt_group_spawn(v->idle, "vol warm", warm, v);
     }
     return r;
 }

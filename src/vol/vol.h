@@ -75,6 +75,7 @@ struct vol_options {
     const char *owner;       /* who opens; recorded in the manifest */
     bool takeover;  /* open even if another owner did not close it: ERR_OPEN_ELSEWHERE otherwise */
     bool read_only; /* create nothing; no writes */
+    bool prefault;  /* let the system back the memory of buffers at once: for a server */
     struct log_compression compression;
     uint64_t memory_bytes;    /* for everything the volume keeps in RAM; 0 = 256 MiB */
     uint64_t dirty_bytes;     /* limit of not yet applied data; 0 = a fifth of memory_bytes */

@@ -97,6 +97,7 @@ struct vol {
     uint64_t dirty_configured;
     uint64_t part_bytes;       /* the largest part of a request that enters at once */
     struct uuid opened_before; /* open id of the opening before this one */
+    uint64_t prefault_bytes;   /* of buffers */
     uint64_t epoch;
     uint64_t log_epoch; /* of the last applied segment */
 

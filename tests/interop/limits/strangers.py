@@ -101,10 +101,10 @@ def all_sent_away(strangers, limit_s):
 def silent(s, good):
     begin, strangers = time.monotonic(), []
     for port in (s.nbd_port, s.iscsi_port):
-        before = s.rss_kib(), descriptors(s)
+        before = s.used_kib(), descriptors(s)
         strangers += [connect(port, n) for n in range(STRANGERS)]
         zt.wait_for(lambda fds=before[1]: descriptors(s) > fds + STRANGERS / 4)
-        grown = (s.rss_kib() - before[0]) / STRANGERS
+        grown = (s.used_kib() - before[0]) / STRANGERS
         print(f"{STRANGERS} silent strangers: {grown:.1f} KiB each", flush=True)
         assert grown < STRANGER_KIB
         good.work()

@@ -122,23 +122,23 @@ class Test:
         data = os.urandom(1 << 20)
         for off in range(8 << 20, SIZE, 1 << 20):
             self.good.write(off, data)
-        before = self.server.rss_kib()
+        before = self.server.used_kib()
         peers = [self.connect().enter("disk") for _ in range(4)]
         for k in peers:
             for n in range(512):
                 k.put(k.header(rawnbd.READ, (8 + n % 56) << 20, 1 << 20)[1])
         for _ in range(20):
             self.check_good()
-        grown = self.server.rss_kib() - before
+        grown = self.server.used_kib() - before
         assert grown < 200 << 10, f"{grown} KiB for four deaf peers"
         for k in peers:
             k.close()
 
     def many_silent(self):
         """Strangers that say nothing cost little, and are sent away (15 s)."""
-        before = self.server.rss_kib()
+        before = self.server.used_kib()
         silent = [self.connect(timeout_s=40) for _ in range(500)]
-        grown = self.server.rss_kib() - before
+        grown = self.server.used_kib() - before
         assert grown < 500 * 64, f"{grown} KiB for 500 silent strangers"
         self.check_good()
         for k in silent:

@@ -103,6 +103,50 @@ static void idle_chunks(void **state)
     assert_int_equal(rt_mem_used(RT_MEM_OTHER), 0);
 }
 
+/* Frames of three and five blocks waste nothing, and lie in chunks like the others. */
+static void classes(void **state)
+{
+    (void)state;
+    for (uint32_t blocks = 1; blocks <= 8; blocks++) {
+        struct rt_buf *b;
+        uint32_t want = blocks == 7 ? 8 : blocks;
+        assert_int_equal(rt_buf_alloc((size_t)blocks * 4096, RT_MEM_DIRTY, &b), 0);
+        assert_int_equal(b->cap, want * 4096);
+        memset(b->data, (int)blocks, b->cap);
+        rt_buf_unref(b);
+        assert_true(RT_ASAN || rt_mem_used(RT_MEM_OTHER) > 0);
+    }
+    rt_buf_trim();
+    assert_int_equal(rt_mem_used(RT_MEM_OTHER), 0);
+}
+
+/* Warming stops at the total, what is in use included, and at what may be idle. */
+static void warming(void **state)
+{
+    struct rt_buf *b[2];
+    (void)state;
+    rt_buf_trim();
+    rt_buf_idle_max(16u << 20);
+    assert_int_equal(rt_buf_alloc(2u << 20, RT_MEM_DIRTY, &b[0]), 0);
+    unsigned steps = 0;
+    while (rt_buf_warm(8u << 20)) {
+        steps++;
+    }
+    assert_int_equal(steps, RT_ASAN ? 0 : 3);
+    assert_int_equal(rt_mem_used(RT_MEM_OTHER), steps * (2u << 20));
+    assert_int_equal(rt_buf_alloc(2u << 20, RT_MEM_DIRTY, &b[1]), 0);
+    assert_true(RT_ASAN || rt_mem_used(RT_MEM_OTHER) == 4u << 20);
+    rt_buf_unref(b[0]);
+    rt_buf_unref(b[1]);
+    while (rt_buf_warm(1u << 30)) {
+        steps++;
+    }
+    assert_true(rt_mem_used(RT_MEM_OTHER) <= 20u << 20);
+    rt_buf_idle_max(0);
+    rt_buf_trim();
+    assert_int_equal(rt_mem_used(RT_MEM_OTHER), 0);
+}
+
 static void names(void **state)
 {
     (void)state;
@@ -119,6 +163,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes),          cmocka_unit_test(references),
         cmocka_unit_test(across_threads), cmocka_unit_test(idle_chunks),
+        cmocka_unit_test(classes),        cmocka_unit_test(warming),
         cmocka_unit_test(names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
