@@ -120,6 +120,8 @@ url = "{self.url.format(folder=self.folder)}"
 [cache]
 dir = "{self.folder}/cache"
 memory_size_gb = 2.0
+[encryption]
+mode = "none"
 [servers.nbd]
 addresses = ["127.0.0.1:{self.ports["nbd"]}"]
 [servers.iscsi]

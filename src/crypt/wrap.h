@@ -42,7 +42,7 @@ struct crypt_cost {
 /* What opens a volume, and how new wrappings and new data are sealed. */
 struct crypt_access {
     enum crypt_kdf kdf;
-    const struct crypt_secret *secret;
+    struct crypt_secret *secret;
     enum crypt_cipher cipher;
     struct crypt_cost cost; /* of new wrappings; zeros = the default */
 };

@@ -73,6 +73,7 @@ static int converse(struct admin *a, struct net_stream *s)
     }
     json_error_t error;
     json_t *request = json_loadb(text, len, 0, &error);
+    explicit_bzero(text, len); /* it may hold a password */
     if (!request) {
         return respond(s, ops_failure(OPS_USAGE, "the request is not JSON: %s", error.text));
     }
@@ -205,6 +206,9 @@ int admin_ask(const char *socket_path, const json_t *request, json_t **ret_respo
     auto_free char *text = r == 0 ? json_dumps(request, JSON_COMPACT) : NULL;
     if (r == 0) {
         r = text ? ask(fd, text, ret_response) : -ENOMEM;
+    }
+    if (text) {
+        explicit_bzero(text, strlen(text)); /* it may hold a password */
     }
     (void)close(fd);
     return r;

@@ -5,18 +5,22 @@
  */
 #include "ctl/config.h"
 #include "base/err.h"
+#include "ctl/access.h"
 #include "ctl/config_priv.h"
 #include "ctl/toml.h"
 #include "iscsi/iscsi.h"
 #include "obj/obj.h"
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define CONFIG_BYTES_MAX (1u << 20)
 #define SOCKET_PATH_MAX 100
+#define PARSER_STACK_BYTES (2u << 20)
 
 struct reader {
     struct config *c;
@@ -281,7 +285,50 @@ static void set_encryption(struct reader *rd)
 {
     auto_free char *text = text_of(rd);
     if (text && strcmp(text, "none") != 0) {
-        mistake(rd, "encryption.mode must be \"none\" in this version, not \"%.40s\"", text);
+        mistake(rd,
+                "encryption.mode may only be \"none\", not \"%.40s\": what encrypts is a "
+                "password, a password_file or a key_file",
+                text);
+    }
+    rd->c->encryption.none = true;
+}
+
+/* Its text is wiped wherever it was, and never told. */
+static void set_password(struct reader *rd)
+{
+    char *text = text_of(rd);
+    const char *fault = text ? access_password_fault(text, strlen(text)) : NULL;
+    if (fault) {
+        mistake(rd, "%s: %s", rd->entry->key, fault);
+    }
+    if (text && !fault && !rd->c->encryption.password) {
+        rd->c->encryption.password = crypt_secret_create(text, strlen(text));
+        if (!rd->c->encryption.password) {
+            mistake(rd, "out of memory");
+        }
+    }
+    config_wipe(text);
+}
+
+static void set_password_file(struct reader *rd)
+{
+    set_text(rd, &rd->c->encryption.password_file);
+}
+
+static void set_key_file(struct reader *rd)
+{
+    set_text(rd, &rd->c->encryption.key_file);
+}
+
+static void set_cipher(struct reader *rd)
+{
+    auto_free char *text = text_of(rd);
+    enum crypt_cipher *cipher = &rd->c->encryption.cipher;
+    if (text && (crypt_cipher_parse(text, cipher) < 0 || !crypt_cipher_ok(*cipher))) {
+        mistake(rd,
+                "encryption.cipher must be \"auto\", \"aes-256-gcm\" or \"chacha20-poly1305\", not "
+                "\"%.40s\"",
+                text);
     }
 }
 
@@ -396,6 +443,11 @@ static const struct key {
     {"filesystem.compression", set_compression, false},
     {"filesystem.max_size_gb", set_max_size, false},
     {"encryption.mode", set_encryption, false},
+    {"encryption.password", set_password, false},
+    {"storage.encryption_password", set_password, false},
+    {"encryption.password_file", set_password_file, false},
+    {"encryption.key_file", set_key_file, false},
+    {"encryption.cipher", set_cipher, false},
     {"servers.nbd.addresses", set_nbd_addresses, true},
     {"servers.nbd.unix_socket", set_nbd_socket, false},
     {"servers.nbd.tls", set_nbd_tls, false},
@@ -485,6 +537,30 @@ static const struct toml_entry *find_entry(const struct reader *rd, const char *
     return NULL;
 }
 
+/* Exactly one way to open the volume; none at all has to be said, too. */
+static void check_encryption(struct reader *rd)
+{
+    static const char *const ways[] = {"encryption.password", "storage.encryption_password",
+                                       "encryption.password_file", "encryption.key_file",
+                                       "encryption.mode"};
+    unsigned given = 0;
+    rd->entry = find_entry(rd, "encryption");
+    for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
+        const struct toml_entry *e = find_entry(rd, ways[i]);
+        if (e) {
+            given++;
+            rd->entry = e;
+        }
+    }
+    if (given == 0) {
+        mistake(rd, "[encryption] must say one of password_file, password, key_file, or mode = "
+                    "\"none\" for a volume that is stored in clear");
+    } else if (given > 1) {
+        mistake(rd, "[encryption] must say only one of password_file, password (or storage."
+                    "encryption_password), key_file, mode");
+    }
+}
+
 /* What the sections must fulfil together; a mistake is reported where its first key stands. */
 static void check_together(struct reader *rd)
 {
@@ -503,6 +579,7 @@ static void check_together(struct reader *rd)
     if (!c->store.s3.access_key_id != !c->store.s3.secret_access_key) {
         mistake(rd, "aws.access_key_id and aws.secret_access_key belong together");
     }
+    check_encryption(rd);
     rd->entry = find_entry(rd, "servers.iscsi.addresses");
     if (c->iscsi.addresses.count > ISCSI_PORTALS_MAX) {
         mistake(rd, "servers.iscsi.addresses has more than %d entries", ISCSI_PORTALS_MAX);
@@ -548,6 +625,7 @@ static int read_text(const char *path, FILE *errors, char **ret_text, size_t *re
         fprintf(errors, "%s: cannot be read: %s\n", path, err_text(r));
         return r;
     }
+    (void)setvbuf(f, NULL, _IONBF, 0); /* no copy of what may be a password */
     char *text = malloc(CONFIG_BYTES_MAX + 1);
     size_t len = text ? fread(text, 1, CONFIG_BYTES_MAX + 1, f) : 0;
     int r = !text ? -ENOMEM : ferror(f) ? -EIO : len > CONFIG_BYTES_MAX ? -EFBIG : 0;
@@ -562,6 +640,49 @@ static int read_text(const char *path, FILE *errors, char **ret_text, size_t *re
     return 0;
 }
 
+struct parse {
+    const char *text;
+    size_t len;
+    struct toml_doc *doc;
+    unsigned *line;
+    char *why;
+    size_t why_cap;
+    int result;
+};
+
+static void *parse_job(void *arg)
+{
+    struct parse *p = arg;
+    p->result = toml_parse(p->text, p->len, p->doc, p->line, p->why, p->why_cap);
+    return NULL;
+}
+
+/* Parses on a stack that is thrown away: the parser leaves strings there, and one may be a
+ * password. */
+static int parse_apart(struct parse *p)
+{
+    void *stack = mmap(NULL, PARSER_STACK_BYTES, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (stack == MAP_FAILED) {
+        return -ENOMEM;
+    }
+    pthread_attr_t attr;
+    pthread_t thread;
+    int r = pthread_attr_init(&attr);
+    if (r == 0) {
+        r = pthread_attr_setstack(&attr, stack, PARSER_STACK_BYTES);
+        if (r == 0) {
+            r = pthread_create(&thread, &attr, parse_job, p);
+        }
+        (void)pthread_attr_destroy(&attr);
+    }
+    if (r == 0) {
+        r = pthread_join(thread, NULL);
+    }
+    (void)munmap(stack, PARSER_STACK_BYTES);
+    return r > 0 ? -r : p->result;
+}
+
 int config_load(const char *path, FILE *errors, struct config **ret_config)
 {
     auto_free char *text = NULL;
@@ -573,7 +694,9 @@ int config_load(const char *path, FILE *errors, struct config **ret_config)
     struct toml_doc doc = {0};
     char why[256];
     unsigned line = 1;
-    r = toml_parse(text, len, &doc, &line, why, sizeof why);
+    struct parse p = {text, len, &doc, &line, why, sizeof why, 0};
+    r = parse_apart(&p);
+    explicit_bzero(text, len);
     if (r < 0) {
         fprintf(errors, "%s:%u: %s\n", path, line, why);
         return r == -EINVAL ? config_error() : r;
@@ -586,6 +709,7 @@ int config_load(const char *path, FILE *errors, struct config **ret_config)
     }
     c->cache.memory_bytes = CONFIG_GB / 4;
     c->filesystem.compression.codec = LOG_CODEC_LZ4;
+    c->encryption.cipher = crypt_cipher_best();
     c->runtime.log_level = MSG_INFO;
     struct reader rd = {.c = c, .path = path, .errors = errors, .doc = &doc};
     for (size_t i = 0; i < doc.count; i++) {

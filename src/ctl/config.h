@@ -13,6 +13,8 @@
 #pragma once
 #include "base/attr.h"
 #include "base/msg.h"
+#include "crypt/crypt.h"
+#include "crypt/secret.h"
 #include "log/log.h"
 #include "nbd/nbd.h"
 #include "obj/obj.h"
@@ -47,6 +49,13 @@ struct config {
         struct log_compression compression;
         uint64_t max_size_bytes; /* 0 = no quota */
     } filesystem;
+    struct { /* one of the first four is set */
+        bool none;
+        struct crypt_secret *password;
+        char *password_file;
+        char *key_file;
+        enum crypt_cipher cipher; /* of what is sealed from now on */
+    } encryption;
     struct {
         bool enabled; /* the section is there */
         struct config_list addresses;
@@ -80,9 +89,9 @@ void config_free(struct config *c); /* accepts NULL */
  * when none is.
  */
 const char *config_find(const char *given);
-/* The starter file, with folders below `folder` (absolute). Text to be freed, NULL when out of
- * memory. */
-char *config_template(const char *folder);
+/* The starter file, with folders below `folder`, and the file that holds the password, or NULL for
+ * a volume in clear; both absolute. Text to be freed, NULL when out of memory. */
+char *config_template(const char *folder, const char *password_file);
 /*
  * What differs from `old` and cannot change while the server runs: prints one line each to `out`,
  * the number. What can change: log level, compression, advertised addresses.

@@ -5,15 +5,23 @@
 #include "ctl/config_priv.h"
 #include <arpa/inet.h>
 #include <ctype.h>
-#include <openssl/crypto.h>
 #include <string.h>
 #include <unistd.h>
 
 #define EDIT_DISTANCE_MAX_LEN 48
+#define EXPANSION_ROOM 4096
 
 int config_error(void)
 {
     return ERR_CONFIG;
+}
+
+void config_wipe(char *text)
+{
+    if (text) {
+        explicit_bzero(text, strlen(text));
+        free(text);
+    }
 }
 
 /* The length of the variable's name at text; 0 when there is none. */
@@ -60,6 +68,9 @@ static bool expand_one(const char **at, struct bytes_writer *out, char *ret_why,
 char *config_expand(const char *text, char *ret_why, size_t why_cap)
 {
     struct bytes_writer out = {0};
+    /* Growing would leave copies of what may be a password behind. */
+    (void)bytes_grow(&out, strlen(text) + EXPANSION_ROOM);
+    out.len = 0;
     while (*text) {
         const char *dollar = strchrnul(text, '$');
         bytes_put(&out, text, (size_t)(dollar - text));
@@ -157,18 +168,10 @@ static void list_free(struct config_list *list)
     free(list->at);
 }
 
-static void wipe(char *text)
-{
-    if (text) {
-        OPENSSL_cleanse(text, strlen(text));
-        free(text);
-    }
-}
-
 static void free_s3(struct obj_s3_options *o)
 {
-    wipe(o->secret_access_key);
-    wipe(o->session_token);
+    config_wipe(o->secret_access_key);
+    config_wipe(o->session_token);
     free(o->access_key_id);
     free(o->profile);
     free(o->credentials_file);
@@ -188,6 +191,9 @@ void config_free(struct config *c)
     free(c->storage.url);
     free(c->storage.owner);
     free_s3(&c->store.s3);
+    crypt_secret_free(c->encryption.password);
+    free(c->encryption.password_file);
+    free(c->encryption.key_file);
     free(c->cache.dir);
     list_free(&c->nbd.addresses);
     free(c->nbd.unix_socket);
@@ -235,8 +241,7 @@ static const char template_text[] =
     "compression = \"lz4\"           # or \"none\", \"zstd-1\" to \"zstd-19\"\n"
     "# max_size_gb = 100.0         # refuse writes beyond this much stored data\n"
     "\n"
-    "[encryption]\n"
-    "mode = \"none\"\n"
+    "%s"
     "\n"
     "[servers.nbd]\n"
     "addresses = [\"127.0.0.1:10809\"]\n"
@@ -283,12 +288,35 @@ static char *escape_folder(const char *folder, bool in_url)
     return (char *)out.data;
 }
 
-char *config_template(const char *folder)
+static const char encrypted_text[] =
+    "[encryption]\n"
+    "password_file = \"%s\"   # whoever loses it loses the data: keep a copy elsewhere\n"
+    "# In its place: password, key_file (32 random bytes), or mode \"none\", which stores in "
+    "clear.\n"
+    "# cipher = \"auto\"             # \"aes-256-gcm\" or \"chacha20-poly1305\"\n";
+static const char clear_text[] =
+    "[encryption]\n"
+    "mode = \"none\"                 # everything is stored in clear\n";
+
+/* The section of that name, to be freed. */
+static char *encryption_section(const char *password_file)
 {
+    if (!password_file) {
+        return strdup(clear_text);
+    }
+    auto_free char *place = escape_folder(password_file, false);
+    char *text = NULL;
+    return place && asprintf(&text, encrypted_text, place) >= 0 ? text : NULL;
+}
+
+char *config_template(const char *folder, const char *password_file)
+{
+    auto_free char *encryption = encryption_section(password_file);
     auto_free char *url_place = escape_folder(folder, true);
     auto_free char *place = escape_folder(folder, false);
     char *text = NULL;
-    bool ok = url_place && place && asprintf(&text, template_text, url_place, place) >= 0;
+    bool ok = url_place && place && encryption &&
+              asprintf(&text, template_text, url_place, place, encryption) >= 0;
     return ok ? text : NULL;
 }
 
@@ -336,6 +364,8 @@ unsigned config_report_fixed(const struct config *old, const struct config *fres
         {"cache.disk_size_gb", old->cache.disk_bytes == fresh->cache.disk_bytes},
         {"filesystem.max_size_gb",
          old->filesystem.max_size_bytes == fresh->filesystem.max_size_bytes},
+        {"encryption.mode", old->encryption.none == fresh->encryption.none},
+        {"encryption.cipher", old->encryption.cipher == fresh->encryption.cipher},
         {"servers.nbd", old->nbd.enabled == fresh->nbd.enabled},
         {"servers.nbd.addresses", same_list(&old->nbd.addresses, &fresh->nbd.addresses)},
         {"servers.nbd.unix_socket", same_text(old->nbd.unix_socket, fresh->nbd.unix_socket)},

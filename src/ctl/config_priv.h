@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* Frees a text that may be secret. */
+void config_wipe(char *text);
 /* The text with $VAR, ${VAR} and $$ replaced, to be freed; NULL with the reason. */
 char *config_expand(const char *text, char *ret_why, size_t why_cap);
 /* Whether it has the form host:port, [v6]:port. */

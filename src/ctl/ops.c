@@ -46,6 +46,9 @@ enum ops_exit ops_exit_of_error(int r)
     case ERR_IN_USE:
         return OPS_REFUSED;
     case ERR_CONFIG:
+    case ERR_WRONG_PASSWORD:
+    case ERR_IS_ENCRYPTED:
+    case ERR_NOT_ENCRYPTED:
         return OPS_CONFIG;
     default:
         break;
@@ -257,6 +260,7 @@ static json_t *flush(struct ops *o, const json_t *request)
 }
 
 static const struct ops_entry general_table[] = {
+    {"change-password", ops_change_password},
     {"flush", flush},
     {"status", ops_status},
     {NULL, NULL},

@@ -33,6 +33,7 @@ enum ops_exit {
 /* What the operations act on. The servers are NULL in a one-shot command. */
 struct ops {
     struct obj_store *store;
+    struct crypt_keys *keys; /* NULL: the volume is not encrypted */
     struct vol *vol;
     struct dev_registry *registry;
     struct nbd_server *nbd;

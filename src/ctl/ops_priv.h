@@ -11,6 +11,7 @@ struct ops_entry {
 
 extern const struct ops_entry ops_nbd_table[];
 extern const struct ops_entry ops_iscsi_table[];
+json_t *ops_change_password(struct ops *o, const json_t *request) WAITS;
 json_t *ops_status(struct ops *o, const json_t *request) WAITS;
 
 /* Takes over the result. */

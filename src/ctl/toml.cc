@@ -10,6 +10,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <malloc.h>
+#include <new>
 #include <string>
 // Its tables of characters have places that are taken for unreachable and are not (U+0260 in a
 // key).
@@ -20,6 +22,30 @@
 #undef TOML_UNREACHABLE
 #define TOML_UNREACHABLE __builtin_unreachable()
 #include <toml++/toml.h>
+
+// Every piece of memory that the parser gives back is wiped: a password may have been in it. This
+// holds for all C++ of the program, which is this file and the library.
+void *operator new(std::size_t size)
+{
+    void *p = malloc(size ? size : 1);
+    if (!p) {
+        abort(); // there are no exceptions here that somebody would catch
+    }
+    return p;
+}
+
+void operator delete(void *p) noexcept
+{
+    if (p) {
+        explicit_bzero(p, malloc_usable_size(p));
+        free(p);
+    }
+}
+
+void operator delete(void *p, std::size_t) noexcept
+{
+    operator delete(p);
+}
 
 namespace
 {
@@ -151,6 +177,9 @@ void toml_free(toml_doc *doc)
 {
     for (size_t i = 0; i < doc->count; i++) {
         free(doc->entries[i].key);
+        if (doc->entries[i].string) {
+            explicit_bzero(doc->entries[i].string, strlen(doc->entries[i].string));
+        }
         free(doc->entries[i].string);
     }
     free(doc->entries);

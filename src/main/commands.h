@@ -6,6 +6,7 @@
 #include "main/args.h"
 
 int command_init(const struct args *a);
+int command_change_password(const struct args *a);
 int command_run(const struct args *a);
 int command_version(const struct args *a);
 
@@ -17,7 +18,7 @@ struct config *command_config(const struct args *a, int *ret_exit);
  * volume here: the response, or NULL when out of memory. takes_over: also when another owner did
  * not close the volume.
  */
-json_t *oneshot_run(const struct config *c, const json_t *request, bool takes_over);
+json_t *oneshot_run(struct config *c, const json_t *request, bool takes_over);
 
 /* Opens the lock file of the cache folder (made if need be) and locks it: the descriptor;
  * -EWOULDBLOCK when another process holds it. */

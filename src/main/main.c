@@ -5,6 +5,7 @@
 #include "ctl/size.h"
 #include "ctl/version.h"
 #include "main/commands.h"
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -39,10 +40,21 @@ static const struct arg_spec init_specs[] = {
     {.name = "data",
      .value = "FOLDER",
      .help = "where data is kept; default zerofs-data beside the file"},
-    {.name = "force", .help = "overwrite"},
+    {.name = "password-file",
+     .value = "FILE",
+     .help = "where a random password is written; default beside the configuration"},
+    {.name = "unencrypted", .help = "for a volume that is stored in clear"},
+    {.name = "force", .help = "overwrite; a password file is kept and used"},
     {0},
 };
 static const struct arg_spec run_specs[] = {CONFIG_OPTION, {0}};
+static const struct arg_spec password_specs[] = {
+    CONFIG_OPTION,
+    {.name = "new-password-file",
+     .value = "FILE",
+     .help = "holds the new one; default: one line of standard input"},
+    {.name = "new-key-file", .value = "FILE", .help = "a key of 32 bytes instead of a password"},
+    {0}};
 static const struct arg_spec none_specs[] = {{0}};
 static const struct arg_spec plain_specs[] = {ADMIN_OPTIONS, {0}};
 
@@ -110,6 +122,8 @@ static const struct command {
      "iscsi.remove-lun", true},
     {"iscsi delete-target", "Deletes a target with its LUNs.", target_delete_specs, NULL,
      "iscsi.delete-target", true},
+    {"change-password", "Makes the volume open with another password.", password_specs,
+     command_change_password, NULL, false},
     {"flush", "Makes everything written so far durable.", plain_specs, NULL, "flush", false},
     {"status", "Shows the state of the server and the volume.", plain_specs, NULL, "status", false},
     {"version", "Shows the version.", none_specs, command_version, NULL, false},
@@ -296,9 +310,19 @@ int command_version(const struct args *a)
     return OPS_OK;
 }
 
+/* A request may hold a password. */
+static void free_wiped(void *p)
+{
+    if (p) {
+        explicit_bzero(p, malloc_usable_size(p));
+        free(p);
+    }
+}
+
 int main(int argc, char **argv)
 {
     (void)signal(SIGPIPE, SIG_IGN);
+    json_set_alloc_funcs(malloc, free_wiped);
     if (argc < 2) {
         usage(stderr);
         return OPS_USAGE;

@@ -6,8 +6,10 @@
 #include "base/err.h"
 #include "base/msg.h"
 #include "base/time.h"
+#include "ctl/access.h"
 #include "ctl/admin.h"
 #include "main/commands.h"
+#include "main/volume.h"
 #include "rt/rt.h"
 #include <fcntl.h>
 #include <poll.h>
@@ -23,6 +25,7 @@
 
 struct oneshot {
     const struct config *config;
+    const struct crypt_access *access; /* NULL: the volume is not encrypted */
     const json_t *request;
     bool takes_over;
     struct ops ops;
@@ -103,27 +106,25 @@ static json_t *open_failure(const struct oneshot *s, int r)
                        err_text(r), err_name(r));
 }
 
+/* The volume itself stays closed: its keys are enough. */
+static bool needs_keys_only(const json_t *request)
+{
+    const char *op = json_string_value(json_object_get(request, "op"));
+    return op && strcmp(op, "change-password") == 0;
+}
+
 static int open_volume(struct oneshot *s)
 {
-    int r = vol_probe(s->ops.store);
-    if (r == ERR_NOT_A_VOLUME && creates(s->request)) {
-        r = vol_format(s->ops.store, &(struct vol_format_options){0});
-    }
-    if (r < 0) {
-        return r;
-    }
-    struct vol_options opt = {
-        .store = s->ops.store,
-        .owner = s->config->storage.owner,
+    struct volume_options opt = {
+        .config = s->config,
+        .access = s->access,
         .takeover = s->takes_over,
-        .compression = s->config->filesystem.compression,
+        .creates = creates(s->request),
+        .keys_only = needs_keys_only(s->request),
         .memory_bytes = ONESHOT_MEMORY,
-        .max_size_bytes = s->config->filesystem.max_size_bytes,
-        .disk_dir = s->config->cache.dir,
-        .disk_bytes = s->config->cache.disk_bytes,
-        .disk_adopt = true,
+        .oneshot = true,
     };
-    return vol_open(&opt, &s->ops.vol);
+    return volume_open(&opt, &s->ops);
 }
 
 static void work(void *arg)
@@ -139,18 +140,17 @@ static void work(void *arg)
         s->response = open_failure(s, r);
     } else {
         rt_lock_init(&s->ops.one, RT_RANK_ADMIN);
-        r = command_registry(s->config, s->ops.vol, &s->ops.registry);
+        r = s->ops.vol ? command_registry(s->config, s->ops.vol, &s->ops.registry) : 0;
         s->response = r < 0 ? open_failure(s, r) : ops_run(&s->ops, s->request);
         dev_registry_close(s->ops.registry);
-        r = vol_close(s->ops.vol);
-        if (r < 0 && ops_exit_of(s->response) == OPS_OK) {
-            json_decref(s->response);
-            s->response =
-                ops_failure(ops_exit_of_error(r), "closing the volume failed: %s", err_text(r));
-        }
         rt_lock_destroy(&s->ops.one);
     }
-    obj_close(s->ops.store);
+    r = volume_close(&s->ops);
+    if (s->response && r < 0 && ops_exit_of(s->response) == OPS_OK) {
+        json_decref(s->response);
+        s->response =
+            ops_failure(ops_exit_of_error(r), "closing the volume failed: %s", err_text(r));
+    }
 }
 
 static bool nobody_listens(int r)
@@ -183,7 +183,7 @@ static int reach(const struct config *c, const json_t *request, json_t **ret_res
     }
 }
 
-json_t *oneshot_run(const struct config *c, const json_t *request, bool takes_over)
+json_t *oneshot_run(struct config *c, const json_t *request, bool takes_over)
 {
     json_t *response = NULL;
     int lock = -1;
@@ -213,7 +213,14 @@ json_t *oneshot_run(const struct config *c, const json_t *request, bool takes_ov
         .takes_over = takes_over,
         .ops = {.url = c->storage.url, .owner = c->storage.owner, .memory_bytes = ONESHOT_MEMORY},
     };
+    struct crypt_access secret;
+    r = volume_access(c, &secret, &s.access);
+    if (r < 0) {
+        (void)close(lock);
+        return ops_failure(OPS_CONFIG, "what [encryption] names does not open a volume");
+    }
     r = rt_run(&(struct rt_options){.cores = 1}, work, &s);
+    access_wipe(&secret);
     (void)close(lock);
     return r < 0 ? ops_failure(OPS_FAILED, "the runtime does not start: %s", err_text(r))
                  : s.response;

@@ -11,10 +11,12 @@
 #include "base/err.h"
 #include "base/msg.h"
 #include "base/time.h"
+#include "ctl/access.h"
 #include "ctl/admin.h"
 #include "ctl/version.h"
 #include "main/commands.h"
 #include "main/notify.h"
+#include "main/volume.h"
 #include "rt/offload.h"
 #include "rt/rt.h"
 #include "rt/sync.h"
@@ -30,6 +32,8 @@
 
 struct serve {
     struct config *config;
+    struct crypt_access secret;
+    const struct crypt_access *access; /* the secret, until the volume is open */
     struct ops ops;
     struct admin *admin;
     struct rt_event stop;
@@ -144,26 +148,16 @@ static int open_volume(struct serve *s)
     if (r < 0) {
         return r;
     }
-    r = vol_probe(s->ops.store);
-    if (r == ERR_NOT_A_VOLUME) {
-        msg_info("main", "making a new volume at %s", c->storage.url);
-        r = vol_format(s->ops.store, &(struct vol_format_options){0});
-    }
-    if (r < 0) {
-        return r;
-    }
-    struct vol_options opt = {
-        .store = s->ops.store,
-        .owner = c->storage.owner,
+    struct volume_options opt = {
+        .config = c,
+        .access = s->access,
         .takeover = true,
-        .prefault = true,
-        .compression = c->filesystem.compression,
+        .creates = true,
         .memory_bytes = c->cache.memory_bytes,
-        .max_size_bytes = c->filesystem.max_size_bytes,
-        .disk_dir = c->cache.dir,
-        .disk_bytes = c->cache.disk_bytes,
     };
-    r = vol_open(&opt, &s->ops.vol);
+    r = volume_open(&opt, &s->ops);
+    s->access = NULL;
+    access_wipe(&s->secret);
     if (r == 0) {
         vol_on_fenced(s->ops.vol, on_fenced, s);
         r = command_registry(s->config, s->ops.vol, &s->ops.registry);
@@ -283,15 +277,11 @@ static void stop(struct serve *s)
     nbd_stop(s->ops.nbd);
     admin_stop(s->admin);
     dev_registry_close(s->ops.registry);
-    if (s->ops.vol) {
-        int r = vol_close(s->ops.vol);
-        s->ops.vol = NULL;
-        if (r < 0 && s->exit_code == OPS_OK) {
-            msg_error("main", "closing the volume failed: %s (%s)", err_text(r), err_name(r));
-            s->exit_code = (int)ops_exit_of_error(r);
-        }
+    int r = volume_close(&s->ops);
+    if (r < 0 && s->exit_code == OPS_OK) {
+        msg_error("main", "closing the volume failed: %s (%s)", err_text(r), err_name(r));
+        s->exit_code = (int)ops_exit_of_error(r);
     }
-    obj_close(s->ops.store);
 }
 
 static void serve_main(void *arg)
@@ -369,11 +359,17 @@ int command_run(const struct args *a)
         return lock == -EWOULDBLOCK ? OPS_HELD : OPS_FAILED;
     }
     tune_process();
+    if (volume_access(s.config, &s.secret, &s.access) < 0) {
+        (void)close(lock);
+        config_free(s.config);
+        return OPS_CONFIG;
+    }
     int r = rt_run(&(struct rt_options){.cores = s.config->runtime.cores}, serve_main, &s);
     if (r < 0) {
         fprintf(stderr, "zerofs: the runtime does not start: %s\n", err_text(r));
         s.exit_code = OPS_FAILED;
     }
+    access_wipe(&s.secret);
     (void)close(lock);
     config_free(s.config);
     return s.exit_code;

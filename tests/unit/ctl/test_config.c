@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #define PATH "config.toml"
+/* What every good file has, but for encryption; on lines 1 to 4. */
+#define PLAIN_HEAD "[storage]\nurl = \"memory:\"\n[cache]\ndir = \"/c\"\n"
 /* What every good file has; on lines 1 to 4. */
-#define HEAD "[storage]\nurl = \"memory:\"\n[cache]\ndir = \"/c\"\n"
+#define HEAD "encryption.mode = \"none\"\nstorage.url = \"memory:\"\n[cache]\ndir = \"/c\"\n"
 
 static char folder[] = "/tmp/zerofs-config-XXXXXX";
 
@@ -173,7 +175,8 @@ static void expands_variables(void **state)
     }
     assert_null(config_expand("${ZT_NOT_SET}", why, sizeof why));
     assert_string_equal(why, "the environment variable ZT_NOT_SET is not set");
-    struct config *c = load_good("[storage]\nurl = \"file:///${ZT_A}\"\n[cache]\ndir = \"/$$\"\n");
+    struct config *c = load_good("[storage]\nurl = \"file:///${ZT_A}\"\n[cache]\ndir = \"/$$\"\n"
+                                 "[encryption]\nmode = \"none\"\n");
     assert_string_equal(c->storage.url, "file:///one");
     assert_string_equal(c->cache.dir, "/$");
     config_free(c);
@@ -208,7 +211,6 @@ static void names_every_mistake(void **state)
          "6: servers.nbd.unix_socket must not be a list"},
         {"[servers.nbd]\nunix_socket = \"\"\n", "6: servers.nbd.unix_socket must not be empty"},
         {"[servers.nbd]\nunix_socket = \"a\\u0000b\"\n", "6: servers.nbd.unix_socket must be"},
-        {"[encryption]\nmode = \"aes\"\n", "6: encryption.mode must be \"none\" in this version"},
         {"[filesystem]\ncompression = \"zip\"\n",
          "6: filesystem.compression must be \"none\", \"lz4\" or"},
         {"[filesystem]\nmax_size_gb = \"1\"\n", "6: filesystem.max_size_gb must be a number"},
@@ -242,6 +244,64 @@ static void names_every_mistake(void **state)
             fail_msg("%d, and should have said\n%s\nbut said\n%s\nof:\n%s", r, want, said, text);
         }
     }
+}
+
+static void encryption_is_said_in_one_way(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        const char *said;
+    } bad[] = {
+        {"", ":1: [encryption] must say one of"},
+        {"[encryption]\n", ":5: [encryption] must say one of"},
+        {"[encryption]\ncipher = \"auto\"\n", ":5: [encryption] must say one of"},
+        {"[encryption]\nmode = \"aes\"\n", ":6: encryption.mode may only be \"none\""},
+        {"[encryption]\nmode = \"none\"\nkey_file = \"/k\"\n",
+         ":6: [encryption] must say only one"},
+        {"[encryption]\npassword_file = \"/p\"\nkey_file = \"/k\"\n",
+         ":7: [encryption] must say only one"},
+        {"[encryption]\npassword = \"Sesame-77\"\npassword_file = \"/p\"\n",
+         ":7: [encryption] must say only one"},
+        {"[encryption]\npassword = \"Ses77\"\n",
+         ":6: encryption.password: a password has at least 8"},
+        {"[encryption]\npassword = \"CHANGEME\"\n", ":6: encryption.password: CHANGEME is no"},
+        {"[encryption]\npassword = 12345678\n", ":6: encryption.password must be a string"},
+        {"[encryption]\nmode = \"none\"\ncipher = \"none\"\n", ":7: encryption.cipher must be"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        char text[512], said[1024];
+        struct config *c = NULL;
+        snprintf(text, sizeof text, PLAIN_HEAD "%s", bad[i].text);
+        int r = load(text, &c, said, sizeof said);
+        if (r != ERR_CONFIG || !strstr(said, bad[i].said) || strstr(said, "Ses")) {
+            fail_msg("%d, and should have said\n%s\nbut said\n%s\nof:\n%s", r, bad[i].said, said,
+                     text);
+        }
+    }
+}
+
+static void takes_each_way_of_encryption(void **state)
+{
+    (void)state;
+    assert_int_equal(setenv("ZT_PASSWORD", "Sesame-77", 1), 0);
+    struct config *c = load_good(PLAIN_HEAD "[encryption]\npassword = \"$ZT_PASSWORD\"\n");
+    assert_string_equal((char *)c->encryption.password->bytes, "Sesame-77");
+    assert_int_equal(c->encryption.cipher, crypt_cipher_best());
+    config_free(c);
+    c = load_good("[cache]\ndir = \"/c\"\n[storage]\nurl = \"memory:\"\n"
+                  "encryption_password = \"open sesame\"\n");
+    assert_string_equal((char *)c->encryption.password->bytes, "open sesame");
+    assert_false(c->encryption.none);
+    config_free(c);
+    c = load_good(PLAIN_HEAD "[encryption]\npassword_file = \"/p\"\n"
+                             "cipher = \"chacha20-poly1305\"\n");
+    assert_string_equal(c->encryption.password_file, "/p");
+    assert_int_equal(c->encryption.cipher, CRYPT_CHACHA20_POLY1305);
+    config_free(c);
+    c = load_good(PLAIN_HEAD "[encryption]\nkey_file = \"/k\"\n");
+    assert_string_equal(c->encryption.key_file, "/k");
+    config_free(c);
 }
 
 static void names_them_all_at_once(void **state)
@@ -353,13 +413,17 @@ static void the_template_loads_as_it_is(void **state)
     };
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         char url[128], dir[128];
-        char *text = config_template(table[i].folder);
+        char *text = config_template(table[i].folder, i ? table[i].folder : NULL);
         assert_non_null(text);
         struct config *c = load_good(text);
         snprintf(url, sizeof url, "file://%s/store", table[i].in_url);
         snprintf(dir, sizeof dir, "%s/cache", table[i].folder);
         assert_string_equal(c->storage.url, url);
         assert_string_equal(c->cache.dir, dir);
+        assert_int_equal(c->encryption.none, i == 0);
+        if (i > 0) {
+            assert_string_equal(c->encryption.password_file, table[i].folder);
+        }
         assert_true(c->nbd.enabled && c->iscsi.enabled);
         assert_string_equal(c->nbd.addresses.at[0], "127.0.0.1:10809");
         assert_string_equal(c->iscsi.addresses.at[0], "127.0.0.1:3260");
@@ -372,7 +436,7 @@ static void every_line_of_the_template_is_true(void **state)
 {
     (void)state;
     /* With each "# key = value" and "# [section]" taken out of its comment. */
-    char *text = config_template("/srv");
+    char *text = config_template("/srv", "/etc/zerofs/password");
     assert_non_null(text);
     for (char *at = text; at; at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL) {
         const char *equals = strchr(at, '=');
@@ -414,7 +478,8 @@ static void tells_what_waits_for_a_start(void **state)
                                          "[filesystem]\ncompression = \"none\"\n"
                                          "[runtime]\nlog_level = \"warn\"\n");
     struct config *other = load_good("[storage]\nurl = \"file:///x\"\n[cache]\ndir = \"/c\"\n"
-                                     "memory_size_gb = 3\n[servers.nbd]\n[servers.iscsi]\n"
+                                     "memory_size_gb = 3\n[encryption]\nmode = \"none\"\n"
+                                     "[servers.nbd]\n[servers.iscsi]\n"
                                      "addresses = [\"127.0.0.1:1\"]\n");
     char said[1024] = "";
     FILE *out = fmemopen(said, sizeof said - 1, "w");
@@ -457,6 +522,8 @@ int main(void)
         cmocka_unit_test(reads_every_key),
         cmocka_unit_test(expands_variables),
         cmocka_unit_test(names_every_mistake),
+        cmocka_unit_test(encryption_is_said_in_one_way),
+        cmocka_unit_test(takes_each_way_of_encryption),
         cmocka_unit_test(names_them_all_at_once),
         cmocka_unit_test(a_bad_store_url_is_refused),
         cmocka_unit_test(files_that_cannot_be_read),
