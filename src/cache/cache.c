@@ -171,7 +171,8 @@ static int keep_piece(const struct cache *c, const struct rt_piece *piece,
     return 0;
 }
 
-void cache_put(struct cache *c, uint64_t object, uint64_t offset, const struct rt_piece *piece)
+static void put(struct cache *c, uint64_t object, uint64_t offset, const struct rt_piece *piece,
+                bool ahead)
 {
     struct shard_key key = key_of(object, offset);
     struct shard *s = shard_of(c, &key);
@@ -181,6 +182,7 @@ void cache_put(struct cache *c, uint64_t object, uint64_t offset, const struct r
         return; /* what is not cached is fetched again */
     }
     e->key = key;
+    e->queue = ahead ? SHARD_AHEAD : SHARD_SMALL;
     e->charge_bytes = (uint32_t)CACHE_ENTRY_BYTES + (e->piece.buf ? e->piece.buf->cap : 0);
     rt_mem_add(c->owner, (int64_t)CACHE_ENTRY_BYTES);
     struct shard_entry *dead = NULL;
@@ -192,6 +194,21 @@ void cache_put(struct cache *c, uint64_t object, uint64_t offset, const struct r
         dead = e; /* an insert that was refused has evicted nothing */
     }
     free_dead(c, dead);
+}
+
+void cache_put(struct cache *c, uint64_t object, uint64_t offset, const struct rt_piece *piece)
+{
+    put(c, object, offset, piece, false);
+}
+
+bool cache_has(struct cache *c, uint64_t object, uint64_t offset)
+{
+    struct shard_key key = key_of(object, offset);
+    struct shard *s = shard_of(c, &key);
+    rt_mutex_lock(&s->m);
+    bool has = shard_has(s, &key);
+    rt_mutex_unlock(&s->m);
+    return has;
 }
 
 void cache_drop(struct cache *c, uint64_t object, uint64_t offset)
@@ -283,12 +300,16 @@ int cache_claim(struct cache *c, uint64_t object, uint64_t offset, struct rt_pie
     return r;
 }
 
-void cache_land(struct cache *c, struct cache_flight *f, int result, const struct rt_piece *piece)
+void cache_land(struct cache *c, struct cache_flight *f, int result, const struct rt_piece *piece,
+                bool ahead)
 {
     struct shard *s = shard_of(c, &f->key);
     ASSERT(result <= 0);
     if (result == 0) {
-        cache_put(c, f->key.object, f->key.offset, piece);
+        rt_mutex_lock(&s->m);
+        ahead = ahead && f->refs == 1;
+        rt_mutex_unlock(&s->m);
+        put(c, f->key.object, f->key.offset, piece, ahead);
         give_piece(piece, &f->piece);
     }
     rt_mutex_lock(&s->m);
@@ -332,7 +353,7 @@ int cache_load(struct cache *c, uint64_t object, uint64_t offset,
         r = cache_claim(c, object, offset, ret_piece, &f);
         if (r == CACHE_MINE) {
             r = load(arg, ret_piece);
-            cache_land(c, f, r, ret_piece);
+            cache_land(c, f, r, ret_piece, false);
         } else if (r == CACHE_THEIRS) {
             r = cache_join(c, f, ret_piece);
         }
@@ -351,6 +372,8 @@ void cache_counts(const struct cache *c, struct cache_counts *ret_counts)
         ret_counts->evictions += s->evictions;
         ret_counts->used_bytes += shard_used_bytes(s);
         ret_counts->capacity_bytes += s->capacity_bytes;
+        ret_counts->ahead_used += s->ahead_used;
+        ret_counts->ahead_wasted += s->ahead_wasted;
         rt_mutex_unlock(&s->m);
     }
 }

@@ -25,6 +25,8 @@ void cache_resize(struct cache *c, uint64_t capacity_bytes);
 MUST bool cache_get(struct cache *c, uint64_t object, uint64_t offset, struct rt_piece *ret_piece);
 /* Puts a piece (takes its own reference); one that is there already stays. */
 void cache_put(struct cache *c, uint64_t object, uint64_t offset, const struct rt_piece *piece);
+/* True when it is there; counts as nothing. */
+MUST bool cache_has(struct cache *c, uint64_t object, uint64_t offset);
 /* Drops the entry, if there is one. */
 void cache_drop(struct cache *c, uint64_t object, uint64_t offset);
 
@@ -64,9 +66,11 @@ MUST int cache_claim(struct cache *c, uint64_t object, uint64_t offset, struct r
                      struct cache_flight **ret_flight);
 /*
  * Ends a flight of one's own: with result 0, piece goes into the cache and to all who joined (each
- * takes a reference of its own). A result of -ECANCELED makes them ask again.
+ * takes a reference of its own). A result of -ECANCELED makes them ask again. ahead: nobody has
+ * asked for it yet; until somebody does, it is in a queue of its own, at most a quarter of all.
  */
-void cache_land(struct cache *c, struct cache_flight *f, int result, const struct rt_piece *piece);
+void cache_land(struct cache *c, struct cache_flight *f, int result, const struct rt_piece *piece,
+                bool ahead);
 /* The flight's result and piece; 1: its loader was cancelled, claim again; -ECANCELED: the caller
  * was. The flight is not the caller's any more. */
 MUST int cache_join(struct cache *c, struct cache_flight *f, struct rt_piece *ret_piece) WAITS;
@@ -77,5 +81,7 @@ struct cache_counts {
     uint64_t evictions;
     uint64_t used_bytes;
     uint64_t capacity_bytes;
+    uint64_t ahead_used;   /* entries that were there before anybody asked, and were asked for */
+    uint64_t ahead_wasted; /* and that were evicted instead */
 };
 void cache_counts(const struct cache *c, struct cache_counts *ret_counts);

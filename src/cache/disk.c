@@ -15,7 +15,7 @@
  * There is no fsync.
  * D2. A put never waits: what the writer cannot take is dropped. A get waits for a time at most,
  * and the disk's calls run on threads of their own; one that hangs keeps its buffer until it comes
- * back, and reading_bytes bounds those.
+ * back, and read_room bounds those.
  * D3. After some failures in a row the disk is left alone for a while. Each change is said once.
  * D4. What is in the file belongs to one volume and one history of it: disk_load.c.
  *
@@ -42,6 +42,8 @@
 #define SLOW_MS 100u
 #define SLOW_NS_PER_BYTE 50u /* on top of slow_ms */
 #define BAD_READS_MAX 3u
+#define PUT_WAIT_MS 1000
+#define ROOM_MIN (1u << 20)
 
 struct want {
     struct cache_disk_frame *frame;
@@ -56,6 +58,7 @@ struct job {
     struct rt_event done;
     struct rt_buf *buf;
     uint32_t bytes;
+    uint64_t room; /* of read_room */
     int result;
     uint64_t file_id;
     uint32_t count;
@@ -81,10 +84,11 @@ uint64_t disk_tail(const struct cache_disk *d)
     return oldest * (d->region_bytes / DISK_UNIT);
 }
 
-void disk_items_free(struct list *items)
+void disk_items_free(struct cache_disk *d, struct list *items)
 {
     for (struct list *n; (n = list_pop_front(items)) != NULL;) {
         struct disk_item *it = container_of(n, struct disk_item, link);
+        rt_credits_give(&d->write_room, it->room);
         rt_buf_unref(it->buf);
         free(it);
     }
@@ -96,13 +100,15 @@ static void destroy(struct cache_disk *d)
         d->io.close(d->io.arg);
     }
     rt_group_destroy(d->group);
-    disk_items_free(&d->queue);
+    disk_items_free(d, &d->queue);
     rt_mem_add(RT_MEM_DISK_CACHE, -(int64_t)(d->opt.index_bytes + DISK_STAGING_BYTES));
     disk_index_destroy(&d->index);
     vec_free(&d->directory.records);
     free(d->staging);
     free(d->region_count);
     rt_event_destroy(&d->ready);
+    rt_credits_destroy(&d->read_room);
+    rt_credits_destroy(&d->write_room);
     rt_mutex_destroy(&d->m);
     free(d);
 }
@@ -134,6 +140,8 @@ static int create(const struct cache_disk_options *opt, struct cache_disk **ret_
     rt_waitq_init(&d->more);
     list_init(&d->queue);
     rt_event_init(&d->ready);
+    rt_credits_init(&d->read_room, MAX_OF(opt->pending_bytes, ROOM_MIN));
+    rt_credits_init(&d->write_room, MAX_OF(opt->pending_bytes, ROOM_MIN));
     rt_mem_add(RT_MEM_DISK_CACHE, (int64_t)(d->opt.index_bytes + DISK_STAGING_BYTES));
     d->staging = malloc(DISK_STAGING_BYTES);
     d->region_count = calloc(d->regions, sizeof *d->region_count);
@@ -193,12 +201,6 @@ void cache_disk_close(struct cache_disk *d)
     destroy(d);
 }
 
-/* With d->m: true when n more bytes may be read now. */
-static bool may_read(const struct cache_disk *d, uint64_t bytes)
-{
-    return d->reading_bytes == 0 || d->reading_bytes + bytes <= d->opt.pending_bytes;
-}
-
 static struct job *job_create(struct cache_disk *d, uint32_t count)
 {
     struct job *j = calloc(1, sizeof *j + count * sizeof j->wants[0]);
@@ -256,9 +258,7 @@ static void reader(void *arg)
     struct job *j = arg;
     struct cache_disk *d = j->d;
     j->result = disk_call(d, read_job, j);
-    rt_mutex_lock(&d->m);
-    d->reading_bytes -= j->bytes;
-    rt_mutex_unlock(&d->m);
+    rt_credits_give(&d->read_room, j->room);
     rt_event_set(&j->done);
     job_unref(j);
 }
@@ -278,10 +278,6 @@ static void look_up(struct cache_disk *d, struct job *j, struct cache_disk_frame
             j->bytes += (uint32_t)disk_entry_bytes(frames[i].len);
         }
     }
-    if (j->count > 0 && !may_read(d, j->bytes)) {
-        j->count = 0;
-    }
-    d->reading_bytes += j->count > 0 ? j->bytes : 0;
     j->file_id = d->file_id;
     rt_mutex_unlock(&d->m);
 }
@@ -320,14 +316,17 @@ static int run(struct cache_disk *d, struct job *j)
         j->wants[i].at = at;
         at += (uint32_t)disk_entry_bytes(j->wants[i].frame->len);
     }
-    int r = rt_buf_alloc(j->bytes, RT_MEM_DISK_CACHE, &j->buf);
+    j->room = MIN_OF(j->bytes, d->read_room.total);
+    int r = rt_credits_take(&d->read_room, j->room, rt_after_ms(d->opt.slow_ms));
+    j->room = r < 0 ? 0 : j->room;
+    if (r == 0) {
+        r = rt_buf_alloc(j->bytes, RT_MEM_DISK_CACHE, &j->buf);
+    }
     if (r == 0) {
         r = rt_group_spawn(d->group, "disk read", reader, j);
     }
     if (r < 0) {
-        rt_mutex_lock(&d->m);
-        d->reading_bytes -= j->bytes;
-        rt_mutex_unlock(&d->m);
+        rt_credits_give(&d->read_room, j->room);
         job_unref(j); /* the reader's */
         return -ECANCELED;
     }
@@ -358,8 +357,8 @@ static void drop(struct cache_disk *d, const struct want *w)
     rt_mutex_unlock(&d->m);
 }
 
-static void append(struct cache_disk *d, struct rt_buf *buf, const struct cache_disk_frame *frames,
-                   uint32_t count, bool again);
+static void put(struct cache_disk *d, struct rt_buf *buf, const struct cache_disk_frame *frames,
+                uint32_t count, bool again);
 
 /* Entries that three quarters of the cache have been written after live on. */
 static void second_chance(struct cache_disk *d, const struct job *j, const struct want *w)
@@ -369,7 +368,7 @@ static void second_chance(struct cache_disk *d, const struct job *j, const struc
     bool old = w->place + d->regions * per * 3 / 4 < d->number * per;
     rt_mutex_unlock(&d->m);
     if (old) {
-        append(d, j->buf, w->frame, 1, true);
+        put(d, j->buf, w->frame, 1, true);
     }
 }
 
@@ -413,11 +412,17 @@ uint32_t cache_disk_read(struct cache_disk *d, struct cache_disk_frame *frames, 
     return found;
 }
 
-/* With d->m: frames that are worth writing, into the item. */
-static void choose(struct cache_disk *d, struct disk_item *it,
-                   const struct cache_disk_frame *frames, uint32_t count, bool again)
+/* An item of the frames that are worth writing; with `again`, also of what is there. NULL: none. */
+static struct disk_item *item_create(struct cache_disk *d, const struct cache_disk_frame *frames,
+                                     uint32_t count, bool again)
 {
-    for (uint32_t i = 0; i < count; i++) {
+    struct disk_item *it = calloc(1, sizeof *it + count * sizeof it->frames[0]);
+    if (it == NULL) {
+        return NULL;
+    }
+    rt_mutex_lock(&d->m);
+    bool asleep = d->stop || (d->unusable && rt_now_ns() < d->retry_ns);
+    for (uint32_t i = 0; i < count && !asleep; i++) {
         const struct cache_disk_frame *fr = &frames[i];
         uint64_t hash = disk_hash(fr->object, fr->offset);
         if (fr->bytes != NULL && disk_entry_bytes(fr->len) <= DISK_ENTRY_BYTES_MAX &&
@@ -425,30 +430,31 @@ static void choose(struct cache_disk *d, struct disk_item *it,
             it->frames[it->count++] = *fr;
         }
     }
+    d->counts.dropped += asleep ? count : 0;
+    rt_mutex_unlock(&d->m);
+    if (it->count == 0) {
+        free(it);
+        return NULL;
+    }
+    return it;
 }
 
-static void append(struct cache_disk *d, struct rt_buf *buf, const struct cache_disk_frame *frames,
-                   uint32_t count, bool again)
+static uint64_t room_of(struct cache_disk *d, const struct rt_buf *buf)
 {
-    struct disk_item *it = calloc(1, sizeof *it + count * sizeof it->frames[0]);
-    if (it == NULL) {
-        return;
-    }
-    bool taken = false;
+    return MIN_OF(buf->cap, d->write_room.total);
+}
+
+/* Takes the item; taken: there is room for it. */
+static void append(struct cache_disk *d, struct disk_item *it, struct rt_buf *buf, bool taken)
+{
     rt_mutex_lock(&d->m);
-    bool room = d->pending_bytes == 0 || d->pending_bytes + buf->cap <= d->opt.pending_bytes;
-    bool asleep = d->unusable && rt_now_ns() < d->retry_ns;
-    if (room && !asleep && !d->stop) {
-        choose(d, it, frames, count, again);
-        taken = it->count > 0;
-    } else {
-        d->counts.dropped += count;
-    }
     if (taken) {
+        it->room = room_of(d, buf);
         it->buf = rt_buf_ref(buf);
-        d->pending_bytes += buf->cap;
         list_push_back(&d->queue, &it->link);
         rt_waitq_wake_one(&d->more);
+    } else {
+        d->counts.dropped += it->count;
     }
     rt_mutex_unlock(&d->m);
     if (!taken) {
@@ -456,10 +462,29 @@ static void append(struct cache_disk *d, struct rt_buf *buf, const struct cache_
     }
 }
 
+static void put(struct cache_disk *d, struct rt_buf *buf, const struct cache_disk_frame *frames,
+                uint32_t count, bool again)
+{
+    struct disk_item *it = item_create(d, frames, count, again);
+    if (it != NULL) {
+        append(d, it, buf, rt_credits_try(&d->write_room, room_of(d, buf)));
+    }
+}
+
 void cache_disk_put(struct cache_disk *d, struct rt_buf *buf, const struct cache_disk_frame *frames,
                     uint32_t count)
 {
-    append(d, buf, frames, count, false);
+    put(d, buf, frames, count, false);
+}
+
+void cache_disk_put_wait(struct cache_disk *d, struct rt_buf *buf,
+                         const struct cache_disk_frame *frames, uint32_t count)
+{
+    struct disk_item *it = item_create(d, frames, count, false);
+    if (it != NULL) {
+        uint64_t until = rt_after_ms(PUT_WAIT_MS);
+        append(d, it, buf, rt_credits_take(&d->write_room, room_of(d, buf), until) == 0);
+    }
 }
 
 void cache_disk_drop(struct cache_disk *d, const struct cache_disk_frame *frame)

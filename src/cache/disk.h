@@ -77,6 +77,9 @@ uint32_t cache_disk_read(struct cache_disk *d, struct cache_disk_frame *frames, 
  * waits. */
 void cache_disk_put(struct cache_disk *d, struct rt_buf *buf, const struct cache_disk_frame *frames,
                     uint32_t count);
+/* The same for those who have time: waits for a moment until the disk has caught up. */
+void cache_disk_put_wait(struct cache_disk *d, struct rt_buf *buf,
+                         const struct cache_disk_frame *frames, uint32_t count) WAITS;
 /* What was read is not what it should be. */
 void cache_disk_drop(struct cache_disk *d, const struct cache_disk_frame *frame);
 

@@ -32,7 +32,6 @@ struct cache_disk {
     struct rt_mutex m; /* guards all down to the writer's own */
     struct rt_waitq more;
     struct list queue; /* of disk_item */
-    uint64_t pending_bytes;
     bool stop;
     uint64_t stop_ns; /* then: what is pending is dropped from this time on */
     bool loaded;      /* the index is as the file */
@@ -47,11 +46,12 @@ struct cache_disk {
     uint64_t file_id;
     bool told_read;
     uint32_t bad_reads;     /* in a row */
-    uint64_t reading_bytes; /* under way, given up ones included */
     uint64_t read_again_ns; /* not before */
     struct cache_disk_counts counts;
 
-    struct rt_event ready; /* loaded, or found unusable */
+    struct rt_credits read_room;  /* bytes of reads under way, given up ones included */
+    struct rt_credits write_room; /* bytes of buffers that wait to be written */
+    struct rt_event ready;        /* loaded, or found unusable */
     struct rt_group *group;
 
     uint8_t *staging;              /* from here on: the writer's own */
@@ -62,6 +62,7 @@ struct cache_disk {
 struct disk_item {
     struct list link;
     struct rt_buf *buf;
+    uint64_t room; /* of write_room */
     uint32_t count;
     struct cache_disk_frame frames[];
 };
@@ -75,7 +76,7 @@ MUST int disk_call(struct cache_disk *d, int (*fn)(void *arg), void *arg) WAITS;
 uint64_t disk_hash(uint64_t object, uint64_t offset);
 /* With d->m: the first place, in units, that is not overwritten. */
 uint64_t disk_tail(const struct cache_disk *d);
-void disk_items_free(struct list *items);
+void disk_items_free(struct cache_disk *d, struct list *items);
 
 /* disk_load.c */
 /* Opens the file and fills the index from it, or empties both: 0 or -errno. */

@@ -263,15 +263,11 @@ void disk_writer(void *arg)
         for (struct list *n; (n = list_pop_front(&d->queue)) != NULL;) {
             list_push_back(&items, n);
         }
-        uint64_t taken = d->pending_bytes;
         stop = d->stop;
         rt_mutex_unlock(&d->m);
         if (!list_is_empty(&items) && (!stop || rt_now_ns() < d->stop_ns)) {
             write_or_drop(d, &items);
         }
-        disk_items_free(&items);
-        rt_mutex_lock(&d->m);
-        d->pending_bytes -= taken;
-        rt_mutex_unlock(&d->m);
+        disk_items_free(d, &items);
     }
 }

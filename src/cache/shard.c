@@ -9,9 +9,11 @@
  *                   |
  *                   '--asked for again while remembered--> main
  *
- * A hit moves nothing, it only counts; and it counts only when the shard has taken in a 32nd of its
- * entries since the last hit that counted. So a sweep over data that is read once, even when it
- * reads each frame in several small pieces, passes through the small queue and leaves main alone.
+ * What nobody has asked for yet waits in a queue of its own, at most a quarter of the shard, and
+ * goes to the small one when it is asked for. Other than that, a hit moves nothing, it only counts;
+ * and it counts only when the shard has taken in a 32nd of its entries since the last hit that
+ * counted. So a sweep over data that is read once, even when it reads each frame in several small
+ * pieces, passes through the small queue and leaves main alone.
  *
  * Ghosts are a direct-mapped table of key tags with the time of eviction: a later ghost may push
  * out an earlier one, which costs a promotion and nothing else.
@@ -33,6 +35,7 @@ void shard_init(struct shard *s, uint64_t capacity_bytes)
     rt_mutex_init(&s->m);
     list_init(&s->queues[SHARD_SMALL]);
     list_init(&s->queues[SHARD_MAIN]);
+    list_init(&s->queues[SHARD_AHEAD]);
     list_init(&s->flights);
 }
 
@@ -114,11 +117,22 @@ static struct shard_entry *lookup(const struct shard *s, const struct shard_key 
 struct shard_entry *shard_find(struct shard *s, const struct shard_key *key)
 {
     struct shard_entry *e = lookup(s, key);
+    if (e != NULL && unlikely(e->queue == SHARD_AHEAD)) {
+        dequeue(s, e);
+        enqueue(s, e, SHARD_SMALL);
+        s->ahead_used++;
+        return e;
+    }
     if (e != NULL && e->uses < SHARD_USES_MAX && s->inserts - e->counted > s->count / 32) {
         e->counted = s->inserts;
         e->uses++;
     }
     return e;
+}
+
+bool shard_has(const struct shard *s, const struct shard_key *key)
+{
+    return lookup(s, key) != NULL;
 }
 
 /* Doubles the table when it is full. The ghosts are forgotten then, which happens log2(n) times in
@@ -204,12 +218,21 @@ static void evict_main(struct shard *s, struct shard_entry **ret_dead)
     bury(s, e, ret_dead);
 }
 
+static void evict_ahead(struct shard *s, struct shard_entry **ret_dead)
+{
+    s->ahead_wasted++;
+    bury(s, container_of(s->queues[SHARD_AHEAD].prev, struct shard_entry, link), ret_dead);
+}
+
 void shard_shrink(struct shard *s, struct shard_entry **ret_dead)
 {
     /* Ends: each turn buries an entry, moves one to main for good, or takes one of its few uses. */
     while (shard_used_bytes(s) > s->capacity_bytes) {
         bool small = s->queue_bytes[SHARD_SMALL] > s->capacity_bytes / 10;
-        if (small || list_is_empty(&s->queues[SHARD_MAIN])) {
+        if (s->queue_bytes[SHARD_AHEAD] > s->capacity_bytes / 4 ||
+            (list_is_empty(&s->queues[SHARD_SMALL]) && list_is_empty(&s->queues[SHARD_MAIN]))) {
+            evict_ahead(s, ret_dead);
+        } else if (small || list_is_empty(&s->queues[SHARD_MAIN])) {
             evict_small(s, ret_dead);
         } else {
             evict_main(s, ret_dead);
@@ -227,7 +250,8 @@ bool shard_insert(struct shard *s, struct shard_entry *e, struct shard_entry **r
     *at = e;
     e->uses = 0;
     e->counted = ++s->inserts;
-    enqueue(s, e, ghost_take(s, e->key.hash) ? SHARD_MAIN : SHARD_SMALL);
+    bool known = ghost_take(s, e->key.hash);
+    enqueue(s, e, e->queue == SHARD_AHEAD ? SHARD_AHEAD : known ? SHARD_MAIN : SHARD_SMALL);
     s->count++;
     shard_shrink(s, ret_dead);
     return true;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One shard of a cache: a hash table and the three queues of S3-FIFO. The caller holds the shard's
+ * One shard of a cache: a hash table and the queues of S3-FIFO. The caller holds the shard's
  * mutex around every call and frees the entries that fall out (`ret_dead`) after it has released
  * it.
  */
@@ -20,6 +20,7 @@ struct shard_key {
 enum shard_queue {
     SHARD_SMALL,
     SHARD_MAIN,
+    SHARD_AHEAD,
     SHARD_QUEUES,
 };
 
@@ -54,6 +55,8 @@ struct shard {
     uint64_t hits;
     uint64_t misses;
     uint64_t evictions;
+    uint64_t ahead_used;
+    uint64_t ahead_wasted;
     struct list flights; /* loads under way: cache.c */
 } __attribute__((aligned(64)));
 
@@ -67,9 +70,10 @@ struct shard_entry **shard_bucket(const struct shard *s, const struct shard_key 
 void shard_hint(const struct shard *s, const struct shard_key *key);
 /* The entry, counted as used, or NULL. */
 struct shard_entry *shard_find(struct shard *s, const struct shard_key *key);
-/* Inserts e, whose key is not there (checked): false when it is, or when memory for the table is
- * lacking. */
+/* Inserts e, whose key is not there (checked) and whose queue is SMALL or AHEAD: false when it is,
+ * or when memory for the table is lacking. */
 MUST bool shard_insert(struct shard *s, struct shard_entry *e, struct shard_entry **ret_dead);
+bool shard_has(const struct shard *s, const struct shard_key *key);
 /* Takes the entry out and gives it; NULL when there is none. */
 struct shard_entry *shard_take(struct shard *s, const struct shard_key *key);
 /* Evicts until the shard is within its capacity. */
@@ -77,5 +81,5 @@ void shard_shrink(struct shard *s, struct shard_entry **ret_dead);
 
 static inline uint64_t shard_used_bytes(const struct shard *s)
 {
-    return s->queue_bytes[SHARD_SMALL] + s->queue_bytes[SHARD_MAIN];
+    return s->queue_bytes[SHARD_SMALL] + s->queue_bytes[SHARD_MAIN] + s->queue_bytes[SHARD_AHEAD];
 }

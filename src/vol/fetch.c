@@ -24,6 +24,7 @@
 #define RANGE_BYTES_MAX (9u << 20)
 #define LOADERS_MAX 8u
 #define YIELD_EVERY 16u
+#define DISK_SLICE_FRAMES 64u /* at most 2 MiB of blocks */
 
 /* Neighbours in the order of their place: mine[first] and on. */
 struct range {
@@ -48,7 +49,7 @@ struct fetch {
 static void land(struct fetch *f, struct vol_want *w, int r)
 {
     w->result = r;
-    cache_land(f->v->cache, w->flight, r, &w->piece);
+    cache_land(f->v->cache, w->flight, r, &w->piece, f->class == OBJ_PREFETCH);
     w->flight = NULL;
 }
 
@@ -97,25 +98,16 @@ static ssize_t range_get(struct fetch *f, const struct range *g, struct rt_buf *
     return n;
 }
 
-/* Frames that the disk cache has; the others stay in `mine`. */
-static void load_from_disk(struct fetch *f)
+/* Some frames, from `first` on: those that the disk cache has are landed, the others go to
+ * mine[*left] and on. */
+static void slice_from_disk(struct fetch *f, struct cache_disk_frame *frames, uint32_t count,
+                            uint32_t first, uint32_t *left)
 {
     struct vol *v = f->v;
     struct rt_buf *buf = NULL;
-    auto_free struct cache_disk_frame *frames = malloc(f->mine_count * sizeof *frames);
-    if (!frames) {
-        return;
-    }
-    for (uint32_t i = 0; i < f->mine_count; i++) {
-        const struct log_location *at = &f->mine[i]->at;
-        frames[i] = (struct cache_disk_frame){at->seq, at->offset, at->len_bytes, NULL};
-    }
-    if (cache_disk_read(v->disk, frames, f->mine_count, &buf) == 0) {
-        return;
-    }
-    uint32_t left = 0;
-    for (uint32_t i = 0; i < f->mine_count; i++) {
-        struct vol_want *w = f->mine[i];
+    (void)cache_disk_read(v->disk, frames, count, &buf);
+    for (uint32_t i = 0; i < count; i++) {
+        struct vol_want *w = f->mine[first + i];
         int r = -ENOENT;
         if (i % YIELD_EVERY == YIELD_EVERY - 1) {
             rt_yield();
@@ -130,10 +122,28 @@ static void load_from_disk(struct fetch *f)
         if (r == -EBADMSG || r == -ENOTSUP) {
             cache_disk_drop(v->disk, &frames[i]);
         }
-        f->mine[left++] = w;
+        f->mine[(*left)++] = w;
+    }
+    rt_buf_unref(buf);
+}
+
+static void load_from_disk(struct fetch *f)
+{
+    auto_free struct cache_disk_frame *frames = malloc(DISK_SLICE_FRAMES * sizeof *frames);
+    uint32_t left = 0;
+    if (!frames) {
+        return;
+    }
+    for (uint32_t i = 0; i < f->mine_count;) {
+        uint32_t n = 0;
+        for (; n < DISK_SLICE_FRAMES && i + n < f->mine_count; n++) {
+            const struct log_location *at = &f->mine[i + n]->at;
+            frames[n] = (struct cache_disk_frame){at->seq, at->offset, at->len_bytes, NULL};
+        }
+        slice_from_disk(f, frames, n, i, &left);
+        i += n;
     }
     f->mine_count = left;
-    rt_buf_unref(buf);
 }
 
 /* What came from the store goes to the disk cache as it came. */
@@ -148,15 +158,17 @@ static void range_keep(struct fetch *f, const struct range *g, struct rt_buf *ra
                                                     raw->data + (w->at.offset - g->off)};
         }
     }
-    if (n > 0) {
+    if (n > 0 && f->class == OBJ_READ) {
         cache_disk_put(f->v->disk, raw, frames, n);
+    } else if (n > 0) {
+        cache_disk_put_wait(f->v->disk, raw, frames, n);
     }
 }
 
 static void range_load(struct fetch *f, const struct range *g)
 {
     struct rt_credits *room = f->class == OBJ_READ ? &f->v->fetch_room : &f->v->ahead_room;
-    uint64_t bytes = MIN_OF(g->len, room->total / 4);
+    uint64_t bytes = MIN_OF(g->len, room->total);
     struct rt_buf *raw = NULL;
     ssize_t n = rt_credits_take(room, bytes, RT_FOREVER);
     bool taken = n == 0;

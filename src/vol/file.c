@@ -60,6 +60,7 @@ int vol_file_open_locked(struct vol *v, uint64_t inode, struct vol_file **ret_fi
     f->layer_count = rec.layer_count;
     memcpy(f->layers, rec.layers, sizeof f->layers);
     atomic_init(&f->size, rec.size);
+    rt_mutex_init(&f->ahead.m);
     rt_mutex_lock(&v->m);
     list_push_back(&v->files, &f->link);
     rt_mutex_unlock(&v->m);
@@ -90,6 +91,7 @@ void vol_file_close(struct vol_file *f)
     }
     rt_mutex_unlock(&v->m);
     if (last) {
+        rt_mutex_destroy(&f->ahead.m);
         free(f);
     }
 }

@@ -15,8 +15,9 @@
  * configured dirty_bytes              segments being built and uploaded, at worst all that is dirty
  *     4 x memtable_bytes       one filling, the others on their way out; memtable_bytes is a 32nd
  * unless configured a 16th, a 16th           decoded index blocks and filters; decoded page maps
- *     a 16th each of the rest  frames as stored, under way for reads and for prefetches
- *     a 16th, a 32nd           with a disk cache: its index, and what is on its way there
+ *     a 16th, an 8th of the rest
+ *                              frames as stored, under way for reads, and ahead of them
+ *     a 16th, a 16th           with a disk cache: its index, and what is on its way there
  *     what is left             block cache
  *
  * What is dirty comes and goes in waves, and becomes what is cached. Its memory stays with the
@@ -41,6 +42,7 @@
 #define MEMTABLE_MIN (256ull << 10)
 #define MEMTABLE_MAX (64ull << 20)
 #define FETCH_MIN (1ull << 20)
+#define AHEAD_BYTES_MAX (8ull << 20)
 #define DISK_SLOT_BYTES 10u /* of index, for each block that the disk may hold */
 #define DISK_PENDING_MAX (32ull << 20)
 #define PREFAULT_MAX (1ull << 30)
@@ -54,6 +56,7 @@ struct split {
     uint64_t index_cache;
     uint64_t maps;
     uint64_t fetch;
+    uint64_t ahead;
     uint64_t blocks;
     uint64_t disk_index;
     uint64_t disk_pending;
@@ -79,10 +82,11 @@ static struct split memory_split(const struct vol_options *opt)
     uint64_t used = 2 * s.dirty + 4 * s.memtable + s.index_cache + s.maps;
     s.blocks = used < all ? MAX_OF(all - used, all / 8) : all / 8;
     s.fetch = MAX_OF(s.blocks / 16, FETCH_MIN);
-    s.blocks -= MIN_OF(2 * s.fetch, s.blocks / 4);
+    s.ahead = MAX_OF(s.blocks / 8, FETCH_MIN);
+    s.blocks -= MIN_OF(s.fetch + s.ahead, s.blocks / 4);
     if (has_disk(opt)) {
         s.disk_index = MIN_OF(all / 16, opt->disk_bytes / VOL_BLOCK_BYTES * DISK_SLOT_BYTES);
-        s.disk_pending = MIN_OF(MAX_OF(all / 32, FETCH_MIN), DISK_PENDING_MAX);
+        s.disk_pending = MIN_OF(MAX_OF(all / 16, FETCH_MIN), DISK_PENDING_MAX);
         s.blocks -= MIN_OF(s.disk_index + s.disk_pending, s.blocks / 2);
     }
     rt_buf_idle_max(s.dirty + s.blocks);
@@ -132,7 +136,9 @@ static int create(const struct vol_options *opt, const struct split *split, stru
         MIN_OF(split->dirty, VOL_DIRTY_FLOOR_BYTES) / 4 / VOL_PAGE_BYTES * VOL_PAGE_BYTES;
     rt_credits_init(&v->dirty, split->dirty);
     rt_credits_init(&v->fetch_room, split->fetch);
-    rt_credits_init(&v->ahead_room, split->fetch);
+    rt_credits_init(&v->ahead_room, split->ahead);
+    v->ahead_bytes = MIN_OF(MIN_OF(split->ahead, split->blocks / 8), AHEAD_BYTES_MAX) /
+                     VOL_PAGE_BYTES * VOL_PAGE_BYTES;
     *ret_vol = v;
     v->owner = strdup(opt->owner ? opt->owner : "");
     int r = v->owner ? vol_view_slots_create(v) : -ENOMEM;
@@ -522,6 +528,7 @@ static int close_writer(struct vol *v)
 
 int vol_close(struct vol *v)
 {
+    stop(v->idle); /* what reads ahead holds files */
     ASSERT(list_is_empty(&v->files));
     int r = 0;
     uint64_t last = 0;

@@ -254,7 +254,14 @@ static int window_load(struct window *w)
             missing++;
         }
     }
-    return unlikely(missing > 0) ? window_fetch(w, missing) : 0;
+    if (likely(missing == 0)) {
+        return 0;
+    }
+    if (w->class == OBJ_READ) {
+        uint64_t first = w->first_block * VOL_BLOCK_BYTES;
+        vol_ahead_note(w->f, first, first + (uint64_t)w->blocks * VOL_BLOCK_BYTES, true);
+    }
+    return window_fetch(w, missing);
 }
 
 static int item_chain(const struct item *it, uint64_t skip, uint64_t len, struct rt_chain *chain)
@@ -380,6 +387,9 @@ int vol_read(struct vol_file *f, uint64_t off, uint32_t len, struct rt_chain *re
     uint64_t size = atomic_load_explicit(&f->size, memory_order_acquire);
     if (unlikely(off > size || len > size - off)) {
         return -EINVAL;
+    }
+    if (unlikely(vol_ahead_due(f, off, off + len))) {
+        vol_ahead_note(f, off, off + len, false);
     }
     return read_range(f, off, len, OBJ_READ, ret_data);
 }

@@ -102,6 +102,7 @@ static void find_all(struct vol_file *f, struct vol_ready *reads, size_t count, 
     for (size_t i = 0; i < count; i++) {
         at[i].stored = false;
         bool found = reads[i].result == 0 && in_one_page(&reads[i], size) &&
+                     !vol_ahead_due(f, reads[i].off, reads[i].off + reads[i].len) &&
                      find(view, f, &reads[i], &at[i]);
         reads[i].result = found ? 0 : -EAGAIN;
         if (found && at[i].stored) {

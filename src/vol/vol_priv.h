@@ -4,7 +4,8 @@
  *
  *     write.c zero.c txn.c        make blocks, take dirty space, enter the open batch
  *     read.c extents.c scan.c     take a view, look at its batches, then below
- *     fetch.c                     frames that are not in memory, from the store
+ *     fetch.c                     frames that are not in memory, from disk cache and store
+ *     ahead.c                     what readers that go forward will want
  *     commit.c                    rotation, the committer, the flush
  *     seal.c                      batch -> frames and records
  *     apply.c                     records -> page maps, live counts, index
@@ -69,6 +70,30 @@ struct vol_view_slot {
     struct vol_view *view;
 } __attribute__((aligned(64)));
 
+#define VOL_STREAMS 8u
+#define VOL_STREAM_JOBS_MAX 4u
+
+/* ahead.c */
+struct vol_stream {
+    uint64_t id;
+    uint64_t next;   /* where the next read is expected */
+    uint64_t end;    /* so far it is fetched, or on its way */
+    uint64_t window; /* what the next job fetches */
+    uint64_t used;   /* by the clock of notes; 0 = free */
+    uint32_t score;  /* reads in a row */
+    uint32_t jobs;   /* under way */
+};
+
+struct vol_ahead {
+    _Atomic uint32_t active;               /* streams that have something due */
+    _Atomic uint64_t due[VOL_STREAMS];     /* a read that reaches this is told, */
+    _Atomic uint64_t due_end[VOL_STREAMS]; /* if it begins before that */
+    struct rt_mutex m;                     /* guards all below */
+    struct vol_stream streams[VOL_STREAMS];
+    uint64_t clock;
+    uint64_t last_id;
+};
+
 struct vol_file {
     struct list link;
     struct vol *v;
@@ -77,6 +102,7 @@ struct vol_file {
     uint32_t layer_count;
     _Atomic uint64_t size;
     uint64_t layers[VOL_LAYERS_MAX]; /* top first */
+    struct vol_ahead ahead;
 };
 
 struct vol {
@@ -94,6 +120,7 @@ struct vol {
     struct rt_credits dirty;
     struct rt_credits fetch_room; /* bytes of frames as stored, under way for reads */
     struct rt_credits ahead_room; /* and for prefetches */
+    uint64_t ahead_bytes;         /* the largest window of a stream */
     uint64_t dirty_configured;
     uint64_t part_bytes;       /* the largest part of a request that enters at once */
     struct uuid opened_before; /* open id of the opening before this one */
@@ -265,6 +292,25 @@ struct vol_want {
  */
 MUST int vol_fetch(struct vol *v, enum obj_class class, struct vol_want *wants, uint32_t count)
     WAITS;
+
+/* ahead.c */
+/* A read of [off, end) has missed memory, or is due. Does not wait. */
+void vol_ahead_note(struct vol_file *f, uint64_t off, uint64_t end, bool missed);
+/* True when a read has to be told of, though memory answers it. */
+static inline bool vol_ahead_due(const struct vol_file *f, uint64_t off, uint64_t end)
+{
+    const struct vol_ahead *a = &f->ahead;
+    if (likely(atomic_load_explicit(&a->active, memory_order_relaxed) == 0)) {
+        return false;
+    }
+    for (unsigned k = 0; k < VOL_STREAMS; k++) {
+        if (end > atomic_load_explicit(&a->due[k], memory_order_relaxed) &&
+            off < atomic_load_explicit(&a->due_end[k], memory_order_relaxed)) {
+            return true;
+        }
+    }
+    return false;
+}
 
 /* write.c */
 struct vol_edge {

@@ -163,7 +163,7 @@ static void settle(struct bench *b)
     do {
         (void)rt_sleep_ms(10);
         cache_disk_counts(b->d, &c);
-    } while (b->d->pending_bytes > 0);
+    } while (rt_credits_used(&b->d->write_room) > 0);
 }
 
 static struct cache_disk_counts counts(struct bench *b)
