@@ -105,6 +105,7 @@ int admin_start(const char *socket_path, struct ops *ops, struct admin **ret_adm
         .address = address,
         .name = "admin",
         .connections_max = 64,
+        .apart = true, /* of a server full of clients something can still be asked */
         .serve = serve,
         .arg = a,
     };

@@ -49,8 +49,10 @@ static struct serve *serving; /* for signals */
 static void on_fenced(void *arg)
 {
     struct serve *s = arg;
-    msg_error("main",
-              "another writer has taken over the volume: nothing more is acknowledged, stopping");
+    const char *why = s->ops.vol && vol_has_failed(s->ops.vol)
+                          ? "the volume cannot go on"
+                          : "another writer has taken over the volume";
+    msg_error("main", "%s: nothing more is acknowledged, stopping", why);
     s->fenced = true;
     rt_event_set(&s->stop);
 }

@@ -49,7 +49,7 @@ struct arrival {
 static void leave(struct net_listener *l)
 {
     atomic_fetch_sub(&l->connections, 1);
-    atomic_fetch_sub(&connections_all, 1);
+    atomic_fetch_sub(&connections_all, !l->opt.apart);
 }
 
 static void serve(void *arg)
@@ -78,7 +78,7 @@ static void hand_over(struct net_listener *l, int fd)
     if (a) {
         *a = (struct arrival){.l = l, .fd = fd};
         atomic_fetch_add(&l->connections, 1);
-        atomic_fetch_add(&connections_all, 1);
+        atomic_fetch_add(&connections_all, !l->opt.apart);
         unsigned core = l->next_core++ % rt_core_count();
         if (rt_group_spawn_on(l->serving, core, l->opt.name, serve, a) == 0) {
             return;
@@ -94,7 +94,7 @@ static void hand_over(struct net_listener *l, int fd)
 /* The next connection, or -1 and errno. */
 static int accept_next(struct net_listener *l)
 {
-    if (atomic_load(&connections_all) >= l->all_max) {
+    if (!l->opt.apart && atomic_load(&connections_all) >= l->all_max) {
         errno = EMFILE;
         return -1;
     }

@@ -35,7 +35,8 @@ struct net_listen_options {
     const char *address;      /* "127.0.0.1:10809", "[::1]:3260", "0.0.0.0:0", "unix:/path" */
     const char *name;         /* for messages: "nbd" */
     unsigned connections_max; /* further ones are closed at once; 0 = 65536 */
-    int unix_mode;            /* permissions of a unix socket; 0 = 0600 */
+    bool apart;    /* not among the connections that share what descriptors there are: for a few */
+    int unix_mode; /* permissions of a unix socket; 0 = 0600 */
     void (*serve)(struct net_stream *s, void *arg);
     void *arg;
 };

@@ -195,7 +195,9 @@ static void commit_batch(struct vol *v, struct vol_batch *b)
     rt_event_set(&b->done);
     if (r < 0) {
         if (r != ERR_FENCED) {
-            msg_error("vol", "segment %016" PRIx64 " was not stored: %s", b->seq, err_text(r));
+            msg_error("vol", "segment %016" PRIx64 " was not stored: %s; the volume stops", b->seq,
+                      err_text(r));
+            atomic_store(&v->failed, true);
         }
         vol_fence(v);
         return;
@@ -285,6 +287,10 @@ void vol_committer(void *arg)
         vol_batch_unref(b);
         if (r < 0) {
             if (r != -ECANCELED) {
+                if (r != ERR_FENCED) {
+                    msg_error("vol", "no number for a batch: %s; the volume stops", err_text(r));
+                    atomic_store(&v->failed, true);
+                }
                 vol_fence(v);
             }
             return;

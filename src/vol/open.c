@@ -593,6 +593,11 @@ bool vol_is_fenced(const struct vol *v)
     return atomic_load(&v->fenced);
 }
 
+bool vol_has_failed(const struct vol *v)
+{
+    return atomic_load(&v->failed);
+}
+
 void vol_on_fenced(struct vol *v, void (*fn)(void *arg), void *arg)
 {
     v->on_fenced_arg = arg;

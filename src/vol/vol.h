@@ -111,6 +111,8 @@ uint64_t vol_batch_now(const struct vol *v);
 /* The last batch that was replayed when the volume was opened. */
 uint64_t vol_batch_replayed(const struct vol *v);
 bool vol_is_fenced(const struct vol *v);
+/* Fenced not by another writer, but by an error that it cannot go on from: said in the log. */
+bool vol_has_failed(const struct vol *v);
 /* Called once, on some fiber, when the volume finds itself fenced: does not wait, nor close the
  * volume. */
 void vol_on_fenced(struct vol *v, void (*fn)(void *arg), void *arg);

@@ -52,6 +52,48 @@ static void close_cancels_serving(void **state)
     run_on(2, cancel_main);
 }
 
+/* The descriptors that connections may have are used up: a listener apart serves all the same. */
+static void apart_main(void *arg)
+{
+    (void)arg;
+    struct rlimit old;
+    CHECK(getrlimit(RLIMIT_NOFILE, &old) == 0);
+    struct rlimit few = {.rlim_cur = 40, .rlim_max = old.rlim_max}; /* 20 for connections */
+    CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+    struct net_listener *l = listen_at("127.0.0.1:0", wait_for_bytes, 0);
+    CHECK(setrlimit(RLIMIT_NOFILE, &old) == 0);
+    struct net_listen_options opt = {
+        .address = "127.0.0.1:0", .name = "apart", .serve = echo_byte, .apart = true};
+    struct net_listener *apart;
+    CHECK(net_listen(&opt, &apart) == 0);
+    struct net_stream *crowd[20];
+    for (size_t i = 0; i < ARRAY_LEN(crowd); i++) {
+        crowd[i] = connect_to(l);
+    }
+    while (net_listener_connections(l) < ARRAY_LEN(crowd)) {
+        CHECK(rt_sleep_ms(1) == 0);
+    }
+    uint8_t byte = 1;
+    struct net_stream *one_more = connect_to(l);
+    struct net_stream *s = connect_to(apart);
+    CHECK(net_send_copy(s, &byte, 1) == 0);
+    CHECK(net_recv(s, &byte, 1, rt_after_ms(10000)) == 1);
+    CHECK(net_listener_connections(l) == ARRAY_LEN(crowd));
+    net_close(s);
+    net_close(one_more);
+    for (size_t i = 0; i < ARRAY_LEN(crowd); i++) {
+        net_close(crowd[i]);
+    }
+    net_listener_close(apart);
+    net_listener_close(l);
+}
+
+static void a_listener_apart(void **state)
+{
+    (void)state;
+    run_on(1, apart_main);
+}
+
 static void limit_main(void *arg)
 {
     uint8_t byte;
@@ -214,6 +256,7 @@ int main(void)
         cmocka_unit_test(addresses),
         cmocka_unit_test(close_cancels_serving),
         cmocka_unit_test(connections_are_limited),
+        cmocka_unit_test(a_listener_apart),
         cmocka_unit_test(unix_sockets),
         cmocka_unit_test(refusals),
         cmocka_unit_test(exhaustion_is_survived),
