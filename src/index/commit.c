@@ -115,7 +115,7 @@ int index_manifest_newest(struct obj_store *store, uint64_t *ret_number) WAITS
     return r;
 }
 
-int index_manifest_read(struct obj_store *store, const struct uuid *volume, uint64_t number,
+int index_manifest_read(struct obj_store *store, const struct index_home *home, uint64_t number,
                         struct manifest *ret_m) WAITS
 {
     char name[OBJ_NAME_SIZE];
@@ -128,7 +128,7 @@ int index_manifest_read(struct obj_store *store, const struct uuid *volume, uint
         if (r < 0) {
             return r == -EFBIG ? ERR_CORRUPT_MANIFEST : r;
         }
-        r = manifest_decode(buf->data, len, volume, ret_m);
+        r = manifest_decode(home, buf->data, len, ret_m);
         rt_buf_unref(buf);
         if (r == 0 && ret_m->number != number) {
             manifest_free(ret_m);
@@ -190,7 +190,8 @@ static int store_manifest(struct index *ix, const struct manifest *m, const stru
     full.ssts.cap = 0;
     int r = version_to_manifest(v, &full);
     if (r == 0) {
-        r = manifest_encode(&full, &ix->opt.volume, &out);
+        struct index_home home = index_home(&ix->opt);
+        r = manifest_encode(&home, &full, &out);
     }
     manifest_drop_ssts(&full);
     if (r == 0) {

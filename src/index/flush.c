@@ -16,7 +16,7 @@
 int index_sst_begin(struct index *ix, struct sst_writer **ret_w)
 {
     uint8_t salt[SST_SALT_SIZE];
-    struct sst_id id = {.volume = ix->opt.volume};
+    struct sst_id id = {.volume = ix->opt.volume, .keys = ix->opt.keys};
     rt_mutex_lock(&ix->m);
     id.epoch = ix->head.epoch;
     id.counter = ix->sst_counter++;
@@ -48,7 +48,8 @@ int index_sst_store(struct index *ix, enum obj_class c, struct sst_writer *w, st
     sst_name(job.meta.epoch, job.meta.counter, name);
     r = index_put_object(ix, c, name, sst_writer_body(w), false);
     if (r == 0) {
-        r = sst_create(&job.meta, ret_sst);
+        struct index_home home = index_home(&ix->opt);
+        r = sst_create(&home, &job.meta, ret_sst);
     }
     if (r < 0) {
         sst_meta_free(&job.meta);

@@ -23,7 +23,8 @@
 #define DELETE_AFTER_DEFAULT_MS 600000u
 #define SEGMENTS_MAX_DEFAULT 1000u
 
-int index_format(struct obj_store *store, const struct uuid *volume) WAITS
+int index_format(struct obj_store *store, const struct uuid *volume, const struct crypt_keys *keys)
+    WAITS
 {
     struct manifest m = {.first_of_epoch = true, .replay_from = 1};
     struct bytes_writer out = {0};
@@ -31,7 +32,7 @@ int index_format(struct obj_store *store, const struct uuid *volume) WAITS
     char name[OBJ_NAME_SIZE];
     rt_random_bytes(m.salt, sizeof m.salt);
     manifest_name(0, name);
-    int r = manifest_encode(&m, volume, &out);
+    int r = manifest_encode(&(struct index_home){*volume, keys}, &m, &out);
     if (r == 0) {
         r = rt_chain_add(&body, NULL, out.data, (uint32_t)out.len);
     }
@@ -55,7 +56,8 @@ static int read_newest(const struct index_options *opt, struct manifest *ret_m) 
         uint64_t number;
         r = index_manifest_newest(opt->store, &number);
         if (r == 0) {
-            r = index_manifest_read(opt->store, &opt->volume, number, ret_m);
+            struct index_home home = index_home(opt);
+            r = index_manifest_read(opt->store, &home, number, ret_m);
         }
     }
     if (r == 0 && !opt->read_only && (ret_m->features_ro_compat & ~MANIFEST_RO_COMPAT_KNOWN) != 0) {
@@ -127,7 +129,8 @@ static int index_build(struct index *ix, struct manifest *m)
         r = memtable_create(ix->opt.memtable_bytes, &ix->active);
     }
     if (r == 0) {
-        r = version_from_manifest(m, &ix->version);
+        struct index_home home = index_home(&ix->opt);
+        r = version_from_manifest(&home, m, &ix->version);
     }
     if (r == 0) {
         r = index_view_make(ix, &view, &generation);

@@ -17,6 +17,7 @@
 #include "base/attr.h"
 #include "base/bytes.h"
 #include "base/uuid.h"
+#include "crypt/crypt.h"
 #include "obj/obj.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,8 +31,9 @@ struct index;
 struct index_options {
     struct obj_store *store; /* not owned */
     struct uuid volume;
-    uint64_t memtable_bytes;  /* size at which a memtable is flushed */
-    uint64_t cache_bytes;     /* for decoded blocks and filters */
+    const struct crypt_keys *keys; /* NULL: nothing is encrypted; not owned */
+    uint64_t memtable_bytes;       /* size at which a memtable is flushed */
+    uint64_t cache_bytes;          /* for decoded blocks and filters */
     uint64_t delete_after_ms; /* grace before an unused SST or manifest is deleted (I7: 10 minutes);
                                  0 = default */
     uint64_t sst_bytes;       /* size at which an SST is full; 0 = 16 MiB */
@@ -60,7 +62,8 @@ struct index_manifest_info {
 };
 
 /* Writes manifest number 0 of a new volume: 0, -EEXIST. */
-MUST int index_format(struct obj_store *store, const struct uuid *volume) WAITS;
+MUST int index_format(struct obj_store *store, const struct uuid *volume,
+                      const struct crypt_keys *keys) WAITS;
 /* Reads the newest manifest and opens its SSTs: 0, ERR_NOT_A_VOLUME, ERR_CORRUPT_MANIFEST, ... */
 MUST int index_load(const struct index_options *opt, struct index **ret_index) WAITS;
 void index_manifest(const struct index *ix, struct index_manifest_info *ret_info);

@@ -126,8 +126,12 @@ MUST int index_put_object(struct index *ix, enum obj_class c, const char *name,
 void index_fence(struct index *ix);
 /* The newest manifest's number: 0, ERR_NOT_A_VOLUME, or the store's error. */
 MUST int index_manifest_newest(struct obj_store *store, uint64_t *ret_number) WAITS;
-MUST int index_manifest_read(struct obj_store *store, const struct uuid *volume, uint64_t number,
-                             struct manifest *ret_m) WAITS;
+MUST int index_manifest_read(struct obj_store *store, const struct index_home *home,
+                             uint64_t number, struct manifest *ret_m) WAITS;
+static inline struct index_home index_home(const struct index_options *opt)
+{
+    return (struct index_home){opt->volume, opt->keys};
+}
 
 /* flush.c */
 void index_flush_kick(struct index *ix);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A manifest: which SSTs make up the index, and from where the log is to be replayed. One sealed
- * unit, written whole for every change. Encoding and decoding are pure; docs/FORMAT.md,
- * "Manifests".
+ * unit, written whole for every change. With keys the body is encrypted and a manifest that is not
+ * is none of this volume's. Encoding and decoding are pure; docs/FORMAT.md, "Manifests".
  *
  *     struct manifest m;
- *     r = manifest_decode(bytes, len, &volume, &m);        // 0, -EBADMSG, -ENOTSUP (made by a
+ *     r = manifest_decode(&home, bytes, len, &m);        // 0, -EBADMSG, -ENOTSUP (made by a
  * later version)
  *     ...
  *     manifest_free(&m);
@@ -63,10 +63,10 @@ struct manifest {
 };
 
 void manifest_free(struct manifest *m);
-/* 0 or -ENOMEM. */
-MUST int manifest_encode(const struct manifest *m, const struct uuid *volume,
+/* 0 or -ENOMEM. Once for a salt. */
+MUST int manifest_encode(const struct index_home *home, const struct manifest *m,
                          struct bytes_writer *out);
-MUST int manifest_decode(const void *bytes, size_t len, const struct uuid *volume,
+MUST int manifest_decode(const struct index_home *home, const void *bytes, size_t len,
                          struct manifest *ret_m);
 
 /* Named 2^64 - 1 - number, so that the newest is listed first. */

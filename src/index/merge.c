@@ -47,7 +47,7 @@ static int reserve(uint8_t **at, size_t *cap, size_t want)
 }
 
 /* The part of the window that starts at the next unit. */
-static const uint8_t *at_window(const struct merge_input *in, size_t *ret_len)
+static uint8_t *at_window(const struct merge_input *in, size_t *ret_len)
 {
     if (in->off < in->window_off || in->off >= in->window_off + in->window_len) {
         *ret_len = 0;
@@ -60,10 +60,10 @@ static const uint8_t *at_window(const struct merge_input *in, size_t *ret_len)
 /* Decodes the next data unit of the run: 0, MERGE_NEED, or an error. */
 static int next_unit(struct merge_input *in)
 {
-    const struct sst_meta *meta = &in->ssts[in->at]->meta;
+    const struct sst_key *key = &in->ssts[in->at]->key;
     size_t len;
     size_t raw_len;
-    const uint8_t *unit = at_window(in, &len);
+    uint8_t *unit = at_window(in, &len);
     size_t size = sst_unit_size(unit, len);
     if (len >= SST_UNIT_HEADER_SIZE && size == 0) {
         return -EBADMSG;
@@ -71,13 +71,13 @@ static int next_unit(struct merge_input *in)
     if (size == 0 || size > len) {
         return MERGE_NEED;
     }
-    int r = sst_unit_check(unit, size, meta->salt, in->off, SST_UNIT_DATA, &raw_len);
+    int r = sst_unit_open(key, unit, size, in->off, SST_UNIT_DATA, &raw_len);
     if (r < 0) {
         return r;
     }
     r = reserve(&in->raw, &in->raw_cap, raw_len);
     if (r == 0) {
-        r = sst_unit_decode(unit, size, in->raw, raw_len);
+        r = sst_unit_decode(key, unit, size, in->raw, raw_len);
     }
     if (r == 0) {
         r = sst_block_open(&in->it, in->raw, raw_len);
@@ -212,7 +212,7 @@ int merge_refill(struct merge *m, struct obj_store *store, enum obj_class c) WAI
 {
     struct merge_input *in = &m->inputs[m->need];
     if (in->fetched_again) {
-        return corrupt(in, "a unit does not match its checksum");
+        return corrupt(in, "a unit is not as it was written");
     }
     in->window_len = 0;
     int r = merge_fill(m, store, c);

@@ -210,7 +210,8 @@ static int sweep_manifest(struct index *ix, const char *name, void *arg) WAITS
     if (number < ix->swept_through) {
         return 1;
     }
-    int r = index_manifest_read(ix->opt.store, &ix->opt.volume, number, &m);
+    struct index_home home = index_home(&ix->opt);
+    int r = index_manifest_read(ix->opt.store, &home, number, &m);
     if (r < 0) {
         return r == -ECANCELED ? r : 0; /* what cannot be read is not deleted */
     }

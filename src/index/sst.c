@@ -48,7 +48,7 @@ static int fetch(const struct unit_load *u, struct rt_buf **ret_stored, size_t *
     } else if ((size_t)got != u->len) {
         r = -EBADMSG;
     } else {
-        r = sst_unit_check(b->data, u->len, u->sst->meta.salt, u->off, u->kind, ret_raw_len);
+        r = sst_unit_open(&u->sst->key, b->data, u->len, u->off, u->kind, ret_raw_len);
     }
     if (r < 0) {
         rt_buf_unref(b);
@@ -69,11 +69,11 @@ static int load_unit(void *arg, struct rt_piece *ret_piece) WAITS
         r = fetch(u, &stored, &raw_len);
     }
     if (r < 0) {
-        return r == -EBADMSG ? corrupt(u->sst, u->off, "a unit does not match its checksum") : r;
+        return r == -EBADMSG ? corrupt(u->sst, u->off, "a unit is not as it was written") : r;
     }
     r = raw_len == 0 ? -EBADMSG : rt_buf_alloc(raw_len, RT_MEM_INDEX_CACHE, &raw);
     if (r == 0) {
-        r = sst_unit_decode(stored->data, u->len, raw->data, raw_len);
+        r = sst_unit_decode(&u->sst->key, stored->data, u->len, raw->data, raw_len);
     }
     if (r == 0 && u->kind == SST_UNIT_FILTER && !sst_filter_is_good(raw->data, raw_len)) {
         r = -EBADMSG;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Bytes of an SST object (docs/FORMAT.md, "SSTs"): header, data units, filter unit, index unit,
- * footer. Keys stand only inside units, which is what encryption will cover.
+ * footer. Keys stand only inside units, which is what encryption covers.
  */
 #pragma once
 #include <stdint.h>
@@ -16,7 +16,7 @@
 #define SST_FOOTER_SIZE 64
 #define SST_UNIT_HEADER_SIZE 16
 #define SST_UNIT_RAW_MAX (32u << 20)
-#define SST_UNIT_TAG_MAX 16u /* room for the tag of a cipher */
+#define SST_TAG_SIZE 16u /* ends the payload of an encrypted unit */
 
 /* A data block is closed before it would grow past this; a single larger entry has a block of its
  * own. */
@@ -33,12 +33,6 @@ enum sst_codec {
     SST_CODEC_NONE = 0,
     SST_CODEC_LZ4 = 1,
     SST_CODEC_ZSTD = 2, /* reserved */
-};
-
-enum sst_cipher {
-    SST_CIPHER_NONE = 0,
-    SST_CIPHER_AES_256_GCM = 1,       /* reserved */
-    SST_CIPHER_CHACHA20_POLY1305 = 2, /* reserved */
 };
 
 #define SST_FILTER_LINE_SIZE 64u

@@ -17,7 +17,8 @@ static const uint8_t magic[8] = SST_MAGIC;
  */
 struct sst_writer {
     struct sst_id id;
-    uint8_t salt[SST_SALT_SIZE];
+    struct sst_key key;
+    enum crypt_cipher cipher;
     uint64_t target_bytes;
     struct rt_chain body;
     struct rt_buf *tail;
@@ -103,13 +104,13 @@ static void header_encode(const struct sst_writer *w, uint8_t out[SST_HEADER_SIZ
     memset(out, 0, SST_HEADER_SIZE);
     memcpy(out, magic, sizeof magic);
     le16_store(out + 8, SST_VERSION);
-    out[10] = SST_CIPHER_NONE;
+    out[10] = (uint8_t)w->cipher;
     le32_store(out + 12, SST_HEADER_SIZE);
-    le64_store(out + 16, 0); /* key id */
+    le64_store(out + 16, w->key.encrypted ? CRYPT_KEY_VOLUME : 0);
     memcpy(out + 24, w->id.volume.bytes, 16);
     le64_store(out + 40, w->id.epoch);
     le64_store(out + 48, w->id.counter);
-    memcpy(out + 56, w->salt, SST_SALT_SIZE);
+    memcpy(out + 56, w->key.salt, SST_SALT_SIZE);
     le32_store(out + 92, crc32c(0, out, 92));
 }
 
@@ -119,11 +120,12 @@ int sst_header_decode(const void *bytes, size_t len, const struct uuid *volume,
     const uint8_t *p = bytes;
     if (len < SST_HEADER_SIZE || memcmp(p, magic, sizeof magic) != 0 ||
         le32_load(p + 92) != crc32c(0, p, 92) || le16_load(p + 8) != SST_VERSION ||
-        p[10] != SST_CIPHER_NONE || le32_load(p + 12) != SST_HEADER_SIZE ||
+        (p[10] != CRYPT_NONE && !crypt_cipher_ok(p[10])) || le32_load(p + 12) != SST_HEADER_SIZE ||
         memcmp(p + 24, volume->bytes, 16) != 0) {
         return -EBADMSG;
     }
-    *ret_meta = (struct sst_meta){.epoch = le64_load(p + 40), .counter = le64_load(p + 48)};
+    *ret_meta = (struct sst_meta){
+        .epoch = le64_load(p + 40), .counter = le64_load(p + 48), .cipher = p[10]};
     memcpy(ret_meta->salt, p + 56, SST_SALT_SIZE);
     return 0;
 }
@@ -168,13 +170,19 @@ int sst_writer_create(const struct sst_id *id, const uint8_t salt[SST_SALT_SIZE]
         return -ENOMEM;
     }
     w->id = *id;
-    memcpy(w->salt, salt, SST_SALT_SIZE);
+    w->cipher = crypt_keys_cipher(id->keys);
+    int r = sst_key_init(&(struct index_home){id->volume, id->keys},
+                         &(struct sst_name){id->epoch, id->counter}, salt, w->cipher, &w->key);
+    if (r < 0) {
+        free(w);
+        return r;
+    }
     w->target_bytes = target_bytes;
     w->block.restart_interval = SST_RESTART_INTERVAL;
     w->index.restart_interval = 1;
     uint8_t header[SST_HEADER_SIZE];
     header_encode(w, header);
-    int r = append(w, header, sizeof header);
+    r = append(w, header, sizeof header);
     if (r < 0) {
         sst_writer_free(w);
         return r;
@@ -195,13 +203,14 @@ void sst_writer_free(struct sst_writer *w)
     vec_free(&w->hashes);
     sst_block_writer_free(&w->block);
     sst_block_writer_free(&w->index);
+    sst_key_wipe(&w->key);
     free(w);
 }
 
 static int put_unit(struct sst_writer *w, const void *raw, size_t raw_len, enum sst_unit_kind kind)
 {
     w->unit.len = 0;
-    int r = sst_unit_encode(raw, raw_len, w->salt, offset_now(w), kind, &w->unit);
+    int r = sst_unit_encode(&w->key, raw, raw_len, offset_now(w), kind, &w->unit);
     if (r < 0) {
         return r;
     }
@@ -293,8 +302,9 @@ int sst_writer_finish(struct sst_writer *w, struct sst_meta *ret_meta)
     struct sst_meta m = {.epoch = w->id.epoch,
                          .counter = w->id.counter,
                          .entries = w->entries,
-                         .tombstones = w->tombstones};
-    memcpy(m.salt, w->salt, SST_SALT_SIZE);
+                         .tombstones = w->tombstones,
+                         .cipher = w->cipher};
+    memcpy(m.salt, w->key.salt, SST_SALT_SIZE);
     int r = close_block(w);
     if (r < 0) {
         return r;

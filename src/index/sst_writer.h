@@ -13,6 +13,7 @@
 #include "base/attr.h"
 #include "base/uuid.h"
 #include "index/sst_block.h"
+#include "index/sst_unit.h"
 #include "rt/buf.h"
 #include <stdbool.h>
 
@@ -30,7 +31,8 @@ struct sst_meta {
     uint64_t entries;
     uint64_t tombstones;
     uint8_t salt[SST_SALT_SIZE];
-    uint8_t *smallest; /* owned, in one allocation with largest; sst_meta_free() */
+    enum crypt_cipher cipher; /* of its units; CRYPT_NONE: not encrypted */
+    uint8_t *smallest;        /* owned, in one allocation with largest; sst_meta_free() */
     uint8_t *largest;
     uint32_t smallest_len;
     uint32_t largest_len;
@@ -45,10 +47,12 @@ struct sst_id {
     struct uuid volume;
     uint64_t epoch;
     uint64_t counter;
+    const struct crypt_keys *keys; /* NULL: not encrypted; used while it is created */
 };
 
 struct sst_writer;
 
+/* salt: fresh random bits, for this writer alone. 0 or -ENOMEM. */
 MUST int sst_writer_create(const struct sst_id *id, const uint8_t salt[SST_SALT_SIZE],
                            uint64_t target_bytes, struct sst_writer **ret_w);
 void sst_writer_free(struct sst_writer *w); /* accepts NULL */

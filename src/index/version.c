@@ -16,11 +16,17 @@ static bool count_down(_Atomic uint32_t *refs)
     return atomic_fetch_sub_explicit(refs, 1, memory_order_acq_rel) == 1;
 }
 
-int sst_create(const struct sst_meta *meta, struct sst **ret_sst)
+int sst_create(const struct index_home *home, const struct sst_meta *meta, struct sst **ret_sst)
 {
     struct sst *s = calloc(1, sizeof *s);
     if (s == NULL) {
         return -ENOMEM;
+    }
+    int r = sst_key_init(home, &(struct sst_name){meta->epoch, meta->counter}, meta->salt,
+                         meta->cipher, &s->key);
+    if (r < 0) {
+        free(s);
+        return r;
     }
     s->refs = 1;
     s->cache_id = atomic_fetch_add_explicit(&cache_ids, 1, memory_order_relaxed);
@@ -42,6 +48,7 @@ void sst_unref(struct sst *s)
         int64_t bytes = (int64_t)(sizeof *s + s->meta.smallest_len + s->meta.largest_len);
         rt_mem_add(RT_MEM_INDEX_CACHE, -bytes);
         sst_meta_free(&s->meta);
+        sst_key_wipe(&s->key);
         free(s);
     }
 }
@@ -223,14 +230,15 @@ void manifest_drop_ssts(struct manifest *m)
     vec_free(&m->ssts);
 }
 
-int version_from_manifest(struct manifest *m, struct version **ret_version)
+int version_from_manifest(const struct index_home *home, struct manifest *m,
+                          struct version **ret_version)
 {
     struct version *v;
     int r = version_create(&v);
     for (size_t i = 0; r == 0 && i < m->ssts.len; i++) {
         struct manifest_sst *from = &m->ssts.at[i];
         struct sst *s = NULL;
-        r = sst_create(&from->meta, &s);
+        r = sst_create(home, &from->meta, &s);
         if (r == 0) {
             from->meta.smallest = NULL;
             r = sst_list_push(&v->levels[from->level], s);

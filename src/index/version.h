@@ -16,10 +16,13 @@ struct sst {
     _Atomic uint32_t refs;
     uint64_t cache_id; /* its object number in the block cache */
     struct sst_meta meta;
+    struct sst_key key;
 };
 
-/* Takes over the keys of meta. 0 or -ENOMEM (then meta is still the caller's). */
-MUST int sst_create(const struct sst_meta *meta, struct sst **ret_sst);
+/* Takes over the keys of meta. 0, -ENOMEM or -EBADMSG, see sst_key_init() (then meta is still the
+ * caller's). */
+MUST int sst_create(const struct index_home *home, const struct sst_meta *meta,
+                    struct sst **ret_sst);
 struct sst *sst_ref(struct sst *s);
 void sst_unref(struct sst *s);
 /* <0, 0, >0: the key is below, within, above the SST's range. */
@@ -57,7 +60,8 @@ MUST int version_edit(const struct version *v, const struct sst_list *remove,
 MUST int version_to_manifest(const struct version *v, struct manifest *m);
 void manifest_drop_ssts(struct manifest *m);
 /* Takes the keys over from m, whose list is empty afterwards. */
-MUST int version_from_manifest(struct manifest *m, struct version **ret_version);
+MUST int version_from_manifest(const struct index_home *home, struct manifest *m,
+                               struct version **ret_version);
 
 struct view {
     _Atomic uint32_t refs;

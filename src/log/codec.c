@@ -19,7 +19,6 @@
 #include <zstd_errors.h>
 
 #define RAW_MAX (LOG_FRAME_BLOCKS_MAX * LOG_BLOCK_BYTES)
-#define PACKED_MAX (RAW_MAX - RAW_MAX / 8)
 
 #define SAMPLES 256u
 /* Evenly spread bytes give a sum of squares of 2 * SAMPLES or so; text gives ten times as much.
@@ -37,7 +36,7 @@ struct workshop {
     ZSTD_CCtx *zstd_pack; /* NULL until needed, as is the next */
     ZSTD_DCtx *zstd_unpack;
     uint8_t gathered[RAW_MAX];
-    uint8_t packed[PACKED_MAX];
+    uint8_t packed[RAW_MAX]; /* as codec_room(): of frames that are not looked at yet */
 };
 
 static _Thread_local struct workshop *mine;
@@ -202,6 +201,12 @@ int codec_pack(struct log_compression c, struct codec_effort *effort, const uint
     }
     *ret_packed = w->packed;
     return n;
+}
+
+uint8_t *codec_room(void)
+{
+    struct workshop *w = workshop();
+    return w ? w->packed : NULL;
 }
 
 static int zstd_unpack(const uint8_t *packed, uint32_t len, uint8_t *dst, uint32_t raw_len)

@@ -36,6 +36,9 @@ struct codec_effort {
  * they are; -ENOMEM. */
 MUST int codec_pack(struct log_compression c, struct codec_effort *effort,
                     const uint8_t *const *blocks, unsigned count, const uint8_t **ret_packed);
+/* Room for the packed bytes of one frame, this thread's until its next codec call but
+ * codec_unpack(); NULL when out of memory. */
+uint8_t *codec_room(void);
 /* Exactly raw_len bytes to dst: 0, -EBADMSG, -ENOMEM; -ENOTSUP for a codec of a later version. */
 MUST int codec_unpack(unsigned codec, const uint8_t *packed, uint32_t len, uint8_t *dst,
                       uint32_t raw_len);

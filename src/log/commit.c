@@ -41,7 +41,8 @@ static int seal_run(void *arg)
 {
     struct seal_job *j = arg;
     struct log_batch *batches[1] = {j->batch};
-    struct segment_options opt = {.compression = j->compression, .effort = &j->l->effort};
+    struct segment_options opt = {
+        .compression = j->compression, .effort = &j->l->effort, .keys = j->l->keys};
     return segment_seal(&j->header, &opt, batches, 1, &j->sealed);
 }
 

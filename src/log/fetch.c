@@ -20,8 +20,7 @@ struct fetch_entry {
 };
 
 struct log_fetch {
-    struct obj_store *store;
-    struct uuid volume;
+    struct log_home home;
     uint64_t ahead;
     struct rt_group *group;
     struct rt_mutex m; /* done, result, slot */
@@ -29,8 +28,7 @@ struct log_fetch {
     struct fetch_entry entries[LOG_WINDOW]; /* seq at seq % LOG_WINDOW */
 };
 
-int log_fetch_create(struct obj_store *store, const struct uuid *volume,
-                     struct log_fetch **ret_fetch)
+int log_fetch_create(const struct log_home *home, struct log_fetch **ret_fetch)
 {
     struct log_fetch *f = calloc(1, sizeof *f);
     if (!f) {
@@ -41,8 +39,7 @@ int log_fetch_create(struct obj_store *store, const struct uuid *volume,
         free(f);
         return r;
     }
-    f->store = store;
-    f->volume = *volume;
+    f->home = *home;
     f->ahead = AHEAD_FIRST;
     rt_mutex_init(&f->m);
     rt_waitq_init(&f->q);
@@ -55,7 +52,7 @@ static void load(void *arg)
     struct fetch_entry *e = arg;
     struct log_fetch *f = e->f;
     struct log_slot slot = {0};
-    int r = log_slot_read(f->store, &f->volume, e->seq, &slot);
+    int r = log_slot_read(&f->home, e->seq, &slot);
     rt_mutex_lock(&f->m);
     e->slot = slot;
     e->result = r;

@@ -31,6 +31,7 @@ int log_create(const struct log_options *opt, struct log **ret_log)
     }
     l->store = opt->store;
     l->volume = opt->volume;
+    l->keys = opt->keys;
     l->epoch = opt->epoch;
     l->open_id = opt->open_id;
     log_compression_set(l, opt->compression);

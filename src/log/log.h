@@ -19,6 +19,7 @@
 #pragma once
 #include "base/attr.h"
 #include "base/uuid.h"
+#include "crypt/crypt.h"
 #include "obj/obj.h"
 #include "rt/buf.h"
 #include <stdbool.h>
@@ -50,6 +51,12 @@ struct log_compression {
 MUST int log_compression_parse(const char *text, struct log_compression *ret_c);
 void log_compression_text(struct log_compression c, char ret_text[LOG_COMPRESSION_TEXT]);
 
+/* What has to be known of a segment to open its frames, besides the keys of the volume. */
+struct log_salt {
+    uint8_t bytes[CRYPT_SALT_BYTES];
+    enum crypt_cipher cipher; /* CRYPT_NONE: the segment is not encrypted, the bytes are zero */
+};
+
 /* Where a frame lies: what page maps hold. len_bytes counts the frame's own header. */
 struct log_location {
     uint64_t seq;
@@ -79,6 +86,7 @@ struct log_batch {
      * wait. May be NULL. */
     void (*sealed)(struct log_batch *b, uint64_t seq);
     void *arg;
+    struct log_salt salt; /* out, with the places of the frames */
 };
 
 struct log;
@@ -86,6 +94,7 @@ struct log;
 struct log_options {
     struct obj_store *store; /* not owned */
     struct uuid volume;
+    const struct crypt_keys *keys; /* NULL: nothing is encrypted; not owned */
     uint64_t epoch;
     struct uuid open_id;
     uint64_t first_seq; /* as log_open() found */
@@ -133,12 +142,14 @@ struct log_replayed {
     const uint8_t *records;
     uint32_t records_len;
     uint64_t epoch; /* of the segment: the log's epoch from here on, which manifests record */
+    struct log_salt salt;
 };
 
 struct log_open_options {
     struct obj_store *store;
     struct uuid volume;
-    uint64_t epoch; /* ours: of the manifest we created */
+    const struct crypt_keys *keys; /* NULL: an encrypted segment is an error; else a plain one is */
+    uint64_t epoch;                /* ours: of the manifest we created */
     struct uuid open_id;
     uint64_t replay_from; /* first seq to replay, from the manifest */
     uint64_t log_epoch;   /* the log's epoch at replay_from, from the manifest */
@@ -163,25 +174,43 @@ MUST int log_open(const struct log_open_options *opt,
                   struct log_open_result *ret_result) WAITS;
 
 /*
- * Reads and decodes one frame: a piece of count * 4096 bytes with a reference of its own, accounted
- * to RT_MEM_BLOCK_CACHE. 0, ERR_CORRUPT_FRAME (named in the log; read twice before), or the store's
- * error.
+ * Reading frames. The keys of segments are made when they are needed and the last LOG_FRAME_KEYS
+ * kept, so that opening a frame costs no more than that.
  */
-MUST int log_frame_read(struct obj_store *store, enum obj_class c, const struct uuid *volume,
-                        const struct log_location *at, unsigned count, struct rt_piece *ret_piece)
-    WAITS;
+struct log_frames;
+
+#define LOG_FRAME_KEYS 512u
+
+struct log_frames_options {
+    struct obj_store *store; /* not owned */
+    struct uuid volume;
+    const struct crypt_keys *keys; /* NULL: not encrypted; not owned */
+    /* The salt of a segment: 0, -ENOENT, ... Does not wait. Only called with keys. */
+    int (*salt)(void *arg, uint64_t seq, struct log_salt *ret_salt);
+    void *arg;
+};
+
+MUST int log_frames_create(const struct log_frames_options *opt, struct log_frames **ret_frames);
+void log_frames_destroy(struct log_frames *f); /* accepts NULL */
+
+/*
+ * Reads and decodes one frame: a piece of count * 4096 bytes with a reference of its own, accounted
+ * to RT_MEM_BLOCK_CACHE. 0, ERR_CORRUPT_FRAME (named in the log; read twice before), or what the
+ * store or salt() gives.
+ */
+MUST int log_frame_read(struct log_frames *f, enum obj_class c, const struct log_location *at,
+                        unsigned count, struct rt_piece *ret_piece) WAITS;
 
 /*
  * The two steps of it, for those who have the bytes of many frames at once, from wherever. decode:
- * unit is the at->len_bytes of the frame as stored; 0, -ENOMEM, -EINVAL, -EBADMSG or -ENOTSUP when
- * these bytes are not that frame (nothing is said). reread: after that, reads the frame once more,
- * alone; results as log_frame_read().
+ * unit is the at->len_bytes of the frame as stored; 0, -ENOMEM, -EINVAL, what salt() gives,
+ * -EBADMSG or -ENOTSUP when these bytes are not that frame (nothing is said). reread: after that,
+ * reads the frame once more, alone; results as log_frame_read().
  */
-MUST int log_frame_decode(const struct uuid *volume, const struct log_location *at, unsigned count,
+MUST int log_frame_decode(struct log_frames *f, const struct log_location *at, unsigned count,
                           const uint8_t *unit, struct rt_piece *ret_piece);
-MUST int log_frame_reread(struct obj_store *store, enum obj_class c, const struct uuid *volume,
-                          const struct log_location *at, unsigned count, struct rt_piece *ret_piece)
-    WAITS;
+MUST int log_frame_reread(struct log_frames *f, enum obj_class c, const struct log_location *at,
+                          unsigned count, struct rt_piece *ret_piece) WAITS;
 
 void log_segment_name(uint64_t seq, char ret_name[OBJ_NAME_SIZE]);
 /* Deletes a segment: 0, also when there was none; -EPERM for a fence (I5). */

@@ -34,6 +34,7 @@ uint64_t log_estimate_hedge_ns(const struct log_estimate *e, uint64_t len);
 struct log {
     struct obj_store *store;
     struct uuid volume;
+    const struct crypt_keys *keys;
     uint64_t epoch;
     struct uuid open_id;
     _Atomic uint32_t compression; /* codec, level << 8 */
@@ -58,10 +59,18 @@ void log_stored(struct log *l, uint64_t seq);
 /* A rival holds a number of ours: nothing is acknowledged from now on. */
 void log_fenced(struct log *l);
 
+/* A volume's log, for those who read it. */
+struct log_home {
+    struct obj_store *store;
+    struct uuid volume;
+    const struct crypt_keys *keys;
+};
+
 /* What is in a slot of the log, as far as replay needs it. */
 struct log_slot {
     bool missing;
     struct segment_header header;
+    struct segment_key key;
     uint8_t header_bytes[SEGMENT_HEADER_BYTES];
     struct segment_footer footer;
     struct rt_buf *buf; /* bytes of the object from `from` to its end */
@@ -72,15 +81,14 @@ struct log_slot {
 
 /*
  * Reads the suffix of segment seq that holds its records, directory and footer, and checks all of
- * it but the frames. 0 (look at missing), ERR_CORRUPT_SEGMENT, ERR_FORMAT_TOO_NEW, or the store's
- * error.
+ * it but the frames, once more when that fails. The records are opened. 0 (look at missing),
+ * ERR_CORRUPT_SEGMENT, ERR_FORMAT_TOO_NEW, or the store's error.
  */
-MUST int log_slot_read(struct obj_store *store, const struct uuid *volume, uint64_t seq,
-                       struct log_slot *ret_slot) WAITS;
+MUST int log_slot_read(const struct log_home *home, uint64_t seq, struct log_slot *ret_slot) WAITS;
 void log_slot_free(struct log_slot *s);
 /* Only the header: 0, -ENOENT, else as above. */
-MUST int log_header_read(struct obj_store *store, const struct uuid *volume, uint64_t seq,
-                         struct segment_header *ret_h) WAITS;
+MUST int log_header_read(const struct log_home *home, uint64_t seq, struct segment_header *ret_h)
+    WAITS;
 /* Says in the log what is wrong with a segment; gives the code for it. */
 MUST int log_slot_bad(uint64_t seq, int r, const char *why);
 
@@ -91,8 +99,7 @@ MUST int log_compare(struct obj_store *store, uint64_t seq, const struct segment
 
 /* Reads slots ahead of a replay, LOG_WINDOW at a time (fetch.c). */
 struct log_fetch;
-MUST int log_fetch_create(struct obj_store *store, const struct uuid *volume,
-                          struct log_fetch **ret_fetch);
+MUST int log_fetch_create(const struct log_home *home, struct log_fetch **ret_fetch);
 /* The slot seq; its owner is the caller. Slots are asked for in rising order; numbers may be left
  * out. */
 MUST int log_fetch_take(struct log_fetch *f, uint64_t seq, struct log_slot *ret_slot) WAITS;

@@ -33,6 +33,7 @@ typedef int (*apply_fn)(void *arg, const struct log_replayed *b);
 
 struct replay {
     const struct log_open_options *opt;
+    struct log_home home;
     apply_fn apply;
     void *arg;
     uint64_t seq;       /* the slot to look at */
@@ -72,14 +73,11 @@ static int apply_batches(struct replay *p, const struct log_slot *s)
             .number = b->number,
             .frames = s->directory.frames.at + b->frame_first,
             .frame_count = b->frame_count,
+            .salt = segment_salt(&s->header),
         };
-        const char *why = NULL;
         const uint8_t *unit = b->records_len > 0 ? s->buf->data + (b->records_at - s->from) : NULL;
-        int r = segment_records_decode(&s->header, b, unit, &out.records, &out.records_len, &why);
-        if (r < 0) {
-            return log_slot_bad(s->header.seq, r, why);
-        }
-        r = p->apply(p->arg, &out);
+        out.records = segment_records_of(&s->key, b, unit, &out.records_len);
+        int r = p->apply(p->arg, &out);
         if (r < 0) {
             return r;
         }
@@ -152,7 +150,7 @@ static void scan_run(void *arg)
         }
         const struct replay *p = s->p;
         struct segment_header h;
-        int r = log_header_read(p->opt->store, &p->opt->volume, p->seq + i, &h);
+        int r = log_header_read(&p->home, p->seq + i, &h);
         if (r < 0) {
             if (r != -ENOENT) {
                 atomic_store(&s->error, r);
@@ -196,7 +194,7 @@ static int check_gap(const struct replay *p)
         return r < 0 ? r : STEP_DONE;
     }
     struct segment_header h;
-    r = log_header_read(p->opt->store, &p->opt->volume, p->seq, &h);
+    r = log_header_read(&p->home, p->seq, &h);
     if (r == -ENOENT) {
         return gap(p, known);
     }
@@ -222,7 +220,7 @@ static int seal_fence(struct replay *p)
         .resume = p->seq + (log_test_rules.no_dead_zone ? 1 : log_window()),
     };
     rt_random_bytes(h.salt, sizeof h.salt);
-    int r = segment_seal(&h, &(struct segment_options){0}, NULL, 0, &p->fence);
+    int r = segment_seal(&h, &(struct segment_options){.keys = p->opt->keys}, NULL, 0, &p->fence);
     if (r == 0) {
         p->has_fence = true;
         p->fence_seq = p->seq;
@@ -279,6 +277,7 @@ int log_open(const struct log_open_options *opt, apply_fn apply, void *arg,
 {
     struct replay p = {
         .opt = opt,
+        .home = {opt->store, opt->volume, opt->keys},
         .apply = apply,
         .arg = arg,
         .seq = opt->replay_from,
@@ -291,7 +290,7 @@ int log_open(const struct log_open_options *opt, apply_fn apply, void *arg,
         return r;
     }
     struct log_fetch *f;
-    r = log_fetch_create(opt->store, &opt->volume, &f);
+    r = log_fetch_create(&p.home, &f);
     if (r < 0) {
         return r;
     }

@@ -13,6 +13,8 @@
 
 struct segment_header {
     enum segment_kind kind;
+    enum crypt_cipher cipher; /* CRYPT_NONE: not encrypted */
+    uint32_t key_id;          /* of the volume's keys; 0 without encryption */
     struct uuid volume;
     uint64_t seq;
     uint64_t epoch;
@@ -22,9 +24,33 @@ struct segment_header {
     uint8_t salt[SEGMENT_SALT_BYTES];
 };
 
+/* Without the tag. */
 void segment_header_encode(const struct segment_header *h, uint8_t ret_out[SEGMENT_HEADER_BYTES]);
 MUST int segment_header_decode(const uint8_t *p, size_t len, struct segment_header *ret_h,
                                const char **ret_why);
+
+/* What the units of one segment are sealed and checked with. */
+struct segment_key {
+    struct uuid volume;
+    uint64_t seq;
+    bool encrypted;
+    struct crypt_unit unit; /* when encrypted */
+};
+
+/* What readers of its frames need of a header; without encryption nothing. */
+struct log_salt segment_salt(const struct segment_header *h);
+/* The key of a segment with that salt: 0, -ENOMEM, -ENOKEY, -EINVAL. */
+MUST int segment_key_init(const struct uuid *volume, uint64_t seq, const struct log_salt *salt,
+                          const struct crypt_keys *keys, struct segment_key *ret_key);
+
+/*
+ * Makes the key of a decoded header's segment and checks the header with it. A segment that is
+ * encrypted without keys given, or is not with keys given, is none of this volume's: 0, -ENOMEM, or
+ * as above. bytes: the SEGMENT_HEADER_BYTES.
+ */
+MUST int segment_header_open(const struct segment_header *h, const uint8_t *bytes,
+                             const struct crypt_keys *keys, struct segment_key *ret_key,
+                             const char **ret_why);
 
 struct segment_footer {
     uint32_t directory_at;
@@ -45,7 +71,7 @@ struct segment_batch {
     uint64_t number;
     uint32_t records_at;
     uint32_t records_len;
-    uint32_t records_crc;
+    uint32_t records_crc; /* with encryption: the first four bytes of the tag */
     uint32_t frame_first; /* index into frames */
     uint32_t frame_count;
 };
@@ -59,25 +85,31 @@ struct segment_directory {
  * bytes: the directory unit (directory_len bytes of the object), header: the SEGMENT_HEADER_BYTES
  * of the object; the digest is checked over both. 0, -ENOMEM, or as above.
  */
-MUST int segment_directory_decode(const uint8_t *header, const struct segment_header *h,
+MUST int segment_directory_decode(const struct segment_key *key, const uint8_t *header,
                                   const struct segment_footer *f, const uint8_t *bytes,
                                   struct segment_directory *ret_d, const char **ret_why);
 void segment_directory_free(struct segment_directory *d);
 
-/* unit: the records_len bytes at records_at. Gives where the records lie in it. */
-MUST int segment_records_decode(const struct segment_header *h, const struct segment_batch *b,
-                                const uint8_t *unit, const uint8_t **ret_records, uint32_t *ret_len,
-                                const char **ret_why);
+/* unit: the records_len bytes at records_at. Opens them in place: once. */
+MUST int segment_records_decode(const struct segment_key *key, const struct segment_batch *b,
+                                uint8_t *unit, const char **ret_why);
+/* Where the records lie in a unit that was decoded. */
+const uint8_t *segment_records_of(const struct segment_key *key, const struct segment_batch *b,
+                                  const uint8_t *unit, uint32_t *ret_len);
 
-/* unit: the at->len_bytes of a frame. Writes count * LOG_BLOCK_BYTES to dst. */
-MUST int segment_frame_decode(const struct uuid *volume, const struct log_location *at,
+/* unit: the at->len_bytes of a frame of the key's segment. Writes count * LOG_BLOCK_BYTES to dst.
+ */
+MUST int segment_frame_decode(const struct segment_key *key, const struct log_location *at,
                               const uint8_t *unit, unsigned count, uint8_t *dst,
                               const char **ret_why);
+/* The longest unit of a frame of count blocks. */
+uint32_t segment_frame_max(bool encrypted, unsigned count);
 
 /* How to seal; a fence needs nothing of it. */
 struct segment_options {
     struct log_compression compression;
     struct codec_effort *effort;
+    const struct crypt_keys *keys; /* NULL: not encrypted. They decide the header's cipher */
 };
 
 /*
@@ -100,12 +132,23 @@ MUST int segment_seal(const struct segment_header *h, const struct segment_optio
 void segment_sealed_free(struct segment_sealed *s);
 
 /*
- * Loads what digests need, on a thread with a large stack (rt_offload): the first use of the
- * library reads its configuration. Without it the first digest does so where it is.
+ * Loads what digests and ciphers need, on a thread with a large stack (rt_offload): the first use
+ * of the library reads its configuration. Without it the first digest does so where it is.
  */
 MUST int segment_prepare(void *unused);
 
 /* For both directions. */
+void segment_place(const struct uuid *volume, const struct log_location *at,
+                   uint8_t ret_place[SEGMENT_PLACE_BYTES]);
 uint32_t segment_place_crc(const struct uuid *volume, uint64_t seq, uint32_t offset, uint32_t len);
+/* What a unit's tag covers besides its contents; number: its offset. */
+#define SEGMENT_AAD_BYTES (SEGMENT_PLACE_BYTES + SEGMENT_UNIT_BYTES + SEGMENT_FOOTER_SEALED_BYTES)
+struct segment_aad {
+    uint8_t bytes[SEGMENT_AAD_BYTES];
+};
+/* footer: of a directory, else NULL. Gives the message; its associated data lie in *ret_aad. */
+struct crypt_message segment_message(const struct segment_key *key, const struct log_location *at,
+                                     const uint8_t *head, const uint8_t *footer,
+                                     struct segment_aad *ret_aad);
 MUST int segment_digest(const uint8_t *header, const uint8_t *directory, uint32_t directory_len,
                         uint8_t ret_digest[SEGMENT_DIGEST_BYTES]);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Sealing. The cost of a 4 KiB block that does not compress is one checksum and a look at 256 of
- * its bytes: it is referred to, not copied. What is copied or made here (heads of units, compressed
- * frames, directory, footer) lies in an arena of counted buffers.
+ * its bytes: it is referred to, not copied. With encryption the cost is the cipher's, and
+ * everything is written once into the arena. What is copied or made here (heads of units,
+ * compressed frames, directory, footer) lies in an arena of counted buffers.
  */
 #include "base/assert.h"
 #include "base/bytes.h"
@@ -25,6 +26,7 @@ struct seal {
     uint8_t *batch_entry; /* where the next entries go */
     uint8_t *frame_entry;
     uint64_t pos;
+    struct segment_key key;
 };
 
 /* len contiguous bytes of the arena. */
@@ -61,7 +63,7 @@ static void unit_head(uint8_t *head, enum segment_unit kind, enum log_codec code
     le32_store(head + SEGMENT_UNIT_AT_CRC, 0);
     head[SEGMENT_UNIT_AT_KIND] = (uint8_t)kind;
     head[SEGMENT_UNIT_AT_CODEC] = (uint8_t)codec;
-    le16_store(head + SEGMENT_UNIT_AT_KEY_ID, 0);
+    le16_store(head + SEGMENT_UNIT_AT_KEY_ID, 0); /* encryption sets it */
     le32_store(head + SEGMENT_UNIT_AT_STORED_LEN, stored_len);
     le32_store(head + SEGMENT_UNIT_AT_RAW_LEN, raw_len);
 }
@@ -74,44 +76,89 @@ static uint32_t unit_crc(const struct seal *s, const uint8_t *head)
     return crc32c(crc, head + SEGMENT_UNIT_AT_KIND, SEGMENT_UNIT_BYTES - SEGMENT_UNIT_AT_KIND);
 }
 
-/* Appends the frame packed: its length with the head. Gives the checksum. */
-static int frame_packed(struct seal *s, const struct log_frame *f, const uint8_t *packed,
-                        uint32_t len, uint32_t *ret_crc)
+/*
+ * Encrypts the pieces as one unit and appends it: its length. Gives the start of the tag. head: as
+ * it is without encryption.
+ */
+static int unit_seal(struct seal *s, const uint8_t head[SEGMENT_UNIT_BYTES],
+                     const struct iovec *pieces, unsigned count, uint32_t *ret_mark)
 {
-    uint8_t *head;
-    int r = arena_take(s, SEGMENT_UNIT_BYTES + len, &head);
+    uint32_t len = le32_load(head + SEGMENT_UNIT_AT_STORED_LEN);
+    uint32_t whole = SEGMENT_UNIT_BYTES + len + SEGMENT_TAG_BYTES;
+    struct log_location at = {s->h->seq, (uint32_t)s->pos, whole};
+    struct segment_aad aad;
+    uint8_t *p;
+    int r = arena_take(s, whole, &p);
     if (r < 0) {
         return r;
     }
-    unit_head(head, SEGMENT_UNIT_FRAME, s->opt->compression.codec, len, f->count * LOG_BLOCK_BYTES);
-    memcpy(head + SEGMENT_UNIT_BYTES, packed, len);
-    *ret_crc = crc32c(unit_crc(s, head), head + SEGMENT_UNIT_BYTES, len);
-    le32_store(head + SEGMENT_UNIT_AT_CRC, *ret_crc);
-    r = append(s, s->arena, head, SEGMENT_UNIT_BYTES + len);
+    memcpy(p, head, SEGMENT_UNIT_BYTES);
+    le32_store(p + SEGMENT_UNIT_AT_STORED_LEN, len + SEGMENT_TAG_BYTES);
+    le16_store(p + SEGMENT_UNIT_AT_KEY_ID, CRYPT_KEY_VOLUME);
+    struct crypt_message m = segment_message(&s->key, &at, p, NULL, &aad);
+    uint8_t *tag = p + SEGMENT_UNIT_BYTES + len;
+    r = crypt_unit_seal_pieces(&s->key.unit, &m, pieces, count, p + SEGMENT_UNIT_BYTES, tag);
+    *ret_mark = le32_load(tag);
+    if (r == 0) {
+        r = append(s, s->arena, p, whole);
+    }
+    return r < 0 ? r : (int)whole;
+}
+
+/* Appends the pieces as a unit that is not encrypted, by reference unless `copies`: its length.
+ * Gives the checksum. */
+static int unit_store(struct seal *s, const uint8_t head[SEGMENT_UNIT_BYTES],
+                      const struct iovec *pieces, unsigned count, bool copies, uint32_t *ret_crc)
+{
+    uint32_t len = le32_load(head + SEGMENT_UNIT_AT_STORED_LEN);
+    uint8_t *p;
+    int r = arena_take(s, SEGMENT_UNIT_BYTES + (copies ? len : 0), &p);
+    if (r < 0) {
+        return r;
+    }
+    memcpy(p, head, SEGMENT_UNIT_BYTES);
+    uint32_t crc = unit_crc(s, p);
+    for (unsigned i = 0; i < count; i++) {
+        crc = crc32c(crc, pieces[i].iov_base, pieces[i].iov_len);
+    }
+    le32_store(p + SEGMENT_UNIT_AT_CRC, crc);
+    *ret_crc = crc;
+    r = append(s, s->arena, p, SEGMENT_UNIT_BYTES);
+    for (unsigned i = 0; i < count && r == 0; i++) {
+        const void *from = pieces[i].iov_base;
+        if (copies) {
+            from = memcpy(p + SEGMENT_UNIT_BYTES, from, pieces[i].iov_len);
+            p += pieces[i].iov_len;
+        }
+        r = append(s, copies ? s->arena : NULL, from, (uint32_t)pieces[i].iov_len);
+    }
     return r < 0 ? r : (int)(SEGMENT_UNIT_BYTES + len);
 }
 
-/* Appends the frame as it is, by reference. */
-static int frame_store(struct seal *s, const struct log_frame *f, uint32_t *ret_crc)
+static struct iovec piece_of(const void *p, size_t len)
 {
-    uint8_t *head;
-    int r = arena_take(s, SEGMENT_UNIT_BYTES, &head);
-    if (r < 0) {
-        return r;
+    return (struct iovec){.iov_base = (void *)(uintptr_t)p, .iov_len = len};
+}
+
+/* Appends the frame: its length as a unit. */
+static int frame_put(struct seal *s, const struct log_frame *f, uint32_t *ret_mark)
+{
+    const uint8_t *packed = NULL;
+    int n = codec_pack(s->opt->compression, s->opt->effort, f->blocks, f->count, &packed);
+    if (n < 0) {
+        return n;
     }
     uint32_t raw_len = f->count * LOG_BLOCK_BYTES;
-    unit_head(head, SEGMENT_UNIT_FRAME, LOG_CODEC_NONE, raw_len, raw_len);
-    uint32_t crc = unit_crc(s, head);
-    for (unsigned i = 0; i < f->count; i++) {
-        crc = crc32c(crc, f->blocks[i], LOG_BLOCK_BYTES);
+    enum log_codec codec = n > 0 ? s->opt->compression.codec : LOG_CODEC_NONE;
+    uint8_t head[SEGMENT_UNIT_BYTES];
+    struct iovec pieces[LOG_FRAME_BLOCKS_MAX];
+    unsigned count = n > 0 ? 1 : f->count;
+    for (unsigned i = 0; i < count; i++) {
+        pieces[i] = n > 0 ? piece_of(packed, (size_t)n) : piece_of(f->blocks[i], LOG_BLOCK_BYTES);
     }
-    le32_store(head + SEGMENT_UNIT_AT_CRC, crc);
-    *ret_crc = crc;
-    r = append(s, s->arena, head, SEGMENT_UNIT_BYTES);
-    for (unsigned i = 0; i < f->count && r == 0; i++) {
-        r = append(s, NULL, f->blocks[i], LOG_BLOCK_BYTES);
-    }
-    return r < 0 ? r : (int)(SEGMENT_UNIT_BYTES + raw_len);
+    unit_head(head, SEGMENT_UNIT_FRAME, codec, n > 0 ? (uint32_t)n : raw_len, raw_len);
+    return s->key.encrypted ? unit_seal(s, head, pieces, count, ret_mark)
+                            : unit_store(s, head, pieces, count, n > 0, ret_mark);
 }
 
 static int frame_add(struct seal *s, struct log_frame *f)
@@ -121,14 +168,8 @@ static int frame_add(struct seal *s, struct log_frame *f)
         return -EFBIG;
     }
     uint32_t at = (uint32_t)s->pos;
-    uint32_t crc = 0;
-    const uint8_t *packed;
-    int len = codec_pack(s->opt->compression, s->opt->effort, f->blocks, f->count, &packed);
-    if (len > 0) {
-        len = frame_packed(s, f, packed, (uint32_t)len, &crc);
-    } else if (len == 0) {
-        len = frame_store(s, f, &crc);
-    }
+    uint32_t mark = 0;
+    int len = frame_put(s, f, &mark);
     if (len < 0) {
         return len;
     }
@@ -140,29 +181,24 @@ static int frame_add(struct seal *s, struct log_frame *f)
     le64_store(e + SEGMENT_FRAME_AT_PAGE, f->page);
     le32_store(e + SEGMENT_FRAME_AT_OFFSET, f->offset);
     le32_store(e + SEGMENT_FRAME_AT_LEN, f->len_bytes);
-    le32_store(e + SEGMENT_FRAME_AT_CRC, crc);
+    le32_store(e + SEGMENT_FRAME_AT_CRC, mark);
     e[SEGMENT_FRAME_AT_FIRST] = f->first_block;
     e[SEGMENT_FRAME_AT_COUNT] = f->count;
     le16_store(e + SEGMENT_FRAME_AT_RESERVED, 0);
     return 0;
 }
 
-/* Appends the batch's records as a unit, by reference; gives its checksum. */
-static int records_add(struct seal *s, const struct log_batch *b, uint32_t *ret_crc)
+/* Appends the batch's records as a unit: its length. */
+static int records_add(struct seal *s, const struct log_batch *b, uint32_t *ret_mark)
 {
     if (s->pos + b->records_len > SEGMENT_BYTES_MAX) {
         return -EFBIG;
     }
-    uint8_t *head;
-    int r = arena_take(s, SEGMENT_UNIT_BYTES, &head);
-    if (r < 0) {
-        return r;
-    }
+    uint8_t head[SEGMENT_UNIT_BYTES];
+    struct iovec piece = piece_of(b->records, b->records_len);
     unit_head(head, SEGMENT_UNIT_RECORDS, LOG_CODEC_NONE, b->records_len, b->records_len);
-    *ret_crc = crc32c(unit_crc(s, head), b->records, b->records_len);
-    le32_store(head + SEGMENT_UNIT_AT_CRC, *ret_crc);
-    r = append(s, s->arena, head, SEGMENT_UNIT_BYTES);
-    return r < 0 ? r : append(s, NULL, b->records, b->records_len);
+    return s->key.encrypted ? unit_seal(s, head, &piece, 1, ret_mark)
+                            : unit_store(s, head, &piece, 1, false, ret_mark);
 }
 
 static int batch_add(struct seal *s, const struct log_batch *b)
@@ -174,40 +210,44 @@ static int batch_add(struct seal *s, const struct log_batch *b)
         }
     }
     uint32_t at = 0;
-    uint32_t len = 0;
-    uint32_t crc = 0;
+    uint32_t mark = 0;
+    int len = 0;
     if (b->records_len > 0) {
         at = (uint32_t)s->pos;
-        len = SEGMENT_UNIT_BYTES + b->records_len;
-        int r = records_add(s, b, &crc);
-        if (r < 0) {
-            return r;
+        len = records_add(s, b, &mark);
+        if (len < 0) {
+            return len;
         }
     }
     uint8_t *e = s->batch_entry;
     s->batch_entry += SEGMENT_BATCH_BYTES;
     le64_store(e + SEGMENT_BATCH_AT_NUMBER, b->number);
     le32_store(e + SEGMENT_BATCH_AT_RECORDS, at);
-    le32_store(e + SEGMENT_BATCH_AT_RECORDS_LEN, len);
-    le32_store(e + SEGMENT_BATCH_AT_RECORDS_CRC, crc);
+    le32_store(e + SEGMENT_BATCH_AT_RECORDS_LEN, (uint32_t)len);
+    le32_store(e + SEGMENT_BATCH_AT_RECORDS_CRC, mark);
     le32_store(e + SEGMENT_BATCH_AT_FRAME_COUNT, b->frame_count);
     le64_store(e + SEGMENT_BATCH_AT_RESERVED, 0);
     return 0;
 }
 
-static int footer_add(struct seal *s, uint32_t batch_count, uint32_t frame_count,
-                      uint32_t directory_len, struct segment_sealed *out)
+/* All of the footer but digest and checksum. The next to be appended is the directory unit, if
+ * there is one. */
+static void footer_fill(const struct seal *s, uint32_t batch_count, uint32_t frame_count,
+                        uint32_t directory_len, uint8_t *p)
 {
-    uint32_t directory_at = (uint32_t)s->pos - directory_len;
-    uint8_t *p = out->footer;
     memset(p, 0, SEGMENT_FOOTER_BYTES);
     bytes_field(p, SEGMENT_FOOTER_MAGIC, SEGMENT_MAGIC_LEN);
-    le32_store(p + SEGMENT_FOOTER_AT_DIRECTORY, directory_at);
+    le32_store(p + SEGMENT_FOOTER_AT_DIRECTORY, (uint32_t)s->pos);
     le32_store(p + SEGMENT_FOOTER_AT_DIRECTORY_LEN, directory_len);
     le32_store(p + SEGMENT_FOOTER_AT_BATCH_COUNT, batch_count);
     le32_store(p + SEGMENT_FOOTER_AT_FRAME_COUNT, frame_count);
-    le64_store(p + SEGMENT_FOOTER_AT_OBJECT_LEN, s->pos + SEGMENT_FOOTER_BYTES);
+    le64_store(p + SEGMENT_FOOTER_AT_OBJECT_LEN, s->pos + directory_len + SEGMENT_FOOTER_BYTES);
     le64_store(p + SEGMENT_FOOTER_AT_SEQ, s->h->seq);
+}
+
+static int footer_add(struct seal *s, uint32_t directory_len, struct segment_sealed *out)
+{
+    uint8_t *p = out->footer;
     int r = segment_digest(out->header, s->directory, directory_len, p + SEGMENT_FOOTER_AT_DIGEST);
     if (r < 0) {
         return r;
@@ -224,21 +264,47 @@ static int footer_add(struct seal *s, uint32_t batch_count, uint32_t frame_count
     return append(s, s->arena, copy, SEGMENT_FOOTER_BYTES);
 }
 
-static int directory_add(struct seal *s, struct rt_buf *b, uint32_t len)
+/* len: of the whole unit, in the buffer b. */
+static int directory_add(struct seal *s, struct rt_buf *b, uint32_t len, const uint8_t *footer)
 {
-    unit_head(s->directory, SEGMENT_UNIT_DIRECTORY, LOG_CODEC_NONE, len - SEGMENT_UNIT_BYTES,
-              len - SEGMENT_UNIT_BYTES);
-    uint32_t crc = unit_crc(s, s->directory);
-    crc = crc32c(crc, s->directory + SEGMENT_UNIT_BYTES, len - SEGMENT_UNIT_BYTES);
-    le32_store(s->directory + SEGMENT_UNIT_AT_CRC, crc);
-    return append(s, b, s->directory, len);
+    uint8_t *p = s->directory;
+    if (!s->key.encrypted) {
+        uint32_t raw_len = len - SEGMENT_UNIT_BYTES;
+        unit_head(p, SEGMENT_UNIT_DIRECTORY, LOG_CODEC_NONE, raw_len, raw_len);
+        uint32_t crc = unit_crc(s, p);
+        le32_store(p + SEGMENT_UNIT_AT_CRC, crc32c(crc, p + SEGMENT_UNIT_BYTES, raw_len));
+        return append(s, b, p, len);
+    }
+    uint32_t raw_len = len - SEGMENT_UNIT_BYTES - SEGMENT_TAG_BYTES;
+    struct log_location at = {s->h->seq, (uint32_t)s->pos, len};
+    struct segment_aad aad;
+    unit_head(p, SEGMENT_UNIT_DIRECTORY, LOG_CODEC_NONE, raw_len + SEGMENT_TAG_BYTES, raw_len);
+    le16_store(p + SEGMENT_UNIT_AT_KEY_ID, CRYPT_KEY_VOLUME);
+    struct crypt_message m = segment_message(&s->key, &at, p, footer, &aad);
+    uint8_t *entries = p + SEGMENT_UNIT_BYTES;
+    int r = crypt_unit_seal(&s->key.unit, &m, entries, raw_len, entries, entries + raw_len);
+    return r < 0 ? r : append(s, b, p, len);
+}
+
+static void header_crc(uint8_t *header)
+{
+    le32_store(header + SEGMENT_HEADER_AT_CRC, crc32c(0, header, SEGMENT_HEADER_AT_CRC));
 }
 
 static int header_add(struct seal *s, struct segment_sealed *out)
 {
     segment_header_encode(s->h, out->header);
+    int r = 0;
+    if (s->key.encrypted) {
+        struct crypt_message m = {
+            .number = 0, .aad = out->header, .aad_len = SEGMENT_HEADER_AT_TAG};
+        r = crypt_unit_seal(&s->key.unit, &m, NULL, 0, NULL, out->header + SEGMENT_HEADER_AT_TAG);
+        header_crc(out->header);
+    }
     uint8_t *copy;
-    int r = arena_take(s, SEGMENT_HEADER_BYTES, &copy);
+    if (r == 0) {
+        r = arena_take(s, SEGMENT_HEADER_BYTES, &copy);
+    }
     if (r < 0) {
         return r;
     }
@@ -253,8 +319,8 @@ static int data_add(struct seal *s, struct log_batch *const *batches, uint32_t c
     for (uint32_t i = 0; i < count; i++) {
         frames += batches[i]->frame_count;
     }
-    uint64_t len =
-        SEGMENT_UNIT_BYTES + (uint64_t)count * SEGMENT_BATCH_BYTES + frames * SEGMENT_FRAME_BYTES;
+    uint64_t len = SEGMENT_UNIT_BYTES + (uint64_t)count * SEGMENT_BATCH_BYTES +
+                   frames * SEGMENT_FRAME_BYTES + (s->key.encrypted ? SEGMENT_TAG_BYTES : 0);
     if (len > SEGMENT_BYTES_MAX) {
         return -EFBIG;
     }
@@ -273,10 +339,11 @@ static int data_add(struct seal *s, struct log_batch *const *batches, uint32_t c
         r = -EFBIG;
     }
     if (r == 0) {
-        r = directory_add(s, b, (uint32_t)len);
+        footer_fill(s, count, (uint32_t)frames, (uint32_t)len, out->footer);
+        r = directory_add(s, b, (uint32_t)len, out->footer);
     }
     if (r == 0) {
-        r = footer_add(s, count, (uint32_t)frames, (uint32_t)len, out);
+        r = footer_add(s, (uint32_t)len, out);
     }
     rt_buf_unref(b);
     return r;
@@ -287,12 +354,26 @@ int segment_seal(const struct segment_header *h, const struct segment_options *o
 {
     ASSERT(h->kind == SEGMENT_DATA || count == 0);
     struct segment_sealed out = {0};
-    struct seal s = {.h = h, .opt = opt, .body = &out.body, .arena_next = ARENA_BYTES_MIN};
-    int r = header_add(&s, &out);
+    struct segment_header header = *h;
+    struct seal s = {.h = &header, .opt = opt, .body = &out.body, .arena_next = ARENA_BYTES_MIN};
+    header.cipher = crypt_keys_cipher(opt->keys);
+    header.key_id = opt->keys ? CRYPT_KEY_VOLUME : 0;
+    struct log_salt salt = segment_salt(&header);
+    int r = segment_key_init(&h->volume, h->seq, &salt, opt->keys, &s.key);
+    if (r == 0) {
+        r = header_add(&s, &out);
+    }
     if (r == 0 && h->kind == SEGMENT_FENCE) {
-        r = footer_add(&s, 0, 0, 0, &out);
+        footer_fill(&s, 0, 0, 0, out.footer);
+        r = footer_add(&s, 0, &out);
     } else if (r == 0) {
         r = data_add(&s, batches, (uint32_t)count, &out);
+    }
+    for (size_t i = 0; i < count && r == 0; i++) {
+        batches[i]->salt = salt;
+    }
+    if (s.key.encrypted) {
+        crypt_unit_wipe(&s.key.unit);
     }
     rt_buf_unref(s.arena);
     if (r < 0) {
@@ -315,7 +396,8 @@ void segment_header_encode(const struct segment_header *h, uint8_t ret_out[SEGME
     bytes_field(p, SEGMENT_HEADER_MAGIC, SEGMENT_MAGIC_LEN);
     le16_store(p + SEGMENT_HEADER_AT_VERSION, SEGMENT_VERSION);
     p[SEGMENT_HEADER_AT_KIND] = (uint8_t)h->kind;
-    p[SEGMENT_HEADER_AT_ENCRYPTION] = SEGMENT_ENCRYPTION_NONE;
+    p[SEGMENT_HEADER_AT_ENCRYPTION] = (uint8_t)h->cipher;
+    le32_store(p + SEGMENT_HEADER_AT_KEY_ID, h->key_id);
     memcpy(p + SEGMENT_HEADER_AT_VOLUME, h->volume.bytes, sizeof h->volume.bytes);
     le64_store(p + SEGMENT_HEADER_AT_SEQ, h->seq);
     le64_store(p + SEGMENT_HEADER_AT_EPOCH, h->epoch);
@@ -323,5 +405,5 @@ void segment_header_encode(const struct segment_header *h, uint8_t ret_out[SEGME
     le64_store(p + SEGMENT_HEADER_AT_STORED_THROUGH, h->stored_through);
     le64_store(p + SEGMENT_HEADER_AT_RESUME, h->resume);
     memcpy(p + SEGMENT_HEADER_AT_SALT, h->salt, sizeof h->salt);
-    le32_store(p + SEGMENT_HEADER_AT_CRC, crc32c(0, p, SEGMENT_HEADER_AT_CRC));
+    header_crc(p);
 }

@@ -15,11 +15,11 @@ enum segment_kind {
     SEGMENT_FENCE = 2,
 };
 
-#define SEGMENT_ENCRYPTION_NONE 0
 #define SEGMENT_SALT_BYTES 32
 #define SEGMENT_DIGEST_BYTES 32
 
 #define SEGMENT_MAGIC_LEN 8
+#define SEGMENT_TAG_BYTES 16
 
 /* Header. */
 #define SEGMENT_HEADER_MAGIC "ZEROFSLG"
@@ -28,7 +28,7 @@ enum {
     SEGMENT_HEADER_AT_MAGIC = 0,
     SEGMENT_HEADER_AT_VERSION = 8,         /* 2 */
     SEGMENT_HEADER_AT_KIND = 10,           /* 1 */
-    SEGMENT_HEADER_AT_ENCRYPTION = 11,     /* 1 */
+    SEGMENT_HEADER_AT_ENCRYPTION = 11,     /* 1, enum crypt_cipher */
     SEGMENT_HEADER_AT_INCOMPATIBLE = 12,   /* 4, feature bits */
     SEGMENT_HEADER_AT_COMPATIBLE = 16,     /* 4, feature bits */
     SEGMENT_HEADER_AT_KEY_ID = 20,         /* 4 */
@@ -39,11 +39,13 @@ enum {
     SEGMENT_HEADER_AT_STORED_THROUGH = 72, /* 8 */
     SEGMENT_HEADER_AT_RESUME = 80,         /* 8, of a fence; else 0 */
     SEGMENT_HEADER_AT_SALT = 88,           /* 32 */
-    SEGMENT_HEADER_AT_RESERVED = 120,      /* 36, zero */
+    SEGMENT_HEADER_AT_TAG = 120,           /* 16, over the bytes before; zero without encryption */
+    SEGMENT_HEADER_AT_RESERVED = 136,      /* 20, zero */
     SEGMENT_HEADER_AT_CRC = 156,           /* 4 */
 };
 
-/* Unit: what stands before the stored bytes of a frame, a record block, the directory. */
+/* Unit: what stands before the stored bytes of a frame, a record block, the directory. With
+ * encryption the stored bytes end with the tag, and there is no checksum. */
 #define SEGMENT_UNIT_BYTES 16
 enum segment_unit {
     SEGMENT_UNIT_FRAME = 1,
@@ -51,7 +53,7 @@ enum segment_unit {
     SEGMENT_UNIT_DIRECTORY = 3,
 };
 enum {
-    SEGMENT_UNIT_AT_CRC = 0,        /* 4, over the place and all that follows */
+    SEGMENT_UNIT_AT_CRC = 0,        /* 4, over the place and all that follows; or zero */
     SEGMENT_UNIT_AT_KIND = 4,       /* 1 */
     SEGMENT_UNIT_AT_CODEC = 5,      /* 1 */
     SEGMENT_UNIT_AT_KEY_ID = 6,     /* 2 */
@@ -59,7 +61,7 @@ enum {
     SEGMENT_UNIT_AT_RAW_LEN = 12,   /* 4 */
 };
 
-/* Place: the associated data of every checksum; itself not stored. */
+/* Place: goes into every checksum and tag; itself not stored. */
 #define SEGMENT_PLACE_BYTES 32
 enum {
     SEGMENT_PLACE_AT_VOLUME = 0,  /* 16 */
@@ -91,6 +93,9 @@ enum {
 };
 
 /* Footer. */
+/* The bytes that the directory's tag covers besides. */
+#define SEGMENT_FOOTER_SEALED_AT 8
+#define SEGMENT_FOOTER_SEALED_BYTES 32
 #define SEGMENT_FOOTER_MAGIC "ZEROFSLF"
 #define SEGMENT_FOOTER_BYTES 80
 enum {

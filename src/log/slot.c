@@ -25,33 +25,44 @@ int log_slot_bad(uint64_t seq, int r, const char *why)
     return r;
 }
 
-static int header_check(const uint8_t *p, size_t len, const struct uuid *volume, uint64_t seq,
-                        struct segment_header *ret_h, const char **ret_why)
+static int header_check(const struct log_home *home, uint64_t seq, const uint8_t *p, size_t len,
+                        struct log_slot *s, const char **ret_why)
 {
-    int r = segment_header_decode(p, len, ret_h, ret_why);
+    int r = segment_header_decode(p, len, &s->header, ret_why);
     if (r < 0) {
         return r;
     }
-    if (!uuid_equal(&ret_h->volume, volume) || ret_h->seq != seq) {
+    if (!uuid_equal(&s->header.volume, &home->volume) || s->header.seq != seq) {
         *ret_why = "it belongs to another volume or another number";
         return -EBADMSG;
     }
-    return 0;
+    return segment_header_open(&s->header, p, home->keys, &s->key, ret_why);
 }
 
-int log_header_read(struct obj_store *store, const struct uuid *volume, uint64_t seq,
-                    struct segment_header *ret_h)
+/* Whatever is wrong with bytes may have been the way and not the store. */
+#define READS 2
+
+int log_header_read(const struct log_home *home, uint64_t seq, struct segment_header *ret_h)
 {
     char name[OBJ_NAME_SIZE];
     uint8_t bytes[SEGMENT_HEADER_BYTES];
     log_segment_name(seq, name);
-    ssize_t n = obj_get(store, OBJ_INDEX, name, 0, bytes, sizeof bytes);
-    if (n < 0) {
-        return (int)n;
-    }
+    struct log_slot s = {0};
     const char *why = NULL;
-    int r = header_check(bytes, (size_t)n, volume, seq, ret_h, &why);
-    return r < 0 ? log_slot_bad(seq, r, why) : 0;
+    int r = -EBADMSG;
+    for (int i = 0; i < READS && r == -EBADMSG; i++) {
+        ssize_t n = obj_get(home->store, OBJ_INDEX, name, 0, bytes, sizeof bytes);
+        if (n < 0) {
+            return (int)n;
+        }
+        r = header_check(home, seq, bytes, (size_t)n, &s, &why);
+    }
+    crypt_unit_wipe(&s.key.unit);
+    if (r < 0) {
+        return log_slot_bad(seq, r, why);
+    }
+    *ret_h = s.header;
+    return 0;
 }
 
 /* Makes s->buf hold the object's bytes from `from` on. */
@@ -66,7 +77,7 @@ static int suffix_read(struct obj_store *store, const char *name, struct log_slo
     ssize_t n = obj_get(store, OBJ_INDEX, name, from, b->data, len);
     if (n != (ssize_t)len) {
         rt_buf_unref(b);
-        return n < 0 ? (int)n : -EIO;
+        return n < 0 ? (int)n : -EBADMSG;
     }
     rt_buf_unref(s->buf);
     s->buf = b;
@@ -75,7 +86,7 @@ static int suffix_read(struct obj_store *store, const char *name, struct log_slo
 }
 
 /* The bytes of the object at offset at; they are in the buffer. */
-static const uint8_t *bytes_at(const struct log_slot *s, uint64_t at)
+static uint8_t *bytes_at(const struct log_slot *s, uint64_t at)
 {
     return s->buf->data + (at - s->from);
 }
@@ -107,18 +118,24 @@ static int tail_read(struct obj_store *store, const char *name, struct log_slot 
         r = suffix_read(store, name, s, s->footer.directory_at);
     }
     if (r == 0) {
-        r = segment_directory_decode(s->header_bytes, &s->header, &s->footer,
+        r = segment_directory_decode(&s->key, s->header_bytes, &s->footer,
                                      bytes_at(s, s->footer.directory_at), &s->directory, ret_why);
     }
     if (r == 0 && first_needed(s) < s->from) {
         r = suffix_read(store, name, s, first_needed(s));
     }
+    for (size_t i = 0; i < s->directory.batches.len && r == 0; i++) {
+        const struct segment_batch *b = &s->directory.batches.at[i];
+        uint8_t *unit = b->records_len > 0 ? bytes_at(s, b->records_at) : NULL;
+        r = segment_records_decode(&s->key, b, unit, ret_why);
+    }
     return r;
 }
 
-static int slot_read(struct obj_store *store, const struct uuid *volume, uint64_t seq,
-                     struct log_slot *s, const char **ret_why)
+static int slot_read(const struct log_home *home, uint64_t seq, struct log_slot *s,
+                     const char **ret_why)
 {
+    struct obj_store *store = home->store;
     char name[OBJ_NAME_SIZE];
     log_segment_name(seq, name);
     int r = rt_buf_alloc(PROBE_BYTES, RT_MEM_OTHER, &s->buf);
@@ -129,7 +146,7 @@ static int slot_read(struct obj_store *store, const struct uuid *volume, uint64_
     if (n < 0) {
         return (int)n;
     }
-    r = header_check(s->buf->data, (size_t)n, volume, seq, &s->header, ret_why);
+    r = header_check(home, seq, s->buf->data, (size_t)n, s, ret_why);
     if (r < 0) {
         return r;
     }
@@ -147,19 +164,23 @@ static int slot_read(struct obj_store *store, const struct uuid *volume, uint64_
     return tail_read(store, name, s, ret_why);
 }
 
-int log_slot_read(struct obj_store *store, const struct uuid *volume, uint64_t seq,
-                  struct log_slot *ret_slot)
+int log_slot_read(const struct log_home *home, uint64_t seq, struct log_slot *ret_slot)
 {
-    struct log_slot s = {0};
-    const char *why = NULL;
-    int r = slot_read(store, volume, seq, &s, &why);
+    struct log_slot s;
+    const char *why = "it ends too early";
+    int r = -EBADMSG;
+    for (int i = 0; i < READS && r == -EBADMSG; i++) {
+        s = (struct log_slot){0};
+        r = slot_read(home, seq, &s, &why);
+        if (r < 0) {
+            log_slot_free(&s);
+        }
+    }
     if (r == -ENOENT) {
-        log_slot_free(&s);
         *ret_slot = (struct log_slot){.missing = true};
         return 0;
     }
     if (r < 0) {
-        log_slot_free(&s);
         return log_slot_bad(seq, r, why);
     }
     *ret_slot = s;
@@ -171,6 +192,7 @@ void log_slot_free(struct log_slot *s)
     rt_buf_unref(s->buf);
     s->buf = NULL;
     segment_directory_free(&s->directory);
+    crypt_unit_wipe(&s->key.unit);
 }
 
 static bool same_object(const uint8_t *header, const uint8_t *footer,

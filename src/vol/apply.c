@@ -504,11 +504,11 @@ static int apply_record(struct apply *a, const struct vol_record *rec)
     UNREACHABLE("the decoder knows the kinds");
 }
 
-static int stage_count(struct apply *a, uint64_t seq, uint64_t live)
+static int stage_count(struct apply *a, uint64_t seq, const struct vol_segment_value *kept)
 {
     struct vol_key key = vol_key_segment(seq);
     struct bytes_writer value = {0};
-    vol_number_encode(live, &value);
+    vol_segment_encode(kept, &value);
     int r = stage(a, &key, &value);
     bytes_writer_free(&value);
     return r;
@@ -520,12 +520,13 @@ static int stage_segments(struct apply *a)
     for (size_t i = 0; i < a->changed.len; i++) {
         rt_mutex_lock(&segs->m);
         struct vol_segment *seg = vol_segments_find(segs, a->changed.at[i]);
-        uint64_t live = seg ? seg->live : 0;
+        struct vol_segment_value kept = {0};
         if (seg) {
+            kept = (struct vol_segment_value){seg->live, seg->salt};
             seg->changed = false;
         }
         rt_mutex_unlock(&segs->m);
-        int r = seg ? PATIENTLY(a, stage_count(a, a->changed.at[i], live)) : 0;
+        int r = seg ? PATIENTLY(a, stage_count(a, a->changed.at[i], &kept)) : 0;
         if (r < 0) {
             return r;
         }
@@ -641,6 +642,7 @@ static int apply_all(struct apply *a)
     if (got < 0) {
         return got;
     }
+    vol_segments_salt_set(&a->v->segs, a->in->seq, a->in->salt);
     for (size_t done = 0; (got = vol_record_next(&r, &rec)) > 0; done++) {
         step(done);
         got = apply_record(a, &rec);

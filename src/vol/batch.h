@@ -100,6 +100,7 @@ struct vol_batch {
     struct rt_event applied;  /* or given up */
     uint64_t seq;             /* 0 until reserved */
     int result;               /* of log_commit() */
+    struct log_salt salt;     /* of the segment, once it is sealed */
     /* Built when sealed, needed until applied. */
     struct log_frame *frames;
     struct vol_batch_page **pages; /* sorted by (layer, page) */

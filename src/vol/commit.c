@@ -189,6 +189,7 @@ static void commit_batch(struct vol *v, struct vol_batch *b)
             .records_len = (uint32_t)b->records.len,
         };
         r = log_commit(v->log, b->seq, &lb);
+        b->salt = lb.salt;
     }
     b->result = r;
     bool last = atomic_fetch_sub(&v->in_flight, 1) == 1;
@@ -377,6 +378,7 @@ static int apply_batch(struct vol *v, struct vol_batch *b)
                             .seq = b->seq,
                             .number = b->number,
                             .epoch = v->epoch,
+                            .salt = &b->salt,
                             .frames = b->frames,
                             .frame_count = b->frame_count,
                             .records = b->records.data,

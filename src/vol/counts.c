@@ -101,14 +101,15 @@ static int check_key(void *arg, const void *key, size_t key_len, const void *val
 {
     struct check *c = arg;
     uint64_t seq;
-    uint64_t live = 0;
+    struct vol_segment_value seg = {0};
     int r = vol_key_segment_decode(key, key_len, &seq);
     if (r == 0) {
-        r = vol_number_decode(value, value_len, &live);
+        r = vol_segment_decode(value, value_len, &seg);
     }
     if (r < 0) {
         return r;
     }
+    uint64_t live = seg.live;
     uint64_t counted = live_of(c->found, seq);
     if (live != counted || live != live_of(&c->v->segs, seq)) {
         differ(c, seq, live, counted);

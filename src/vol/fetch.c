@@ -59,11 +59,11 @@ static void want_decode(struct fetch *f, struct vol_want *w, const uint8_t *unit
     struct vol *v = f->v;
     int r = -EBADMSG;
     if (unit) {
-        r = log_frame_decode(&v->uuid, &w->at, w->blocks, unit, &w->piece);
+        r = log_frame_decode(v->frames, &w->at, w->blocks, unit, &w->piece);
     }
     w->as_read = r == 0;
     if (r == -EBADMSG || r == -ENOTSUP) {
-        r = log_frame_reread(v->store, f->class, &v->uuid, &w->at, w->blocks, &w->piece);
+        r = log_frame_reread(v->frames, f->class, &w->at, w->blocks, &w->piece);
     }
     land(f, w, r);
 }
@@ -113,7 +113,7 @@ static void slice_from_disk(struct fetch *f, struct cache_disk_frame *frames, ui
             rt_yield();
         }
         if (frames[i].bytes) {
-            r = log_frame_decode(&v->uuid, &w->at, w->blocks, frames[i].bytes, &w->piece);
+            r = log_frame_decode(v->frames, &w->at, w->blocks, frames[i].bytes, &w->piece);
         }
         if (r == 0) {
             land(f, w, 0);

@@ -134,6 +134,38 @@ int vol_hole_decode(const void *value, size_t len, struct vol_hole_value *ret_ho
     return 0;
 }
 
+void vol_segment_encode(const struct vol_segment_value *seg, struct bytes_writer *w)
+{
+    bytes_put_varint(w, seg->live);
+    if (seg->salt.cipher != CRYPT_NONE) {
+        bytes_put_u8(w, (uint8_t)seg->salt.cipher);
+        bytes_put(w, seg->salt.bytes, sizeof seg->salt.bytes);
+    }
+}
+
+int vol_segment_decode(const void *value, size_t len, struct vol_segment_value *ret_seg)
+{
+    struct bytes_reader r = bytes_reader_of(value, len);
+    struct vol_segment_value seg = {.live = bytes_varint(&r)};
+    if (bytes_left(&r) > 0) {
+        uint8_t cipher = bytes_u8(&r);
+        const uint8_t *salt = bytes_take(&r, sizeof seg.salt.bytes);
+        if (!salt) {
+            return ERR_CORRUPT_RECORD;
+        }
+        if (!crypt_cipher_ok(cipher)) {
+            return ERR_FORMAT_TOO_NEW;
+        }
+        seg.salt.cipher = cipher;
+        memcpy(seg.salt.bytes, salt, sizeof seg.salt.bytes);
+    }
+    if (!bytes_done(&r)) {
+        return ERR_CORRUPT_RECORD;
+    }
+    *ret_seg = seg;
+    return 0;
+}
+
 void vol_number_encode(uint64_t number, struct bytes_writer *w)
 {
     bytes_put_varint(w, number);

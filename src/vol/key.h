@@ -44,6 +44,14 @@ struct vol_hole_value {
 void vol_hole_encode(const struct vol_hole_value *hole, struct bytes_writer *w);
 MUST int vol_hole_decode(const void *value, size_t len, struct vol_hole_value *ret_hole);
 
-/* A value that is one number: counters, live references. */
+/* What the index keeps of a segment: live block references, and the salt of an encrypted one. */
+struct vol_segment_value {
+    uint64_t live;
+    struct log_salt salt;
+};
+void vol_segment_encode(const struct vol_segment_value *seg, struct bytes_writer *w);
+MUST int vol_segment_decode(const void *value, size_t len, struct vol_segment_value *ret_seg);
+
+/* A value that is one number: counters. */
 void vol_number_encode(uint64_t number, struct bytes_writer *w);
 MUST int vol_number_decode(const void *value, size_t len, uint64_t *ret_number);

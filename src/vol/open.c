@@ -162,6 +162,7 @@ static void destroy(struct vol *v)
         vol_batch_unref(b);
     }
     log_destroy(v->log);
+    log_frames_destroy(v->frames);
     vol_holes_destroy(v->holes);
     vol_map_cache_destroy(v->maps);
     cache_destroy(v->cache);
@@ -195,17 +196,23 @@ static int may_open(const struct vol *v, const struct index_manifest_info *info)
     return ERR_OPEN_ELSEWHERE;
 }
 
+static int salt_of(void *arg, uint64_t seq, struct log_salt *ret_salt)
+{
+    struct vol *v = arg;
+    return vol_segments_salt(&v->segs, seq, ret_salt);
+}
+
 static int load_segment(void *arg, const void *key, size_t key_len, const void *value,
                         size_t value_len)
 {
     struct vol *v = arg;
     uint64_t seq;
-    uint64_t live = 0;
+    struct vol_segment_value seg = {0};
     int r = vol_key_segment_decode(key, key_len, &seq);
     if (r == 0) {
-        r = vol_number_decode(value, value_len, &live);
+        r = vol_segment_decode(value, value_len, &seg);
     }
-    return r < 0 ? r : vol_segments_add(&v->segs, seq, live);
+    return r < 0 ? r : vol_segments_add(&v->segs, seq, seg.live, &seg.salt);
 }
 
 static int load_hole(void *arg, const void *key, size_t key_len, const void *value,
@@ -281,6 +288,7 @@ static int replay(void *arg, const struct log_replayed *b)
     int r = vol_apply(v, &(struct vol_apply_in){.seq = b->seq,
                                                 .number = b->number,
                                                 .epoch = b->epoch,
+                                                .salt = &b->salt,
                                                 .frames = b->frames,
                                                 .frame_count = b->frame_count,
                                                 .records = b->records,
@@ -299,6 +307,7 @@ static int open_log(struct vol *v, const struct index_manifest_info *info,
 {
     struct log_open_options lo = {.store = v->store,
                                   .volume = v->uuid,
+                                  .keys = v->opt.keys,
                                   .epoch = v->epoch,
                                   .open_id = *open_id,
                                   .replay_from = info->replay_from,
@@ -316,6 +325,7 @@ static int open_log(struct vol *v, const struct index_manifest_info *info,
     }
     return log_create(&(struct log_options){.store = v->store,
                                             .volume = v->uuid,
+                                            .keys = v->opt.keys,
                                             .epoch = v->epoch,
                                             .open_id = *open_id,
                                             .first_seq = found.next_seq,
@@ -401,6 +411,7 @@ static int open_index(struct vol *v, const struct split *split, struct uuid *ret
 {
     struct index_options io = {.store = v->store,
                                .volume = v->uuid,
+                               .keys = v->opt.keys,
                                .memtable_bytes = split->memtable,
                                .cache_bytes = split->index_cache,
                                .delete_after_ms = v->opt.delete_after_ms,
@@ -454,6 +465,14 @@ static int open_once(const struct vol_options *opt, const struct vol_superblock 
         return r;
     }
     v->uuid = sb->uuid;
+    if (r == 0) {
+        r = log_frames_create(&(struct log_frames_options){.store = v->store,
+                                                           .volume = v->uuid,
+                                                           .keys = v->opt.keys,
+                                                           .salt = salt_of,
+                                                           .arg = v},
+                              &v->frames);
+    }
     if (r == 0) {
         r = rt_group_create(&v->work);
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vol/segments.h"
+#include "base/assert.h"
 #include "base/err.h"
 #include "base/msg.h"
 #include <inttypes.h>
@@ -53,12 +54,36 @@ static int add_locked(struct vol_segments *s, uint64_t seq, uint64_t live)
     return 0;
 }
 
-int vol_segments_add(struct vol_segments *s, uint64_t seq, uint64_t live)
+int vol_segments_add(struct vol_segments *s, uint64_t seq, uint64_t live,
+                     const struct log_salt *salt)
 {
     rt_mutex_lock(&s->m);
     int r = vol_segments_find(s, seq) ? 0 : add_locked(s, seq, live);
+    if (r == 0) {
+        vol_segments_find(s, seq)->salt = *salt;
+    }
     rt_mutex_unlock(&s->m);
     return r;
+}
+
+void vol_segments_salt_set(struct vol_segments *s, uint64_t seq, const struct log_salt *salt)
+{
+    rt_mutex_lock(&s->m);
+    struct vol_segment *seg = vol_segments_find(s, seq);
+    ASSERT(seg);
+    seg->salt = *salt;
+    rt_mutex_unlock(&s->m);
+}
+
+int vol_segments_salt(struct vol_segments *s, uint64_t seq, struct log_salt *ret_salt)
+{
+    rt_mutex_lock(&s->m);
+    const struct vol_segment *seg = vol_segments_find(s, seq);
+    if (seg) {
+        *ret_salt = seg->salt;
+    }
+    rt_mutex_unlock(&s->m);
+    return seg ? 0 : -ENOENT;
 }
 
 static int change_locked(struct vol_segments *s, const struct vol_segment_change *change,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Live block references of each segment: kept in RAM, written to the index by apply in the same
- * step as the maps they count.
+ * Live block references of each segment, and the salt that its frames are opened with: kept in RAM,
+ * written to the index by apply in the same step as the maps they count.
  *
  * S1. The count of a segment rises only in the batch stored in it (and by moves), so one that is at
  * 0 stays at 0. S2. zero_seq is the segment whose batch brought the count to 0: an index that holds
@@ -13,6 +13,7 @@
 #pragma once
 #include "base/attr.h"
 #include "base/vec.h"
+#include "log/log.h"
 #include "rt/sync.h"
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -28,6 +29,7 @@ struct vol_segment {
     uint64_t seq;
     uint64_t live;
     uint64_t zero_seq;
+    struct log_salt salt;  /* set by the batch stored in it, never changed */
     uint64_t deletable_ns; /* when the reaper may delete it; 0 = not a candidate yet */
     uint32_t state;
     bool changed; /* in this batch */
@@ -44,7 +46,12 @@ void vol_segments_init(struct vol_segments *s);
 void vol_segments_destroy(struct vol_segments *s);
 /* Adds a segment that is not there yet (seq is higher than all, or it came from the index in
  * order): 0 or -ENOMEM. */
-MUST int vol_segments_add(struct vol_segments *s, uint64_t seq, uint64_t live);
+MUST int vol_segments_add(struct vol_segments *s, uint64_t seq, uint64_t live,
+                          const struct log_salt *salt);
+/* Of a segment that is there. */
+void vol_segments_salt_set(struct vol_segments *s, uint64_t seq, const struct log_salt *salt);
+/* 0, or -ENOENT when there is no such segment (any more). */
+MUST int vol_segments_salt(struct vol_segments *s, uint64_t seq, struct log_salt *ret_salt);
 struct vol_segment_change {
     uint64_t seq;
     int64_t blocks;

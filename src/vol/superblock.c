@@ -149,7 +149,7 @@ int vol_format(struct obj_store *store, const struct vol_format_options *opt)
         r = vol_keys_create(store, &there, opt->access, &keys);
     }
     if (r == 0) {
-        r = index_format(store, &there.uuid);
+        r = index_format(store, &there.uuid, keys);
     }
     crypt_keys_unref(keys);
     return r;

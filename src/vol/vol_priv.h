@@ -111,6 +111,7 @@ struct vol {
     struct vol_options opt;
     char *owner;
     struct log *log;
+    struct log_frames *frames;
     struct index *ix;
     struct cache *cache;
     struct cache_disk *disk; /* NULL = none */
@@ -237,6 +238,7 @@ struct vol_apply_in {
     const uint8_t *records;
     uint32_t frame_count;
     uint32_t records_len;
+    const struct log_salt *salt;
 };
 MUST int vol_apply(struct vol *v, const struct vol_apply_in *in) WAITS;
 

@@ -170,6 +170,7 @@ static int open_log(struct proc *p, struct log_open_result *ret_o)
     struct log_open_options opt = {
         .store = p->store,
         .volume = world_volume,
+        .keys = world_keys,
         .epoch = p->man.epoch,
         .open_id = p->open_id,
         .replay_from = p->man.replay_from,
@@ -349,6 +350,7 @@ static void write_phase(struct proc *p)
     struct log_options opt = {
         .store = p->store,
         .volume = world_volume,
+        .keys = world_keys,
         .epoch = p->man.epoch,
         .open_id = p->open_id,
         .first_seq = p->first_seq,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What watches the simulated processes: the spy at the store and the probe below each log. */
 #include "log_world.h"
+#include "base/assert.h"
 #include "base/hash.h"
 #include <inttypes.h>
 #include <stdarg.h>
@@ -9,6 +10,17 @@
 #include <unistd.h>
 
 const struct uuid world_volume = {{'w', 'o', 'r', 'l', 'd'}};
+struct crypt_keys *world_keys;
+
+void world_keys_choose(uint64_t seed)
+{
+    static const uint8_t key[CRYPT_KEY_BYTES] = {1};
+    enum crypt_cipher cipher = seed % (CRYPT_CHACHA20_POLY1305 + 1);
+    crypt_keys_unref(world_keys);
+    world_keys = NULL;
+    int r = cipher == CRYPT_NONE ? 0 : crypt_keys_create(key, cipher, &world_keys);
+    ASSERT(r == 0);
+}
 
 void world_violation(const struct world *w, const char *invariant, const char *fmt, ...)
 {

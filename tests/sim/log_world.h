@@ -92,6 +92,9 @@ struct world_manifest {
 };
 
 extern const struct uuid world_volume;
+/* By the seed; NULL: a plain volume, as every third seed has it. */
+extern struct crypt_keys *world_keys;
+void world_keys_choose(uint64_t seed);
 
 void world_violation(const struct world *w, const char *invariant, const char *fmt, ...)
     PRINTF_LIKE(3, 4) NORETURN;

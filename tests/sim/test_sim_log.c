@@ -85,6 +85,7 @@ static void world_main(void *arg)
     ASSERT(w != NULL);
     w->seed = run->seed;
     w->rules = run->rules;
+    world_keys_choose(run->seed);
     w->g = rng_seeded(hash_u64(run->seed));
     w->rules.clone = w->rules.clone || rng_below(&w->g, 6) == 0;
     w->has_clone = w->rules.clone;

@@ -59,10 +59,22 @@ static void make_volume(void *arg)
     struct world *w = arg;
     struct vol *v;
     struct vol_txn *t;
-    int r = vol_format(w->spy, &(struct vol_format_options){.uuid = w->uuid});
+    static const enum crypt_cipher ciphers[] = {CRYPT_NONE, CRYPT_AES_256_GCM,
+                                                CRYPT_CHACHA20_POLY1305};
+    struct crypt_secret *secret = crypt_secret_create(NULL, CRYPT_KEY_BYTES);
+    struct crypt_access access = {
+        .kdf = CRYPT_KDF_NONE, .secret = secret, .cipher = ciphers[w->seed % ARRAY_LEN(ciphers)]};
+    const struct crypt_access *used = access.cipher == CRYPT_NONE ? NULL : &access;
+    ASSERT(secret != NULL);
+    int r = vol_format(w->spy, &(struct vol_format_options){.uuid = w->uuid, .access = used});
     ASSERT(r == 0);
-    r = vol_open(&(struct vol_options){.store = w->spy, .owner = "maker", .memory_bytes = 8u << 20},
-                 &v);
+    r = vol_keys_load(w->spy, used, &w->keys);
+    ASSERT(r == 0);
+    crypt_secret_free(secret);
+    r = vol_open(
+        &(struct vol_options){
+            .store = w->spy, .keys = w->keys, .owner = "maker", .memory_bytes = 8u << 20},
+        &v);
     ASSERT(r == 0);
     r = vol_txn_begin(v, &t);
     ASSERT(r == 0);
@@ -130,6 +142,7 @@ static void world_main(void *arg)
     }
     obj_close(w->spy);
     model_free(&w->model);
+    crypt_keys_unref(w->keys);
     free(w);
 }
 

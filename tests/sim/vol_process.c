@@ -380,6 +380,7 @@ static int open_volume(struct proc *p)
     struct vol_options opt = {.store = p->store,
                               .owner = owner,
                               .takeover = true,
+                              .keys = p->w->keys,
                               .memory_bytes = 8u << 20,
                               .memtable_bytes = 2048u << (p->w->seed % 4),
                               .segments_max = 4 + (uint32_t)(p->w->seed % 30),

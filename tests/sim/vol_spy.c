@@ -62,7 +62,11 @@ static void manifest_landed(struct world *w, const struct rt_chain *body)
         return;
     }
     rt_chain_copy_out(body, 0, bytes, body->len);
-    if (manifest_decode(bytes, body->len, &w->uuid, &m) < 0) {
+    if (w->manifests == 0 && w->seed % 3 != 0) {
+        w->manifests++; /* the one that comes with the volume, before its keys are known */
+        return;
+    }
+    if (manifest_decode(&(struct index_home){w->uuid, w->keys}, bytes, body->len, &m) < 0) {
         world_violation(w, "format", "a manifest that does not decode");
     }
     w->manifests++;
@@ -123,6 +127,7 @@ static void check_unreferred(struct world *w, struct obj_store *below, uint64_t 
     struct index *ix;
     struct index_options opt = {.store = below,
                                 .volume = w->uuid,
+                                .keys = w->keys,
                                 .memtable_bytes = 65536,
                                 .cache_bytes = 1u << 20,
                                 .read_only = true};

@@ -66,6 +66,7 @@ struct world {
     struct obj_store *mem;
     struct obj_store *spy;
     struct uuid uuid;
+    struct crypt_keys *keys; /* NULL: a plain volume, as every third seed has it */
     uint64_t inode;
     struct model model;
     struct slot_seen slots[SLOTS_MAX];

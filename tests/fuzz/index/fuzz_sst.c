@@ -6,6 +6,7 @@
 #include "index/sst_filter.h"
 #include "index/sst_unit.h"
 #include "index/sst_writer.h"
+#include <errno.h>
 #include <string.h>
 
 #define RAW_MAX (1u << 20) /* of what is decompressed here */
@@ -44,14 +45,24 @@ static void open_unit(const uint8_t *data, size_t size)
     crc = crc32c(crc, unit, 12);
     le32_store(unit + 12, crc32c(crc, unit + SST_UNIT_HEADER_SIZE, size - SST_UNIT_HEADER_SIZE));
     size_t raw_len;
-    if (sst_unit_check(unit, size, place, 0, SST_UNIT_DATA, &raw_len) == 0 && raw_len <= RAW_MAX) {
+    struct sst_key key;
+    struct index_home home = {{{1}}, NULL};
+    ASSERT(sst_key_init(&home, &(struct sst_name){1, 1}, place, CRYPT_NONE, &key) == 0);
+    if (sst_unit_open(&key, unit, size, 0, SST_UNIT_DATA, &raw_len) == 0 && raw_len <= RAW_MAX) {
         uint8_t *raw = malloc(raw_len + 1);
         ASSERT(raw != NULL);
-        if (sst_unit_decode(unit, size, raw, raw_len) == 0) {
+        if (sst_unit_decode(&key, unit, size, raw, raw_len) == 0) {
             walk_block(raw, raw_len);
         }
         free(raw);
     }
+    static struct crypt_keys *keys;
+    static const uint8_t secret[CRYPT_KEY_BYTES] = {1};
+    ASSERT(keys || crypt_keys_create(secret, CRYPT_CHACHA20_POLY1305, &keys) == 0);
+    home.keys = keys;
+    ASSERT(sst_key_init(&home, &(struct sst_name){1, 1}, place, CRYPT_CHACHA20_POLY1305, &key) ==
+           0);
+    ASSERT(sst_unit_open(&key, unit, size, 0, SST_UNIT_DATA, &raw_len) == -EBADMSG);
     free(unit);
 }
 

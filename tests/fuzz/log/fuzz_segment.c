@@ -13,6 +13,18 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
+/* With a key nothing that was not sealed with it is taken. */
+static const struct crypt_keys *test_keys(void)
+{
+    static struct crypt_keys *keys;
+    static const uint8_t key[CRYPT_KEY_BYTES] = {1};
+    if (!keys) {
+        int r = crypt_keys_create(key, CRYPT_AES_256_GCM, &keys);
+        ASSERT(r == 0);
+    }
+    return keys;
+}
+
 static void repair_header(uint8_t *p, size_t len)
 {
     if (len >= SEGMENT_HEADER_BYTES) {
@@ -49,7 +61,7 @@ static void repair_footer(uint8_t *p, size_t len, const struct segment_header *h
 }
 
 static void check_frame(uint8_t *p, size_t len, bool repair, const struct segment_header *h,
-                        const struct log_frame *f)
+                        const struct segment_key *key, const struct log_frame *f)
 {
     static uint8_t out[LOG_FRAME_BLOCKS_MAX * LOG_BLOCK_BYTES];
     const char *why = NULL;
@@ -59,32 +71,32 @@ static void check_frame(uint8_t *p, size_t len, bool repair, const struct segmen
         repair_unit(p, len, h, f->offset, f->len_bytes);
     }
     struct log_location at = {h->seq, f->offset, f->len_bytes};
-    int r = segment_frame_decode(&h->volume, &at, p + f->offset, f->count, out, &why);
+    int r = segment_frame_decode(key, &at, p + f->offset, f->count, out, &why);
     ASSERT(r == 0 || why != NULL);
 }
 
 static void check_directory(uint8_t *p, size_t len, bool repair, const struct segment_header *h,
-                            const struct segment_directory *d)
+                            const struct segment_key *key, const struct segment_directory *d)
 {
     uint32_t frames = 0;
     for (size_t i = 0; i < d->batches.len; i++) {
         const struct segment_batch *b = &d->batches.at[i];
-        const uint8_t *records;
         uint32_t records_len;
         const char *why = NULL;
         ASSERT(b->frame_first == frames && (uint64_t)b->records_at + b->records_len <= len);
         frames += b->frame_count;
-        int r = segment_records_decode(h, b, p + b->records_at, &records, &records_len, &why);
+        int r = segment_records_decode(key, b, p + b->records_at, &why);
+        const uint8_t *records = segment_records_of(key, b, p + b->records_at, &records_len);
         ASSERT(r < 0 || records_len == 0 ||
                (records > p && records + records_len <= p + len - SEGMENT_FOOTER_BYTES));
     }
     ASSERT(frames == d->frames.len);
     for (size_t i = 0; i < d->frames.len; i++) {
-        check_frame(p, len, repair, h, &d->frames.at[i]);
+        check_frame(p, len, repair, h, key, &d->frames.at[i]);
     }
 }
 
-static void decode(uint8_t *p, size_t len, bool repair)
+static void decode(uint8_t *p, size_t len, bool repair, const struct crypt_keys *keys)
 {
     struct segment_header h;
     struct segment_footer f;
@@ -97,18 +109,23 @@ static void decode(uint8_t *p, size_t len, bool repair)
         len < SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES) {
         return;
     }
+    struct segment_key key;
+    if (segment_header_open(&h, p, keys, &key, &why) < 0) {
+        return;
+    }
+    ASSERT(keys == NULL); /* nobody guesses a tag */
     if (repair) {
         repair_footer(p, len, &h);
     }
     int r = segment_footer_decode(p + len - SEGMENT_FOOTER_BYTES, len, &h, &f, &why);
     if (r == 0) {
-        r = segment_directory_decode(p, &h, &f, p + f.directory_at, &d, &why);
+        r = segment_directory_decode(&key, p, &f, p + f.directory_at, &d, &why);
     }
     if (r < 0) {
         ASSERT(why != NULL);
         return;
     }
-    check_directory(p, len, repair, &h, &d);
+    check_directory(p, len, repair, &h, &key, &d);
     segment_directory_free(&d);
 }
 
@@ -120,6 +137,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     auto_free uint8_t *copy = malloc(len);
     ASSERT(copy != NULL);
     memcpy(copy, data + 1, len - 1);
-    decode(copy, len - 1, data[0] & 1);
+    decode(copy, len - 1, data[0] & 1, NULL);
+    memcpy(copy, data + 1, len - 1);
+    decode(copy, len - 1, true, test_keys());
     return 0;
 }

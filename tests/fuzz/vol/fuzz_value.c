@@ -40,6 +40,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         ASSERT(hole.flags <= VOL_HOLE_MASKS);
     }
     (void)!vol_number_decode(data, len, numbers);
+    struct vol_segment_value seg;
+    (void)!vol_segment_decode(data, len, &seg);
     (void)!vol_key_page_decode(data, len, &numbers[0], &numbers[1]);
     (void)!vol_key_hole_decode(data, len, numbers);
     (void)!vol_key_segment_decode(data, len, numbers);

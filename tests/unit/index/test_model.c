@@ -213,7 +213,7 @@ static void cores_main(void *arg)
                                 .delete_after_ms = 20};
     assert_int_equal(obj_mem_open(&store), 0);
     opt.store = store;
-    assert_int_equal(index_format(store, &opt.volume), 0);
+    assert_int_equal(index_format(store, &opt.volume, NULL), 0);
     assert_int_equal(index_load(&opt, &shared), 0);
     assert_int_equal(index_claim(shared, &id, "cores", &epoch), 0);
     assert_int_equal(index_recheck(shared), 0);

@@ -17,7 +17,9 @@ static void check_removal(struct tamper *t, const char *name)
     struct obj_names names = {0};
     if (manifest_name_parse(name, &number) == 0) {
         assert_int_equal(obj_get_all(t->store.next, OBJ_READ, name, 1 << 20, &buf, &len), 0);
-        assert_int_equal(manifest_decode(buf->data, len, &w->opt.volume, &m), 0);
+        assert_int_equal(
+            manifest_decode(&(struct index_home){w->opt.volume, w->opt.keys}, buf->data, len, &m),
+            0);
         rt_buf_unref(buf);
         assert_false(m.first_of_epoch); /* I5 */
         manifest_free(&m);
@@ -28,7 +30,8 @@ static void check_removal(struct tamper *t, const char *name)
     assert_int_equal(obj_get_all(t->store.next, OBJ_READ, names.names.at[0], 1 << 20, &buf, &len),
                      0);
     obj_names_free(&names);
-    assert_int_equal(manifest_decode(buf->data, len, &w->opt.volume, &m), 0);
+    assert_int_equal(
+        manifest_decode(&(struct index_home){w->opt.volume, w->opt.keys}, buf->data, len, &m), 0);
     rt_buf_unref(buf);
     for (size_t i = 0; i < m.ssts.len; i++) {
         assert_false(m.ssts.at[i].meta.epoch == epoch && m.ssts.at[i].meta.counter == counter);

@@ -12,12 +12,22 @@
 #include "obj/obj_layers.h"
 #include "rt/rt.h"
 #include "unit.h"
+#include "unit_keys.h"
 #include <stdio.h>
 
 #define ENTRIES 4000u
 
 static const uint8_t salt[SST_SALT_SIZE] = {1, 2, 3, 4};
-static const struct sst_id id = {.volume = {{7}}, .epoch = 3, .counter = 9};
+static struct sst_id id = {.volume = {{7}}, .epoch = 3, .counter = 9};
+static struct index_home home = {{{7}}, NULL}; /* with the keys of this run, as id */
+
+static struct sst_key key_of(const uint8_t of[SST_SALT_SIZE])
+{
+    struct sst_key key;
+    assert_int_equal(
+        sst_key_init(&home, &(struct sst_name){3, 9}, of, crypt_keys_cipher(home.keys), &key), 0);
+    return key;
+}
 
 struct made {
     char key[40];
@@ -146,30 +156,45 @@ static void spoilt_blocks_are_bounded(void **state)
     free(m);
 }
 
+/* Opens a copy, which is changed by it: the length of the contents. back is NULL or gets them. */
+static int open_copy(const struct sst_key *key, const struct bytes_writer *from, size_t len,
+                     uint64_t off, enum sst_unit_kind kind, uint8_t *back)
+{
+    uint8_t *copy = malloc(len + 1);
+    size_t got = 0;
+    assert_non_null(copy);
+    memcpy(copy, from->data, len);
+    int r = sst_unit_open(key, copy, len, off, kind, &got);
+    if (r == 0 && back) {
+        assert_int_equal(sst_unit_decode(key, copy, len, back, got), 0);
+    }
+    free(copy);
+    return r < 0 ? r : (int)got;
+}
+
 static void check_unit(const uint8_t *raw, size_t raw_len, enum sst_unit_kind kind)
 {
     struct bytes_writer out = {0};
-    size_t got = 0;
-    assert_int_equal(sst_unit_encode(raw, raw_len, salt, 4711, kind, &out), 0);
+    struct sst_key key = key_of(salt);
+    assert_int_equal(sst_unit_encode(&key, raw, raw_len, 4711, kind, &out), 0);
     assert_int_equal(sst_unit_size(out.data, out.len), out.len);
-    assert_int_equal(sst_unit_check(out.data, out.len, salt, 4711, kind, &got), 0);
-    assert_int_equal(got, raw_len);
     uint8_t *back = malloc(raw_len + 1);
     assert_non_null(back);
-    assert_int_equal(sst_unit_decode(out.data, out.len, back, got), 0);
+    assert_int_equal(open_copy(&key, &out, out.len, 4711, kind, back), raw_len);
     assert_memory_equal(back, raw, raw_len);
     free(back);
     /* Another place, another object, another kind, any end, any bit. */
     uint8_t other[SST_SALT_SIZE] = {1, 2, 3, 5};
-    assert_int_equal(sst_unit_check(out.data, out.len, salt, 4712, kind, &got), -EBADMSG);
-    assert_int_equal(sst_unit_check(out.data, out.len, other, 4711, kind, &got), -EBADMSG);
-    assert_int_equal(sst_unit_check(out.data, out.len, salt, 4711, 9, &got), -EBADMSG);
+    struct sst_key foreign = key_of(other);
+    assert_int_equal(open_copy(&key, &out, out.len, 4712, kind, NULL), -EBADMSG);
+    assert_int_equal(open_copy(&foreign, &out, out.len, 4711, kind, NULL), -EBADMSG);
+    assert_int_equal(open_copy(&key, &out, out.len, 4711, 9, NULL), -EBADMSG);
     for (size_t len = 0; len < out.len; len++) {
-        assert_int_equal(sst_unit_check(out.data, len, salt, 4711, kind, &got), -EBADMSG);
+        assert_int_equal(open_copy(&key, &out, len, 4711, kind, NULL), -EBADMSG);
     }
     for (size_t bit = 0; bit < out.len * 8; bit++) {
         out.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        assert_int_equal(sst_unit_check(out.data, out.len, salt, 4711, kind, &got), -EBADMSG);
+        assert_int_equal(open_copy(&key, &out, out.len, 4711, kind, NULL), -EBADMSG);
         out.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
     bytes_writer_free(&out);
@@ -242,7 +267,7 @@ static struct sst *write_sst(struct obj_store *store, const struct made *m, unsi
     sst_name(meta.epoch, meta.counter, name);
     assert_int_equal(obj_put(store, OBJ_INDEX, name, sst_writer_body(w)), 0);
     sst_writer_free(w);
-    assert_int_equal(sst_create(&meta, &s), 0);
+    assert_int_equal(sst_create(&home, &meta, &s), 0);
     return s;
 }
 
@@ -311,7 +336,7 @@ static struct sst *merge_all(struct obj_store *store, struct merge *m, uint64_t 
     sst_name(meta.epoch, meta.counter, name);
     assert_int_equal(obj_put(store, OBJ_INDEX, name, sst_writer_body(m->w)), 0);
     sst_writer_free(m->w);
-    assert_int_equal(sst_create(&meta, &s), 0);
+    assert_int_equal(sst_create(&home, &meta, &s), 0);
     return s;
 }
 
@@ -390,5 +415,13 @@ int main(void)
         cmocka_unit_test(filters_know_their_keys),   cmocka_unit_test(objects_describe_themselves),
         cmocka_unit_test(runs_are_merged),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = 0;
+    for (enum crypt_cipher c = CRYPT_NONE; c <= CRYPT_CHACHA20_POLY1305; c++) {
+        struct crypt_keys *keys = unit_keys(c);
+        home.keys = keys;
+        id.keys = keys;
+        failed += cmocka_run_group_tests_name(crypt_cipher_name(c), tests, NULL, NULL);
+        crypt_keys_unref(keys);
+    }
+    return failed;
 }

@@ -15,7 +15,7 @@ static void manifests_main(void *arg)
     assert_non_null(w);
     assert_int_equal(index_load(&opt, &w->ix), ERR_NOT_A_VOLUME);
     world_start(w, 1, &t->store);
-    assert_int_equal(index_format(&t->store, &w->opt.volume), -EEXIST);
+    assert_int_equal(index_format(&t->store, &w->opt.volume, NULL), -EEXIST);
     opt.volume.bytes[0] = 9; /* somebody else's */
     assert_int_equal(index_load(&opt, &w->ix), ERR_CORRUPT_MANIFEST);
     assert_int_equal(world_open(w), 0);
@@ -514,7 +514,7 @@ static void race_main(void *arg)
     assert_non_null(race);
     t->put_delay_ms = 5;
     race->opt = (struct index_options){.store = &t->store, .delete_after_ms = 100};
-    assert_int_equal(index_format(&t->store, &race->opt.volume), 0);
+    assert_int_equal(index_format(&t->store, &race->opt.volume, NULL), 0);
     assert_int_equal(rt_group_create(&g), 0);
     for (unsigned i = 0; i < RACERS; i++) {
         assert_int_equal(rt_group_spawn(g, "racer", racer, race), 0);

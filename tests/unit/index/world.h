@@ -142,7 +142,7 @@ static inline void world_start(struct world *w, uint64_t seed, struct obj_store 
                                     .arg = w};
     w->batches = calloc(20000, sizeof w->batches[0]);
     assert_non_null(w->batches);
-    assert_int_equal(index_format(store, &w->opt.volume), 0);
+    assert_int_equal(index_format(store, &w->opt.volume, w->opt.keys), 0);
 }
 
 static inline void world_end(struct world *w)

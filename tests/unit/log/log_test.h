@@ -5,8 +5,23 @@
 #include "log/log_priv.h"
 #include "obj/obj_layers.h"
 #include "rt/rt_test.h"
+#include "unit_keys.h"
 #include <stdlib.h>
 #include <string.h>
+
+/* What the logs of this run are sealed with: each test runs plain and with each cipher. */
+static struct crypt_keys *test_keys;
+
+static inline int run_with_each_cipher(const struct CMUnitTest *tests, size_t count)
+{
+    int failed = 0;
+    for (enum crypt_cipher c = CRYPT_NONE; c <= CRYPT_CHACHA20_POLY1305; c++) {
+        test_keys = unit_keys(c);
+        failed += _cmocka_run_group_tests(crypt_cipher_name(c), tests, count, NULL, NULL);
+        crypt_keys_unref(test_keys);
+    }
+    return failed;
+}
 
 static const struct uuid test_volume = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
 
@@ -94,6 +109,7 @@ static inline struct log *make_log(struct obj_store *s, uint64_t epoch, uint64_t
     struct log_options opt = {
         .store = s,
         .volume = test_volume,
+        .keys = test_keys,
         .epoch = epoch,
         .open_id = {{(uint8_t)epoch, 1}},
         .first_seq = first_seq,
@@ -144,9 +160,32 @@ static inline struct log_open_options open_options(struct obj_store *s, uint64_t
     return (struct log_open_options){
         .store = s,
         .volume = test_volume,
+        .keys = test_keys,
         .epoch = epoch,
         .open_id = {{(uint8_t)epoch, 1}},
         .replay_from = 1,
         .log_epoch = 0,
     };
+}
+
+static inline int one_salt(void *arg, uint64_t seq, struct log_salt *ret_salt)
+{
+    (void)seq;
+    *ret_salt = *(const struct log_salt *)arg;
+    return 0;
+}
+
+/* Reads one frame of a segment with that salt. */
+static inline int read_frame(struct obj_store *s, const struct log_salt *salt,
+                             const struct log_location *at, unsigned count,
+                             struct rt_piece *ret_piece)
+{
+    struct log_salt copy = *salt;
+    struct log_frames_options opt = {
+        .store = s, .volume = test_volume, .keys = test_keys, .salt = one_salt, .arg = &copy};
+    struct log_frames *f;
+    CHECK(log_frames_create(&opt, &f) == 0);
+    int r = log_frame_read(f, OBJ_READ, at, count, ret_piece);
+    log_frames_destroy(f);
+    return r;
 }

@@ -86,6 +86,7 @@ static uint64_t live_and_die(unsigned words)
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         (void)close(ends[0]);
         life.pipe_fd = ends[1];
+        test_keys = unit_keys(crypt_keys_cipher(test_keys)); /* secrets are not inherited */
         _exit(rt_run(&(struct rt_options){.cores = 1, .block_threads = 4}, child_main, NULL) == 0);
     }
     (void)close(ends[1]);
@@ -131,5 +132,5 @@ int main(void)
 {
     msg_level_set(MSG_ERROR);
     const struct CMUnitTest tests[] = {cmocka_unit_test(kill_and_reopen)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_with_each_cipher(tests, ARRAY_LEN(tests));
 }

@@ -33,7 +33,7 @@ static int check_batch(void *arg, const struct log_replayed *b)
         struct log_location at = {b->seq, b->frames[i].offset, b->frames[i].len_bytes};
         CHECK(at.offset == t->frames[i].offset && at.len_bytes == t->frames[i].len_bytes);
         struct rt_piece p;
-        CHECK(log_frame_read(c->s, OBJ_READ, &test_volume, &at, t->frames[i].count, &p) == 0);
+        CHECK(read_frame(c->s, &b->salt, &at, t->frames[i].count, &p) == 0);
         CHECK(p.len == t->frames[i].count * LOG_BLOCK_BYTES);
         CHECK(frame_holds(&t->frames[i], p.data));
         rt_buf_unref(p.buf);
@@ -443,7 +443,7 @@ static void corrupt_frame(void *arg)
     for (uint32_t i = 0; i < 4; i++) {
         struct log_location at = {seq, t.frames[i].offset, t.frames[i].len_bytes};
         struct rt_piece p;
-        int r = log_frame_read(s, OBJ_READ, &test_volume, &at, t.frames[i].count, &p);
+        int r = read_frame(s, &t.b.salt, &at, t.frames[i].count, &p);
         CHECK(r == (i == 2 ? ERR_CORRUPT_FRAME : 0));
         if (r == 0) {
             rt_buf_unref(p.buf);
@@ -451,9 +451,9 @@ static void corrupt_frame(void *arg)
     }
     struct log_location past = {seq, (uint32_t)len - 10, 5000};
     struct rt_piece p;
-    CHECK(log_frame_read(s, OBJ_READ, &test_volume, &past, 4, &p) == ERR_CORRUPT_FRAME);
+    CHECK(read_frame(s, &t.b.salt, &past, 4, &p) == ERR_CORRUPT_FRAME);
     past.seq++;
-    CHECK(log_frame_read(s, OBJ_READ, &test_volume, &past, 4, &p) == -ENOENT);
+    CHECK(read_frame(s, &t.b.salt, &past, 4, &p) == -ENOENT);
     free_batch(&t);
     obj_close(s);
 }
@@ -503,5 +503,5 @@ int main(void)
         cmocka_unit_test(test_corrupt_frame),
         cmocka_unit_test(test_on_threads),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_with_each_cipher(tests, ARRAY_LEN(tests));
 }

@@ -296,5 +296,5 @@ int main(void)
         cmocka_unit_test(test_fences_stay),     cmocka_unit_test(test_read_only),
         cmocka_unit_test(test_lossy_open),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_with_each_cipher(tests, ARRAY_LEN(tests));
 }

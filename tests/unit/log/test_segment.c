@@ -45,7 +45,7 @@ static struct whole encode(const struct segment_header *h, struct log_compressio
     for (size_t i = 0; i < count; i++) {
         batches[i] = &t[i].b;
     }
-    struct segment_options opt = {.compression = c, .effort = &effort};
+    struct segment_options opt = {.compression = c, .effort = &effort, .keys = test_keys};
     struct segment_sealed sealed;
     assert_int_equal(segment_seal(h, &opt, batches, count, &sealed), 0);
     struct whole w = {.bytes = malloc(sealed.body.len), .len = sealed.body.len};
@@ -65,7 +65,11 @@ static int decode(const struct whole *w, const struct test_batch *t, size_t coun
     const char *why = NULL;
     struct segment_header h;
     struct segment_footer f;
+    struct segment_key key;
     int r = segment_header_decode(w->bytes, w->len, &h, &why);
+    if (r == 0) {
+        r = segment_header_open(&h, w->bytes, test_keys, &key, &why);
+    }
     if (r == 0 && w->len < SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES) {
         return -EBADMSG;
     }
@@ -74,7 +78,7 @@ static int decode(const struct whole *w, const struct test_batch *t, size_t coun
     }
     struct segment_directory d = {0};
     if (r == 0) {
-        r = segment_directory_decode(w->bytes, &h, &f, w->bytes + f.directory_at, &d, &why);
+        r = segment_directory_decode(&key, w->bytes, &f, w->bytes + f.directory_at, &d, &why);
     }
     if (r < 0) {
         assert_non_null(why);
@@ -84,12 +88,14 @@ static int decode(const struct whole *w, const struct test_batch *t, size_t coun
     static uint8_t out[LOG_FRAME_BLOCKS_MAX * LOG_BLOCK_BYTES];
     for (size_t i = 0; i < count && r == 0; i++) {
         const struct segment_batch *b = &d.batches.at[i];
-        const uint8_t *records;
         uint32_t len;
-        r = segment_records_decode(&h, b, w->bytes + b->records_at, &records, &len, &why);
+        auto_free uint8_t *unit = malloc(b->records_len + 1);
+        memcpy(unit, w->bytes + b->records_at, b->records_len);
+        r = segment_records_decode(&key, b, unit, &why);
         if (r < 0) {
             break;
         }
+        const uint8_t *records = segment_records_of(&key, b, unit, &len);
         assert_int_equal(b->number, t[i].b.number);
         assert_int_equal(b->frame_count, t[i].b.frame_count);
         assert_int_equal(len, t[i].b.records_len);
@@ -104,7 +110,7 @@ static int decode(const struct whole *w, const struct test_batch *t, size_t coun
             assert_int_equal(got->offset, want->offset);
             assert_int_equal(got->len_bytes, want->len_bytes);
             struct log_location at = {h.seq, got->offset, got->len_bytes};
-            r = segment_frame_decode(&h.volume, &at, w->bytes + at.offset, got->count, out, &why);
+            r = segment_frame_decode(&key, &at, w->bytes + at.offset, got->count, out, &why);
             if (r == 0) {
                 assert_true(frame_holds(want, out));
             }
@@ -221,22 +227,35 @@ static void place_is_part_of_the_checksum(void **state)
     const char *why = NULL;
     const struct log_frame *f = &t.frames[0];
     const struct log_location good = {h.seq, f->offset, f->len_bytes};
+    struct segment_key key;
+    assert_int_equal(segment_key_init(&h.volume, h.seq, &t.b.salt, test_keys, &key), 0);
     const uint8_t *unit = w.bytes + f->offset;
-    assert_int_equal(segment_frame_decode(&h.volume, &good, unit, f->count, out, &why), 0);
+    assert_int_equal(segment_frame_decode(&key, &good, unit, f->count, out, &why), 0);
     struct log_location other = good;
     other.seq++;
-    assert_int_equal(segment_frame_decode(&h.volume, &other, unit, f->count, out, &why), -EBADMSG);
+    assert_int_equal(segment_frame_decode(&key, &other, unit, f->count, out, &why), -EBADMSG);
     other = good;
     other.offset++;
-    assert_int_equal(segment_frame_decode(&h.volume, &other, unit, f->count, out, &why), -EBADMSG);
+    assert_int_equal(segment_frame_decode(&key, &other, unit, f->count, out, &why), -EBADMSG);
+    struct segment_key foreign;
     struct uuid volume = h.volume;
     volume.bytes[0] ^= 1;
-    assert_int_equal(segment_frame_decode(&volume, &good, unit, f->count, out, &why), -EBADMSG);
-    assert_int_equal(segment_frame_decode(&h.volume, &good, unit, f->count + 1u, out, &why),
-                     -EBADMSG);
+    assert_int_equal(segment_key_init(&volume, h.seq, &t.b.salt, test_keys, &foreign), 0);
+    assert_int_equal(segment_frame_decode(&foreign, &good, unit, f->count, out, &why), -EBADMSG);
+    /* The same place of the same number under another salt: a segment that replaces this one. */
+    struct log_salt salt = t.b.salt;
+    salt.bytes[31] ^= 1;
+    assert_int_equal(segment_key_init(&h.volume, h.seq, &salt, test_keys, &foreign), 0);
+    assert_int_equal(segment_frame_decode(&foreign, &good, unit, f->count, out, &why),
+                     test_keys ? -EBADMSG : 0);
+    assert_int_equal(segment_key_init(&h.volume, h.seq + 1, &t.b.salt, test_keys, &foreign), 0);
+    other = good;
+    other.seq++;
+    assert_int_equal(segment_frame_decode(&foreign, &other, unit, f->count, out, &why), -EBADMSG);
+    assert_int_equal(segment_frame_decode(&key, &good, unit, f->count + 1u, out, &why), -EBADMSG);
     other = good;
     other.len_bytes = 3;
-    assert_int_equal(segment_frame_decode(&h.volume, &other, unit, f->count, out, &why), -EBADMSG);
+    assert_int_equal(segment_frame_decode(&key, &other, unit, f->count, out, &why), -EBADMSG);
     free(w.bytes);
     free_batch(&t);
 }
@@ -250,12 +269,82 @@ static void later_versions_are_refused(void **state)
     for (size_t i = 0; i < 3; i++) {
         uint8_t bytes[SEGMENT_HEADER_BYTES];
         segment_header_encode(&h, bytes);
-        bytes[at[i]]++;
+        bytes[at[i]] = 0x55;
         le32_store(bytes + SEGMENT_HEADER_AT_CRC, crc32c(0, bytes, SEGMENT_HEADER_AT_CRC));
         struct segment_header got;
         const char *why = NULL;
         assert_int_equal(segment_header_decode(bytes, sizeof bytes, &got, &why), -ENOTSUP);
     }
+}
+
+/* Writes the checksums of header and footer anew: what anybody can who writes to the store. */
+static void put_right(struct whole *w)
+{
+    uint8_t *f = w->bytes + w->len - SEGMENT_FOOTER_BYTES;
+    uint32_t at = le32_load(f + SEGMENT_FOOTER_AT_DIRECTORY);
+    uint32_t len = le32_load(f + SEGMENT_FOOTER_AT_DIRECTORY_LEN);
+    le32_store(w->bytes + SEGMENT_HEADER_AT_CRC, crc32c(0, w->bytes, SEGMENT_HEADER_AT_CRC));
+    if (at <= w->len && len <= w->len - at) {
+        assert_int_equal(segment_digest(w->bytes, w->bytes + at, len, f + SEGMENT_FOOTER_AT_DIGEST),
+                         0);
+    }
+    uint32_t crc =
+        segment_place_crc(&test_volume, le64_load(w->bytes + SEGMENT_HEADER_AT_SEQ),
+                          (uint32_t)(w->len - SEGMENT_FOOTER_BYTES), SEGMENT_FOOTER_BYTES);
+    le32_store(f + SEGMENT_FOOTER_AT_CRC, crc32c(crc, f, SEGMENT_FOOTER_AT_CRC));
+}
+
+/* Who can write to the store but has no key: any change of header, directory or footer, with all
+ * that can be computed put right, of a segment and of a fence. */
+static void nothing_is_forged(void **state)
+{
+    (void)state;
+    for (int fence = 0; fence < 2 && test_keys; fence++) {
+        const struct segment_header h = header_of(fence ? SEGMENT_FENCE : SEGMENT_DATA);
+        struct test_batch t = make_batch(23, 2, 50, FILL_TEXT);
+        struct whole w = encode(&h, lz4, &t, fence ? 0 : 1);
+        struct whole forged = {.bytes = malloc(w.len), .len = w.len};
+        size_t footer = w.len - SEGMENT_FOOTER_BYTES;
+        for (size_t i = 0; i < w.len; i++) {
+            bool recomputed = (i >= footer + SEGMENT_FOOTER_AT_DIGEST &&
+                               i < footer + SEGMENT_FOOTER_AT_DIGEST + SEGMENT_DIGEST_BYTES) ||
+                              i >= footer + SEGMENT_FOOTER_AT_RESERVED ||
+                              (i >= SEGMENT_HEADER_AT_RESERVED && i < SEGMENT_HEADER_BYTES);
+            memcpy(forged.bytes, w.bytes, w.len);
+            forged.bytes[i] ^= (uint8_t)(1u << i % 8);
+            put_right(&forged);
+            int r = decode(&forged, &t, fence ? 0 : 1);
+            if (r == 0 && !recomputed) {
+                fail_msg("byte %zu", i);
+            }
+        }
+        free(forged.bytes);
+        free(w.bytes);
+        free_batch(&t);
+    }
+}
+
+/* A plain volume takes no encrypted segment, and an encrypted one no plain one. */
+static void kinds_of_volumes_are_kept_apart(void **state)
+{
+    (void)state;
+    const struct segment_header h = header_of(SEGMENT_DATA);
+    struct test_batch t = make_batch(29, 2, 50, FILL_TEXT);
+    struct crypt_keys *ours = test_keys;
+    struct whole w = encode(&h, lz4, &t, 1);
+    struct crypt_keys *other = unit_keys(ours ? CRYPT_NONE : CRYPT_AES_256_GCM);
+    test_keys = other;
+    assert_int_equal(decode(&w, &t, 1), -EBADMSG);
+    crypt_keys_unref(other);
+    uint8_t foreign[CRYPT_KEY_BYTES] = {1};
+    assert_int_equal(crypt_keys_create(foreign, CRYPT_AES_256_GCM, &other), 0);
+    test_keys = other;
+    assert_int_equal(decode(&w, &t, 1), -EBADMSG);
+    crypt_keys_unref(other);
+    test_keys = ours;
+    assert_int_equal(decode(&w, &t, 1), 0);
+    free(w.bytes);
+    free_batch(&t);
 }
 
 /* What is uniform but says nothing about a lane, and what looks compressible but is not, must both
@@ -272,7 +361,7 @@ static void effort_backs_off(void **state)
     }
     struct log_batch *batches[1] = {&t.b};
     struct segment_sealed sealed;
-    struct segment_options opt = {.compression = lz4, .effort = &effort};
+    struct segment_options opt = {.compression = lz4, .effort = &effort, .keys = test_keys};
     assert_int_equal(segment_seal(&h, &opt, batches, 1, &sealed), 0);
     uint32_t failed = effort.of[LOG_CODEC_LZ4][CODEC_SKEWED].failed_in_a_row;
     assert_true(failed >= 8);
@@ -297,6 +386,8 @@ int main(void)
         cmocka_unit_test(place_is_part_of_the_checksum),
         cmocka_unit_test(later_versions_are_refused),
         cmocka_unit_test(effort_backs_off),
+        cmocka_unit_test(nothing_is_forged),
+        cmocka_unit_test(kinds_of_volumes_are_kept_apart),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_with_each_cipher(tests, ARRAY_LEN(tests));
 }
