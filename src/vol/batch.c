@@ -55,7 +55,7 @@ int vol_batch_create(struct vol_batch **ret_batch)
     atomic_init(&b->inside, VOL_BATCH_CLOSED);
     rt_event_init(&b->left);
     rt_event_init(&b->reserved);
-    rt_event_init(&b->done);
+    atomic_init(&b->space_holders, 2);
     rt_event_init(&b->applied);
     for (unsigned i = 0; i < VOL_BATCH_SHARDS; i++) {
         rt_mutex_init(&b->shards[i].m);
@@ -120,7 +120,6 @@ static void batch_free(struct vol_batch *b)
     bytes_writer_free(&b->records);
     rt_event_destroy(&b->left);
     rt_event_destroy(&b->reserved);
-    rt_event_destroy(&b->done);
     rt_event_destroy(&b->applied);
     rt_mutex_destroy(&b->m);
     free(b);

@@ -11,7 +11,7 @@
  * SEALED on they are immutable and read without a lock. B2. A slot's block is immutable; an
  * overwrite swaps the reference. B3. Within a batch a range hole drops the slots it covers; slots
  * written later win over it. B4. charged is the dirty space that the batch holds; it goes back when
- * the batch has been applied.
+ * the batch has been applied, and no attempt to store it reads its blocks any more.
  *
  * Blocks: (layer, page) -> 8 slots, in shards of their own mutex. Metadata, range holes and reaps:
  * one mutex.
@@ -94,13 +94,12 @@ struct vol_batch {
     _Atomic bool sealed;      /* immutable (B1) */
     _Atomic uint64_t charged; /* B4 */
     _Atomic uint64_t touched_ns;
-    struct rt_event left;     /* somebody has left a closed batch as the last one */
-    struct rt_event reserved; /* seq is known, or the volume is fenced */
-    struct rt_event done;     /* log_commit() has returned */
-    struct rt_event applied;  /* or given up */
-    uint64_t seq;             /* 0 until reserved */
-    int result;               /* of log_commit() */
-    struct log_salt salt;     /* of the segment, once it is sealed */
+    struct rt_event left;           /* somebody has left a closed batch as the last one */
+    struct rt_event reserved;       /* seq is known, or the volume is fenced */
+    _Atomic uint32_t space_holders; /* of what is charged: commit and apply */
+    struct rt_event applied;        /* or given up */
+    uint64_t seq;                   /* 0 until reserved */
+    struct log_salt salt;           /* of the segment, once it is sealed */
     /* Built when sealed, needed until applied. */
     struct log_frame *frames;
     struct vol_batch_page **pages; /* sorted by (layer, page) */

@@ -177,23 +177,45 @@ static void rotate_after_commit(struct vol *v)
     vol_view_put(view);
 }
 
+/*
+ * A batch is applied as soon as one attempt has stored it. Another that is slow may read its blocks
+ * for longer: the dirty space goes back when both have come to an end.
+ */
+static void space_give(struct vol *v, struct vol_batch *b)
+{
+    if (atomic_fetch_sub(&b->space_holders, 1) == 1) {
+        vol_dirty_give(v, atomic_load(&b->charged));
+    }
+}
+
+struct sealing {
+    struct log_batch log;
+    struct vol_batch *batch;
+};
+
+/* Before the first attempt: the applier does not wait for log_commit() to return. */
+static void note_salt(struct log_batch *lb, uint64_t seq)
+{
+    (void)seq;
+    container_of(lb, struct sealing, log)->batch->salt = lb->salt;
+}
+
 static void commit_batch(struct vol *v, struct vol_batch *b)
 {
     int r = seal_until_good(v, b);
     if (r == 0) {
-        struct log_batch lb = {
-            .number = b->number,
-            .frames = b->frames,
-            .frame_count = b->frame_count,
-            .records = b->records.data,
-            .records_len = (uint32_t)b->records.len,
+        struct sealing s = {
+            .log = {.number = b->number,
+                    .frames = b->frames,
+                    .frame_count = b->frame_count,
+                    .records = b->records.data,
+                    .records_len = (uint32_t)b->records.len,
+                    .sealed = note_salt},
+            .batch = b,
         };
-        r = log_commit(v->log, b->seq, &lb);
-        b->salt = lb.salt;
+        r = log_commit(v->log, b->seq, &s.log);
     }
-    b->result = r;
     bool last = atomic_fetch_sub(&v->in_flight, 1) == 1;
-    rt_event_set(&b->done);
     if (r < 0) {
         if (r != ERR_FENCED) {
             msg_error("vol", "segment %016" PRIx64 " was not stored: %s; the volume stops", b->seq,
@@ -204,6 +226,7 @@ static void commit_batch(struct vol *v, struct vol_batch *b)
         return;
     }
     atomic_fetch_add(&v->segments_stored, 1);
+    space_give(v, b);
     vol_dirty_adapt(v);
     if (last) {
         rotate_after_commit(v);
@@ -337,7 +360,7 @@ static void batch_retire(struct vol *v, struct vol_batch *b)
     rt_mutex_unlock(&v->m);
     put_old_view(v, old);
     rt_event_set(&b->applied);
-    vol_dirty_give(v, atomic_load(&b->charged));
+    space_give(v, b);
     vol_batch_unref(b); /* the list's */
 }
 
@@ -365,12 +388,6 @@ static int apply_batch(struct vol *v, struct vol_batch *b)
     int r = log_wait_stored(v->log, b->seq, RT_FOREVER);
     if (r < 0) {
         return r;
-    }
-    rt_shield();
-    r = rt_event_wait(&b->done, RT_FOREVER);
-    rt_unshield();
-    if (r < 0 || b->result < 0) {
-        return r < 0 ? r : b->result;
     }
     ASSERT(log_stored_through(v->log) >= b->seq); /* I6 */
     cache_blocks(v, b);

@@ -77,6 +77,99 @@ static void a_crowd_does_not_starve_the_index(struct rig *rig)
     assert_int_equal(vol_flush(rig->v), 0);
 }
 
+/* A store in which one PUT hangs for a minute. */
+struct pit {
+    struct obj_store base;
+    bool armed;
+    bool hangs;
+};
+
+static int pit_put(struct obj_store *s, enum obj_class c, const char *name,
+                   const struct rt_chain *body)
+{
+    struct pit *p = container_of(s, struct pit, base);
+    assert_int_equal(rt_sleep_ms(5), 0);
+    if (p->armed && c == OBJ_COMMIT) {
+        p->armed = false;
+        p->hangs = true;
+        (void)rt_sleep_ms(60000);
+        p->hangs = false;
+    }
+    return obj_put(s->next, c, name, body);
+}
+
+static ssize_t pit_get(struct obj_store *s, enum obj_class c, const char *name, uint64_t off,
+                       void *dst, size_t len)
+{
+    return obj_get(s->next, c, name, off, dst, len);
+}
+
+static int pit_head(struct obj_store *s, enum obj_class c, const char *name, uint64_t *ret_size)
+{
+    return obj_head(s->next, c, name, ret_size);
+}
+
+static int pit_list(struct obj_store *s, enum obj_class c, const char *prefix, const char *after,
+                    size_t max, struct obj_names *ret_names)
+{
+    return obj_list(s->next, c, prefix, after, max, ret_names);
+}
+
+static int pit_remove(struct obj_store *s, enum obj_class c, const char *name)
+{
+    return obj_remove(s->next, c, name);
+}
+
+static void pit_close(struct obj_store *s)
+{
+    obj_close(s->next);
+    free(container_of(s, struct pit, base));
+}
+
+/* Flushed by the second attempt, and applied while the first still hangs. */
+static void a_slow_attempt_delays_nothing(struct rig *rig)
+{
+    static const struct obj_ops ops = {
+        .name = "pit",
+        .put = pit_put,
+        .get = pit_get,
+        .head = pit_head,
+        .list = pit_list,
+        .remove = pit_remove,
+        .close = pit_close,
+    };
+    struct pit *pit = calloc(1, sizeof *pit);
+    assert_non_null(pit);
+    pit->base = (struct obj_store){.ops = &ops, .next = rig->store};
+    rig_close(rig);
+    rig->store = &pit->base;
+    rig_open(rig);
+    rig_create(rig, MIB);
+    for (uint32_t i = 0; i < 120; i++) {
+        rig_write(rig, 4096 * (i % 16), 4096, i);
+        assert_int_equal(vol_flush(rig->v), 0);
+    }
+    struct vol_counts c;
+    pit->armed = true;
+    rig_write(rig, 0, 4096, 7);
+    assert_int_equal(vol_flush(rig->v), 0);
+    assert_true(pit->hangs);
+    assert_int_equal(rt_sleep_ms(1000), 0);
+    vol_counts(rig->v, &c);
+    assert_int_equal(c.batches_open, 1);
+    assert_true(pit->hangs && c.dirty_bytes > 0);
+    rig_check_all(rig);
+    assert_int_equal(rt_sleep_ms(90000), 0);
+    vol_counts(rig->v, &c);
+    assert_true(!pit->hangs && c.dirty_bytes == 0);
+}
+
+static void run_a_slow_attempt_delays_nothing(void **state)
+{
+    (void)state;
+    rig_run(a_slow_attempt_delays_nothing);
+}
+
 static void run_a_crowd_does_not_starve_the_index(void **state)
 {
     (void)state;
@@ -92,6 +185,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(run_what_is_dirty_fits_a_segment),
         cmocka_unit_test(run_a_crowd_does_not_starve_the_index),
+        cmocka_unit_test(run_a_slow_attempt_delays_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
