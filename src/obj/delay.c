@@ -157,6 +157,7 @@ static void delay_close(struct obj_store *s)
 
 static const struct obj_ops delay_ops = {
     .name = "delay",
+    .far = true,
     .put = delay_put,
     .get = delay_get,
     .head = delay_head,

@@ -216,3 +216,13 @@ void obj_close(struct obj_store *s)
         s->ops->close(s);
     }
 }
+
+bool obj_is_far(const struct obj_store *s)
+{
+    for (; s; s = s->next) {
+        if (s->ops->far) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -62,6 +62,7 @@ struct obj_store;
  * with struct obj_store. */
 struct obj_ops {
     const char *name;
+    bool far; /* what goes there takes its time, and many requests at once are faster than one */
     int (*put)(struct obj_store *s, enum obj_class c, const char *name, const struct rt_chain *body)
         WAITS;
     ssize_t (*get)(struct obj_store *s, enum obj_class c, const char *name, uint64_t off, void *dst,
@@ -114,6 +115,8 @@ MUST int obj_remove(struct obj_store *s, enum obj_class c, const char *name) WAI
 MUST int obj_remove_many(struct obj_store *s, enum obj_class c, const char *const *names,
                          size_t count) WAITS;
 void obj_close(struct obj_store *s) WAITS; /* accepts NULL */
+/* True when a layer or the backend is far. */
+bool obj_is_far(const struct obj_store *s);
 
 /*
  * How an S3 server is reached. Everything may be left out: NULL, 0 or false is the default, or what

@@ -640,6 +640,7 @@ static void s3_last_error(struct obj_store *s, char *ret_text, size_t cap)
 
 const struct obj_ops s3_ops = {
     .name = "s3",
+    .far = true,
     .put = s3_put,
     .get = s3_get,
     .head = s3_head,

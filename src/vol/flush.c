@@ -41,9 +41,10 @@ static void note_habit(struct vol *v, uint64_t now, uint64_t before)
         v->rotated_bytes + atomic_load_explicit(&v->open->charged, memory_order_relaxed);
     bool small = bytes - v->flushed_bytes < VOL_FLUSH_HABIT_BYTES;
     v->flushed_bytes = bytes;
+    v->small_flushes = small ? v->small_flushes + 1 : 0;
     if (!small) {
         atomic_store_explicit(&v->habit_until_ns, 0, memory_order_relaxed);
-    } else if (before > 0 && now - before < VOL_FLUSH_HABIT_NS) {
+    } else if (v->small_flushes >= VOL_FLUSH_HABIT_COUNT && now - before < VOL_FLUSH_HABIT_NS) {
         atomic_store_explicit(&v->habit_until_ns, now + VOL_FLUSH_HABIT_LASTS_NS,
                               memory_order_relaxed);
     }
@@ -63,7 +64,9 @@ static uint64_t flush_turn(struct vol *v)
     }
     bool turn = v->flush_turns[v->flush_turn] == 0 || due <= now;
     if (turn) {
-        note_habit(v, now, v->flush_turns[last]);
+        unsigned before = (v->flush_turn + VOL_FLUSHES_PER_TRIP - (VOL_FLUSH_HABIT_COUNT - 1)) %
+                          VOL_FLUSHES_PER_TRIP;
+        note_habit(v, now, v->flush_turns[before]);
         v->flush_turns[v->flush_turn] = now;
         v->flush_turn = (v->flush_turn + 1) % VOL_FLUSHES_PER_TRIP;
     }

@@ -131,6 +131,8 @@ static int create(const struct vol_options *opt, const struct split *split, stru
     memset(v, 0, sizeof *v);
     init(v, opt);
     v->dirty_configured = split->dirty;
+    atomic_init(&v->dirty_limit, split->dirty);
+    v->is_far = obj_is_far(opt->store);
     v->prefault_bytes = opt->prefault ? MIN_OF(split->dirty + split->blocks, PREFAULT_MAX) : 0;
     v->part_bytes =
         MIN_OF(split->dirty, VOL_DIRTY_FLOOR_BYTES) / 4 / VOL_PAGE_BYTES * VOL_PAGE_BYTES;

@@ -86,12 +86,12 @@ void vol_dirty_adapt(struct vol *v)
         return;
     }
     uint64_t rate = log_upload_rate(v->log);
-    atomic_store_explicit(&v->rotate_bytes, rate, memory_order_relaxed);
     uint64_t limit = v->dirty_configured;
     if (rate > 0 && rate < limit / VOL_DIRTY_SECONDS) {
         limit =
             MAX_OF(rate * VOL_DIRTY_SECONDS, MIN_OF(v->dirty_configured, VOL_DIRTY_FLOOR_BYTES));
     }
+    atomic_store_explicit(&v->dirty_limit, limit, memory_order_relaxed);
     rt_credits_resize(&v->dirty, limit);
     if (atomic_load(&v->fenced)) {
         rt_credits_resize(&v->dirty, UINT64_MAX); /* the fence came in between: nobody waits */
@@ -107,9 +107,8 @@ uint64_t vol_rotate_bytes(const struct vol *v)
     bool idle = atomic_load_explicit(&v->in_flight, memory_order_relaxed) == 0;
     uint64_t least =
         MIN_OF(idle ? VOL_ROTATE_IDLE_BYTES : VOL_ROTATE_BUSY_BYTES, v->dirty_configured / 4);
-    uint64_t most = MIN_OF(atomic_load_explicit(&v->rotate_bytes, memory_order_relaxed),
-                           v->dirty_configured / (idle ? 2 : 4));
-    if (most <= least ||
+    uint64_t most = atomic_load_explicit(&v->dirty_limit, memory_order_relaxed) / (idle ? 2 : 4);
+    if (v->is_far || most <= least ||
         rt_turn_ns() < atomic_load_explicit(&v->habit_until_ns, memory_order_relaxed)) {
         return least;
     }

@@ -36,15 +36,18 @@
 #define VOL_BATCHES_MAX 64u
 #define VOL_FLUSHES_PER_TRIP 8u
 /*
- * When the open batch is large enough. Small, for those who flush again and again: a flush then
- * finds little that is not on its way. Otherwise a batch may grow to what the store takes in a
- * second, an eighth of what may be dirty: bursts are taken in at the speed of memory, sealing does
- * not compete with them for the processors, and what is overwritten meanwhile is never uploaded.
+ * When the open batch is large enough. Small, where many PUTs at once are faster than one, and for
+ * those who flush again and again: a flush then finds little that is not on its way. Otherwise a
+ * batch may grow to half of what may be dirty, and a quarter while others are on their way: bursts
+ * are taken in at the speed of memory, sealing does not compete with them for the processors, and
+ * what is overwritten meanwhile is never uploaded. A flush waits the longer for that by no more
+ * than a batch's age.
  */
 #define VOL_ROTATE_IDLE_BYTES (4u << 20)
 #define VOL_ROTATE_BUSY_BYTES (16u << 20)
-/* Two flushes closer than this, with less than that in between, make a habit, which is forgotten
- * after a while. */
+/* So many flushes in a row within that time, each of less than that, make a habit; one of more ends
+ * it, or a while without. */
+#define VOL_FLUSH_HABIT_COUNT 4u
 #define VOL_FLUSH_HABIT_NS (2 * NS_PER_S)
 #define VOL_FLUSH_HABIT_BYTES (64u << 20)
 #define VOL_FLUSH_HABIT_LASTS_NS (10 * NS_PER_S)
@@ -123,9 +126,11 @@ struct vol {
     struct rt_credits ahead_room; /* and for prefetches */
     uint64_t ahead_bytes;         /* the largest window of a stream */
     uint64_t dirty_configured;
-    uint64_t part_bytes;       /* the largest part of a request that enters at once */
-    struct uuid opened_before; /* open id of the opening before this one */
-    uint64_t prefault_bytes;   /* of buffers */
+    _Atomic uint64_t dirty_limit; /* that, or less for a slow store */
+    bool is_far;                  /* the store: many PUTs at once are faster than one */
+    uint64_t part_bytes;          /* the largest part of a request that enters at once */
+    struct uuid opened_before;    /* open id of the opening before this one */
+    uint64_t prefault_bytes;      /* of buffers */
     uint64_t epoch;
     uint64_t log_epoch; /* of the last applied segment */
 
@@ -142,10 +147,10 @@ struct vol {
     struct rt_waitq drained_q;                  /* close: no batch but the open one is left */
     uint64_t flush_turns[VOL_FLUSHES_PER_TRIP]; /* times of the last flush rotations */
     unsigned flush_turn;
+    uint64_t small_flushes;          /* one after the other */
     uint64_t rotated_bytes;          /* what the batches held that were rotated */
     uint64_t flushed_bytes;          /* that, and the open batch, at the last flush */
     _Atomic uint64_t habit_until_ns; /* somebody flushes again and again */
-    _Atomic uint64_t rotate_bytes;   /* what the store takes in a second; 0 = unknown */
     struct list files;
     struct vol_view_slot *slots;
     unsigned slot_count;
