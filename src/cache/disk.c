@@ -13,10 +13,13 @@
  * D1. Nothing here is needed: it can be lost, torn, stale or foreign at any time. An entry's mark
  * says for which key, place and file it was written; whoever asked checks the bytes themselves.
  * There is no fsync.
+ *
  * D2. A put never waits: what the writer cannot take is dropped. A get waits for a time at most,
  * and the disk's calls run on threads of their own; one that hangs keeps its buffer until it comes
  * back, and read_room bounds those.
+ *
  * D3. After some failures in a row the disk is left alone for a while. Each change is said once.
+ *
  * D4. What is in the file belongs to one volume and one history of it: disk_load.c.
  *
  * The file is all that is on the disk. In RAM there are the index, of a fixed size, what is

@@ -48,8 +48,30 @@ static json_t *cache_json(struct ops *o)
 {
     struct vol_counts c;
     vol_counts(o->vol, &c);
-    return json_pack("{s:I, s:I, s:I}", "hits", (json_int_t)c.cache_hits, "misses",
-                     (json_int_t)c.cache_misses, "bytes", (json_int_t)c.cache_bytes);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "hits", (json_int_t)c.cache_hits,
+                     "misses", (json_int_t)c.cache_misses, "bytes", (json_int_t)c.cache_bytes,
+                     "capacity_bytes", (json_int_t)c.cache_capacity_bytes, "evictions",
+                     (json_int_t)c.cache_evictions, "read_ahead_used", (json_int_t)c.ahead_used,
+                     "read_ahead_wasted", (json_int_t)c.ahead_wasted);
+}
+
+/* NULL when there is none. */
+static json_t *disk_cache_json(struct ops *o)
+{
+    struct vol_counts c;
+    vol_counts(o->vol, &c);
+    const struct cache_disk_counts *d = &c.disk;
+    if (!c.disk_cache) {
+        return NULL;
+    }
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "hits",
+                     (json_int_t)d->hits, "misses", (json_int_t)d->misses, "bytes",
+                     (json_int_t)d->used_bytes, "capacity_bytes", (json_int_t)d->capacity_bytes,
+                     "entries", (json_int_t)d->entries, "evictions", (json_int_t)d->evictions,
+                     "dropped", (json_int_t)d->dropped, "corrupt", (json_int_t)d->corrupt, "errors",
+                     (json_int_t)d->errors, "timeouts", (json_int_t)d->timeouts, "bytes_read",
+                     (json_int_t)d->read_bytes, "bytes_written", (json_int_t)d->written_bytes,
+                     "bypassed", d->bypassed);
 }
 
 static json_t *store_json(struct ops *o)
@@ -124,6 +146,10 @@ json_t *ops_status(struct ops *o, const json_t *request)
     if (status && o->started_ns > 0) {
         uint64_t up_ns = time_wall_ns() - o->started_ns;
         json_object_set_new(status, "uptime_seconds", json_integer((json_int_t)(up_ns / NS_PER_S)));
+    }
+    json_t *disk = status ? disk_cache_json(o) : NULL;
+    if (disk) {
+        json_object_set_new(status, "disk_cache", disk);
     }
     if (status && o->nbd) {
         json_object_set_new(status, "nbd", nbd_json(o->nbd));

@@ -10,14 +10,18 @@
  * S1. A stream is a place where reads went on where the one before had ended. Only reads that
  * missed memory, and those that reach a stream's `due`, come here: what memory answers costs one
  * look at `active`. The third read in a row starts the first job; random reads start none.
+ *
  * S2. Each job fetches `window` bytes, from the stream's end on, and the window doubles up to
  * v->ahead_bytes. A job ends early where a segment does, so that a segment, once the window covers
  * it, comes by one request.
- * S3. What was fetched and is not there any more when it is wanted shows that there are more
- * streams than memory: the window is halved. Frames that wait to be read have a queue of their own
- * in the cache, at most a quarter of it; bytes on their way are bounded by v->ahead_room. S4. A job
- * belongs to v->idle and holds a reference of the file. When its reader stops, or closes the file,
- * nothing follows.
+ *
+ * S3. Frames that wait to be read have a queue of their own in the cache, at most a quarter of it;
+ * the streams that started the last jobs share half of that. What was fetched and is not there any
+ * more when it is wanted shows that it was not enough: the window is halved. Bytes on their way are
+ * bounded by v->ahead_room.
+ *
+ * S4. A job belongs to v->idle and holds a reference of the file. When its reader stops, or closes
+ * the file, nothing follows.
  */
 #include "base/assert.h"
 #include "vol/vol_priv.h"
@@ -66,8 +70,9 @@ static bool is_of(const struct vol_stream *s, uint64_t off)
 }
 
 /* The stream that the read goes on with, or else a new one in the place of the oldest. */
-static unsigned stream_of(struct vol_ahead *a, uint64_t off, uint64_t end)
+static unsigned stream_of(struct vol_file *f, uint64_t off, uint64_t end)
 {
+    struct vol_ahead *a = &f->ahead;
     unsigned oldest = 0;
     for (unsigned k = 0; k < VOL_STREAMS; k++) {
         if (is_of(&a->streams[k], off)) {
@@ -75,25 +80,44 @@ static unsigned stream_of(struct vol_ahead *a, uint64_t off, uint64_t end)
         }
         oldest = a->streams[k].used < a->streams[oldest].used ? k : oldest;
     }
-    a->streams[oldest] = (struct vol_stream){.id = ++a->last_id, .window = WINDOW_FIRST};
+    uint64_t id = atomic_fetch_add(&f->v->ahead_last_id, 1) + 1;
+    a->streams[oldest] = (struct vol_stream){.id = id, .window = WINDOW_FIRST};
     a->streams[oldest].next = page_up(end);
     a->streams[oldest].end = page_up(end);
     tell(a, oldest);
     return oldest;
 }
 
+/* What one of those who have read ahead of late may have; the stream is one of them now. */
+static uint64_t window_max(struct vol *v, uint64_t id)
+{
+    uint64_t recent[VOL_AHEAD_RECENT];
+    uint64_t streams = 0;
+    atomic_store(&v->ahead_recent[atomic_fetch_add(&v->ahead_turn, 1) % VOL_AHEAD_RECENT], id);
+    for (unsigned i = 0; i < VOL_AHEAD_RECENT; i++) {
+        recent[i] = atomic_load(&v->ahead_recent[i]);
+        bool first = recent[i] != 0;
+        for (unsigned k = 0; k < i && first; k++) {
+            first = recent[k] != recent[i];
+        }
+        streams += first;
+    }
+    uint64_t most = MIN_OF(v->ahead_bytes, v->ahead_share / MAX_OF(streams, 1u));
+    return MAX_OF(most / VOL_PAGE_BYTES, 1u) * VOL_PAGE_BYTES;
+}
+
 /* With the mutex held: true when a job is to be started. */
 static bool stream_note(struct vol_file *f, uint64_t off, uint64_t end, bool missed, struct job *j)
 {
     struct vol_ahead *a = &f->ahead;
-    unsigned k = stream_of(a, off, end);
+    unsigned k = stream_of(f, off, end);
     struct vol_stream *s = &a->streams[k];
     uint64_t size = atomic_load_explicit(&f->size, memory_order_relaxed);
     bool goes_on = s->used > 0 && page_up(end) > s->next;
     s->used = ++a->clock;
     s->score += goes_on && s->score < SCORE_MIN;
     if (missed && s->score >= SCORE_MIN && s->jobs == 0 && page_up(end) < s->end) {
-        s->window = MAX_OF(s->window / 2, (uint64_t)VOL_PAGE_BYTES * 4); /* S3 */
+        s->window = MAX_OF(s->window / 2, WINDOW_FIRST); /* S3 */
         s->end = page_up(end);
     }
     s->next = MAX_OF(s->next, page_up(end));
@@ -104,9 +128,10 @@ static bool stream_note(struct vol_file *f, uint64_t off, uint64_t end, bool mis
         j->stream = k;
         j->id = s->id;
         j->from = s->end;
-        j->end = MIN_OF(s->end + MIN_OF(s->window, f->v->ahead_bytes), page_up(size));
+        uint64_t most = window_max(f->v, s->id);
+        j->end = MIN_OF(s->end + MIN_OF(s->window, most), page_up(size));
         s->end = j->end;
-        s->window = MIN_OF(s->window * 2, f->v->ahead_bytes);
+        s->window = MIN_OF(s->window * 2, most);
         s->jobs++;
     }
     tell(a, k);

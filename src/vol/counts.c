@@ -43,6 +43,8 @@ void vol_counts(const struct vol *cv, struct vol_counts *ret_counts)
     c.cache_hits = cc.hits;
     c.cache_capacity_bytes = cc.capacity_bytes;
     c.cache_evictions = cc.evictions;
+    c.ahead_used = cc.ahead_used;
+    c.ahead_wasted = cc.ahead_wasted;
     if (v->disk) {
         c.disk_cache = true;
         cache_disk_counts(v->disk, &c.disk);

@@ -7,20 +7,24 @@
  *                       -> those that others load: join
  *
  * F1. Nobody waits for a flight while he has one that has not landed (cache_claim()).
+ *
  * F2. Frames of a segment that lie next to each other, or nearly, come by one ranged GET. What is
  * fetched is the bytes as stored; turning them into blocks is log_frame_decode(), and frames that
  * do not decode are read once more, alone, before anybody hears of it.
+ *
  * F3. The bytes as stored of all fetches under way are bounded: fetch_room for reads, ahead_room
- * for the rest. They are taken after the claims, by those who wait for nothing else but the store.
- * The disk cache bounds its own.
- * F4. A frame that does not decode after a reread was landed with its error; only what decoded goes
- * to the disk cache, and what comes from there and does not decode is asked from the store.
+ * for the rest. They are taken after the claims, by those who wait for nothing else but the store
+ * (and, reading ahead, a moment for the disk cache). The disk cache bounds its own.
+ *
+ * F4. Only what decoded as it came goes to the disk cache; what comes from there and does not
+ * decode is asked from the store.
  */
 #include "base/assert.h"
 #include "base/err.h"
 #include "vol/vol_priv.h"
 
 #define GAP_BYTES 16384u
+#define GAP_AHEAD_BYTES 262144u
 #define RANGE_BYTES_MAX (9u << 20)
 #define LOADERS_MAX 8u
 #define YIELD_EVERY 16u
@@ -244,11 +248,12 @@ static int by_place(const void *a, const void *b)
 /* Joins neighbours (F2). */
 static void make_ranges(struct fetch *f)
 {
+    uint32_t gap = f->class == OBJ_READ ? GAP_BYTES : GAP_AHEAD_BYTES;
     for (uint32_t i = 0; i < f->mine_count; i++) {
         const struct log_location *at = &f->mine[i]->at;
         struct range *g = f->range_count > 0 ? &f->ranges[f->range_count - 1] : NULL;
         if (g && f->mine[i - 1]->at.seq == at->seq && at->offset >= g->off + g->len &&
-            at->offset - (g->off + g->len) <= GAP_BYTES &&
+            at->offset - (g->off + g->len) <= gap &&
             at->offset - g->off + (uint64_t)at->len_bytes <= RANGE_BYTES_MAX) {
             g->len = at->offset - g->off + at->len_bytes;
             g->count++;

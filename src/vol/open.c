@@ -141,6 +141,7 @@ static int create(const struct vol_options *opt, const struct split *split, stru
     rt_credits_init(&v->ahead_room, split->ahead);
     v->ahead_bytes = MIN_OF(MIN_OF(split->ahead, split->blocks / 8), AHEAD_BYTES_MAX) /
                      VOL_PAGE_BYTES * VOL_PAGE_BYTES;
+    v->ahead_share = split->blocks / 8; /* half of what the cache keeps for it */
     *ret_vol = v;
     v->owner = strdup(opt->owner ? opt->owner : "");
     int r = v->owner ? vol_view_slots_create(v) : -ENOMEM;

@@ -253,6 +253,8 @@ struct vol_counts {
     uint64_t cache_bytes;
     uint64_t cache_capacity_bytes;
     uint64_t cache_evictions;
+    uint64_t ahead_used;   /* frames read ahead that were then read */
+    uint64_t ahead_wasted; /* and that were evicted unread */
     bool disk_cache; /* there is one */
     struct cache_disk_counts disk;
 };

@@ -75,6 +75,7 @@ struct vol_view_slot {
 
 #define VOL_STREAMS 8u
 #define VOL_STREAM_JOBS_MAX 4u
+#define VOL_AHEAD_RECENT 16u
 
 /* ahead.c */
 struct vol_stream {
@@ -94,7 +95,6 @@ struct vol_ahead {
     struct rt_mutex m;                     /* guards all below */
     struct vol_stream streams[VOL_STREAMS];
     uint64_t clock;
-    uint64_t last_id;
 };
 
 struct vol_file {
@@ -125,6 +125,10 @@ struct vol {
     struct rt_credits fetch_room; /* bytes of frames as stored, under way for reads */
     struct rt_credits ahead_room; /* and for prefetches */
     uint64_t ahead_bytes;         /* the largest window of a stream */
+    uint64_t ahead_share;         /* all windows together */
+    _Atomic uint64_t ahead_recent[VOL_AHEAD_RECENT]; /* streams that started the last jobs */
+    _Atomic uint32_t ahead_turn;
+    _Atomic uint64_t ahead_last_id; /* of a stream */
     uint64_t dirty_configured;
     _Atomic uint64_t dirty_limit; /* that, or less for a slow store */
     bool is_far;                  /* the store: many PUTs at once are faster than one */
