@@ -47,6 +47,16 @@ void operator delete(void *p, std::size_t) noexcept
     operator delete(p);
 }
 
+void *operator new(std::size_t size, const std::nothrow_t &) noexcept
+{
+    return malloc(size ? size : 1);
+}
+
+void operator delete(void *p, const std::nothrow_t &) noexcept
+{
+    operator delete(p);
+}
+
 namespace
 {
 toml_entry *add(toml_doc *doc, const std::string &key, toml_type type, unsigned line)

@@ -216,6 +216,7 @@ static void print_status(const json_t *s)
            flag_of(s, "running") ? "running" : "not running (volume opened for this report)");
     printf("Volume       %s %s%s\n", text_of(volume, "url"), text_of(volume, "uuid"),
            flag_of(volume, "fenced") ? " FENCED" : "");
+    printf("Encryption   %s\n", text_of(volume, "encryption"));
     printf("Owner        %s\n", text_of(s, "owner"));
     printf("Dirty        %s of %s in %" PRIu64 " batches\n", dirty, limit,
            number_of(volume, "batches"));

@@ -2,8 +2,9 @@
 /*
  * A volume that every later version must open.
  *
- *     golden make FOLDER       creates it: done once for each version of the format, and kept here
- *     golden check FOLDER      opens it (which writes to it: use a copy) and compares every byte
+ *     golden make FOLDER [password|key]    creates it: done once for each version of the format,
+ * and kept here; encrypted, with zstd, opened by the one or other golden check FOLDER
+ * [password|key]   opens it (which writes to it: use a copy) and compares every byte
  *
  * In it: compressed and plain frames, page maps with runs of every kind, SSTs, a tail of the log
  * that was never flushed to an SST, a range hole that nobody has walked, metadata, and no clean
@@ -31,7 +32,12 @@ struct golden {
     uint64_t inodes[2];
     uint8_t *model; /* of the small device */
     int result;
+    struct crypt_access *access; /* NULL: not encrypted */
+    struct crypt_keys *keys;
 };
+
+#define PASSWORD "a golden password"
+#define KEY "golden key, golden key, gold key"
 
 #define TRY(call)                                                                                  \
     do {                                                                                           \
@@ -147,11 +153,18 @@ static void close_files(struct golden *g)
 
 static void make(struct golden *g, struct obj_store *store)
 {
-    struct vol_options opt = {
-        .store = store, .owner = "golden", .compression = {.codec = LOG_CODEC_LZ4}, .memory_bytes = 64u << 20};
+    struct vol_options opt = {.store = store,
+                              .owner = "golden",
+                              .compression = {.codec = LOG_CODEC_LZ4},
+                              .memory_bytes = 64u << 20};
     struct uuid uuid;
+    if (g->access) {
+        TRY(log_compression_parse("zstd-3", &opt.compression));
+    }
     TRY(uuid_parse("6f6c6467-656e-4000-8000-7a65726f6673", &uuid));
-    TRY(vol_format(store, &(struct vol_format_options){.uuid = uuid}));
+    TRY(vol_format(store, &(struct vol_format_options){.uuid = uuid, .access = g->access}));
+    TRY(vol_keys_load(store, g->access, &g->keys));
+    opt.keys = g->keys;
     TRY(vol_open(&opt, &g->v));
     TRY(create(g));
     TRY(open_files(g));
@@ -168,6 +181,9 @@ static void make(struct golden *g, struct obj_store *store)
     TRY(vol_flush(g->v));
     close_files(g);
     vol_abandon(g->v);
+    if (g->access) {
+        TRY(vol_keys_change(store, g->keys, g->access));
+    }
 }
 
 static int compare(struct golden *g)
@@ -212,6 +228,8 @@ static int compare_large(struct golden *g)
 static void check(struct golden *g, struct obj_store *store)
 {
     struct vol_options opt = {.store = store, .owner = "later", .memory_bytes = 64u << 20};
+    TRY(vol_keys_load(store, g->access, &g->keys));
+    opt.keys = g->keys;
     if (vol_open(&opt, &g->v) != ERR_OPEN_ELSEWHERE) {
         (void)fprintf(stderr, "its owner was not noticed\n");
         g->result = 1;
@@ -245,20 +263,44 @@ static void golden_main(void *arg)
     } else {
         check(g, store);
     }
+    crypt_keys_unref(g->keys);
     obj_close(store);
+}
+
+/* AES opened by a password, ChaCha20 by a key: 0, or -EINVAL for another word. */
+static int choose(const char *word, struct crypt_access *ret_access)
+{
+    struct crypt_access by_password = {.kdf = CRYPT_KDF_ARGON2ID,
+                                       .cipher = CRYPT_AES_256_GCM,
+                                       .cost = {.memory_kib = 1024, .passes = 2, .lanes = 2}};
+    struct crypt_access by_key = {.kdf = CRYPT_KDF_NONE, .cipher = CRYPT_CHACHA20_POLY1305};
+    bool is_key = strcmp(word, "key") == 0;
+    if (!is_key && strcmp(word, "password") != 0) {
+        return -EINVAL;
+    }
+    *ret_access = is_key ? by_key : by_password;
+    const char *secret = is_key ? KEY : PASSWORD;
+    ret_access->secret = crypt_secret_create(secret, strlen(secret));
+    return ret_access->secret ? 0 : -ENOMEM;
 }
 
 int main(int argc, char **argv)
 {
     struct golden g = {0};
-    if (argc != 3 || (strcmp(argv[1], "make") != 0 && strcmp(argv[1], "check") != 0)) {
-        (void)fprintf(stderr, "usage: golden make|check FOLDER\n");
+    struct crypt_access access = {0};
+    bool good = (argc == 3 || argc == 4) &&
+                (strcmp(argv[1], "make") == 0 || strcmp(argv[1], "check") == 0) &&
+                (argc == 3 || choose(argv[3], &access) == 0);
+    if (!good) {
+        (void)fprintf(stderr, "usage: golden make|check FOLDER [password|key]\n");
         return 2;
     }
+    g.access = argc == 4 ? &access : NULL;
     g.makes = strcmp(argv[1], "make") == 0;
     g.folder = argv[2];
     g.model = calloc(1, SMALL);
     int r = g.model ? rt_run(&(struct rt_options){.cores = 1}, golden_main, &g) : -ENOMEM;
     free(g.model);
+    crypt_secret_free(access.secret);
     return r < 0 || g.result != 0;
 }

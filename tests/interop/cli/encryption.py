@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# heavy
 """Encryption as the operator meets it: who may open, in which words others are sent away, how the
 password is changed, and that it is found nowhere."""
 import os

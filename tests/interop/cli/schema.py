@@ -18,7 +18,8 @@ TARGET = {"iqn": TEXT, "uuid": TEXT, "created": NUMBER, "luns": [LUN]}
 KINDS = ("put", "get", "head", "list", "delete")
 STATUS = {
     "version": TEXT, "running": FLAG, "owner": TEXT,
-    "volume": {"url": TEXT, "uuid": TEXT, "fenced": FLAG, "dirty_bytes": NUMBER,
+    "volume": {"url": TEXT, "uuid": TEXT, "compression": TEXT, "encryption": TEXT,
+               "fenced": FLAG, "dirty_bytes": NUMBER,
                "dirty_limit_bytes": NUMBER, "batches": NUMBER, "segments_stored": NUMBER,
                "segments_live": NUMBER, "live_blocks": NUMBER, "range_holes": NUMBER,
                "bad_pages": NUMBER, "flushes": NUMBER, "rotations": NUMBER,
