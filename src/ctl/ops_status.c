@@ -34,11 +34,12 @@ static json_t *volume_json(struct ops *o)
     uuid_format(&uuid, text);
     log_compression_text(vol_compression(o->vol), compression);
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "url",
-        o->url, "uuid", text, "compression", compression, "encryption",
+        "{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+        "url", o->url, "uuid", text, "compression", compression, "encryption",
         crypt_cipher_name(crypt_keys_cipher(o->keys)), "fenced", vol_is_fenced(o->vol),
         "dirty_bytes", (json_int_t)c.dirty_bytes, "dirty_limit_bytes",
-        (json_int_t)c.dirty_limit_bytes, "batches", (json_int_t)c.batches_open, "segments_stored",
+        (json_int_t)c.dirty_limit_bytes, "batches", (json_int_t)c.batches_open,
+        "segments_in_flight", (json_int_t)c.segments_in_flight, "segments_stored",
         (json_int_t)c.segments_stored, "segments_live", (json_int_t)c.segments_live, "live_blocks",
         (json_int_t)c.live_blocks, "range_holes", (json_int_t)c.range_holes, "bad_pages",
         (json_int_t)c.bad_pages, "flushes", (json_int_t)c.flushes, "rotations",
@@ -75,11 +76,26 @@ static json_t *disk_cache_json(struct ops *o)
                      "bypassed", d->bypassed);
 }
 
+/* The latencies of one kind of request, by class. */
+static json_t *latency_json(struct ops *o, const struct obj_counts *c, int kind)
+{
+    json_t *classes = json_object();
+    for (int i = 0; i < OBJ_CLASSES; i++) {
+        uint64_t slots[HISTOGRAM_SLOTS];
+        if (c->requests[i][kind] > 0) {
+            obj_latency(o->store, (enum obj_class)i, (enum obj_kind)kind, slots);
+            json_object_set_new(classes, class_names[i], histogram_json(slots));
+        }
+    }
+    return classes;
+}
+
 static json_t *store_json(struct ops *o)
 {
     struct obj_counts c;
     obj_counts(o->store, &c);
     json_t *requests = json_object(), *errors = json_object(), *latency = json_object();
+    json_t *latency_by_class = json_object();
     for (int k = 0; k < OBJ_KINDS; k++) {
         json_t *by_class = json_object();
         uint64_t failed = 0;
@@ -90,13 +106,16 @@ static json_t *store_json(struct ops *o)
                                     json_integer((json_int_t)c.requests[i][k]));
             }
         }
-        json_object_set_new(requests, request_names[k], by_class);
-        json_object_set_new(errors, request_names[k], json_integer((json_int_t)failed));
-        json_object_set_new(latency, request_names[k], histogram_json(c.latency_us_log2[k]));
+        const char *name = request_names[k];
+        json_object_set_new(requests, name, by_class);
+        json_object_set_new(errors, name, json_integer((json_int_t)failed));
+        json_object_set_new(latency, name, histogram_json(c.latency_us_log2[k]));
+        json_object_set_new(latency_by_class, name, latency_json(o, &c, k));
     }
-    return json_pack("{s:o, s:o, s:I, s:I, s:o}", "requests", requests, "errors", errors,
+    return json_pack("{s:I, s:o, s:o, s:I, s:I, s:o, s:o}", "away_ms",
+                     (json_int_t)obj_away_ms(o->store), "requests", requests, "errors", errors,
                      "bytes_in", (json_int_t)c.bytes_in, "bytes_out", (json_int_t)c.bytes_out,
-                     "latency_us_log2", latency);
+                     "latency_us_log2", latency, "latency_us_log2_by_class", latency_by_class);
 }
 
 static json_t *memory_json(struct ops *o)

@@ -80,7 +80,7 @@ static int seal(struct seal_job *j)
         if (log_is_fenced(j->l)) {
             return ERR_FENCED;
         }
-        obj_outage_failed(&j->l->outage, "log", "sealing a batch", r);
+        msg_warn_paced("log", "sealing a batch: %s; trying again", err_text(r));
         rest(j->l, NO_MEMORY_PAUSE_NS);
     }
 }
@@ -235,13 +235,12 @@ static int store(struct flight *f)
         launch(f);
         watch(f);
         if (f->stored) {
-            obj_outage_ended(&f->l->outage, "log");
             return 0;
         }
         if (f->taken_by_other) {
             return ERR_FENCED;
         }
-        obj_outage_failed(&f->l->outage, "log", f->name, f->last_error);
+        msg_debug("log", "%s: %s; trying again", f->name, err_name(f->last_error));
         rest(f->l, backoff);
         backoff = MIN_OF(backoff * 2, BACKOFF_MAX_NS);
     }

@@ -43,7 +43,6 @@ int log_create(const struct log_options *opt, struct log **ret_log)
     for (size_t i = 0; i < LOG_WINDOW; i++) {
         rt_waitq_init(&l->stored_q[i]);
     }
-    obj_outage_init(&l->outage);
     *ret_log = l;
     return 0;
 }
@@ -53,7 +52,6 @@ void log_destroy(struct log *l)
     if (!l) {
         return;
     }
-    obj_outage_destroy(&l->outage);
     rt_mutex_destroy(&l->m);
     free(l);
 }
@@ -164,6 +162,15 @@ int log_wait_stored(struct log *l, uint64_t seq, uint64_t deadline_ns)
 static struct log *lockable(const struct log *l)
 {
     return (struct log *)(uintptr_t)l;
+}
+
+unsigned log_in_flight(const struct log *l)
+{
+    rt_mutex_lock(&lockable(l)->m);
+    unsigned count =
+        (unsigned)(l->next_seq - l->base) - (unsigned)__builtin_popcountll(l->stored_ahead);
+    rt_mutex_unlock(&lockable(l)->m);
+    return count;
 }
 
 uint64_t log_stored_through(const struct log *l)

@@ -121,6 +121,8 @@ MUST int log_commit(struct log *l, uint64_t seq, struct log_batch *b) WAITS;
 MUST int log_wait_stored(struct log *l, uint64_t seq, uint64_t deadline_ns) WAITS;
 /* The last seq of the stored prefix. */
 uint64_t log_stored_through(const struct log *l);
+/* Segments that have a number and are not known to be stored. */
+unsigned log_in_flight(const struct log *l);
 bool log_is_fenced(const struct log *l);
 /* Marks the writer as fenced from outside (a manifest said so), or gives up at shutdown: commits
  * under way return ERR_FENCED. */

@@ -4,7 +4,6 @@
 #include "log/log.h"
 #include "log/segment.h"
 #include "log/test_rules.h"
-#include "obj/outage.h"
 #include "rt/rt.h"
 #include "rt/sync.h"
 #include <stdatomic.h>
@@ -39,7 +38,6 @@ struct log {
     struct uuid open_id;
     _Atomic uint32_t compression; /* codec, level << 8 */
     struct codec_effort effort;
-    struct obj_outage outage;
 
     struct rt_mutex m;                    /* guards all below */
     struct rt_waitq window_q;             /* waits in log_reserve() */

@@ -110,7 +110,23 @@ static void watchdog(void *arg)
     msg_error("main",
               "not stopped within %d s: %llu bytes that no flush has covered are not stored",
               DRAIN_MS / 1000, (unsigned long long)counts.dirty_bytes);
-    _exit(OPS_STORE);
+    _exit(s->fenced ? OPS_HELD : OPS_STORE);
+}
+
+/* Says what an outage holds back, before it is waited for. */
+static void say_outage(struct serve *s)
+{
+    uint64_t away_ms = s->ops.store ? obj_away_ms(s->ops.store) : 0;
+    if (away_ms == 0 || !s->ops.vol) {
+        return;
+    }
+    struct vol_counts counts;
+    vol_counts(s->ops.vol, &counts);
+    msg_warn("main",
+             "the store has been away for %llu s and %llu bytes are not stored yet: trying for "
+             "another %d s",
+             (unsigned long long)(away_ms / 1000), (unsigned long long)counts.dirty_bytes,
+             DRAIN_MS / 1000);
 }
 
 /* The time limit counts from here on, also when the server is still starting. */
@@ -271,6 +287,7 @@ static void drain(struct serve *s)
 
 static void stop(struct serve *s)
 {
+    say_outage(s);
     /* Who is fenced has nothing to offer: its clients shall look for the other server at once. */
     if (!s->fenced) {
         drain(s);
@@ -303,6 +320,7 @@ static void serve_main(void *arg)
     if (r == 0 && !s->stopping) {
         s->ops.started_ns = time_wall_ns();
         s->ready = true;
+        obj_outlast(s->ops.store);
         print_ready(s);
         r = rt_event_wait(&s->stop, RT_FOREVER);
     }

@@ -6,8 +6,8 @@
  * A store is a stack of layers over one backend, all with the same operations; obj_open() builds it
  * from a URL. Drawn top down:
  *
- *     stats     counts requests, bytes, errors and latency by class and kind
  *     retry     repeats what failed for a passing reason, with jittered exponential backoff
+ *     stats     counts requests, bytes, errors and latency by class and kind
  *     fault     fails, loses, repeats or delays requests by a seed (tests)
  *     delay     adds latency (tests and benchmarks)
  *     file | memory | s3
@@ -157,6 +157,15 @@ MUST int obj_open(const char *url, struct obj_store **ret_store) WAITS;
 /* 0 when obj_open() would take the URL; else -EINVAL and one line that says why. */
 MUST int obj_url_check(const char *url, char *ret_why, size_t why_cap);
 
+/*
+ * From now on clients are served: what they wait for (OBJ_COMMIT, OBJ_INDEX, OBJ_READ) is repeated
+ * for as long as the store is away, or until the fiber is cancelled. Before, and for other classes,
+ * requests give up after half a minute.
+ */
+void obj_outlast(struct obj_store *s);
+/* For how long the store has been away; 0 = it is not. */
+uint64_t obj_away_ms(struct obj_store *s);
+
 /* Counters of the stats layer of a store made by obj_open(). */
 struct obj_counts {
     uint64_t requests[OBJ_CLASSES][OBJ_KINDS];
@@ -166,3 +175,6 @@ struct obj_counts {
     uint64_t latency_us_log2[OBJ_KINDS][32]; /* histogram: slot i counts latencies below 2^i us */
 };
 void obj_counts(struct obj_store *s, struct obj_counts *ret_counts);
+/* The same histogram of one class and kind. */
+void obj_latency(struct obj_store *s, enum obj_class c, enum obj_kind kind,
+                 uint64_t ret_us_log2[32]);

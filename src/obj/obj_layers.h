@@ -14,6 +14,7 @@ struct obj_retry_options {
     uint64_t first_backoff_ms; /* 0 = 50 */
     uint64_t max_backoff_ms;   /* 0 = 5000 */
     uint64_t give_up_ms;       /* 0 = never */
+    bool denial_passes;        /* -EACCES too may pass, once obj_outlast() was called */
 };
 MUST int obj_retry_wrap(struct obj_store *below, const struct obj_retry_options *opt,
                         struct obj_store **ret_store);

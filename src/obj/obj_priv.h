@@ -21,6 +21,7 @@ MUST int obj_names_add(struct obj_names *n, const char *name);
 /* For layers: what the next one below does. -ENOTSUP: it has no such request. */
 MUST int obj_below_remove_many(struct obj_store *s, enum obj_class c, const char *const *names,
                                size_t count) WAITS;
+#define OBJ_DETAIL_SIZE 200
 /* What the backend says about its last failure; "" when it says nothing. */
 void obj_below_last_error(struct obj_store *s, char *ret_text, size_t cap);
 

@@ -23,7 +23,8 @@ void obj_outage_destroy(struct obj_outage *o)
     rt_mutex_destroy(&o->m);
 }
 
-void obj_outage_failed(struct obj_outage *o, const char *room, const char *what, int r)
+void obj_outage_failed(struct obj_outage *o, const char *room, const char *what, int r,
+                       const char *detail)
 {
     uint64_t now = rt_now_ns();
     rt_mutex_lock(&o->m);
@@ -44,11 +45,18 @@ void obj_outage_failed(struct obj_outage *o, const char *room, const char *what,
     }
     rt_mutex_unlock(&o->m);
 
-    if (say && begins) {
-        msg_warn(room, "%s: %s (%s); trying again until it works", what, err_text(r), err_name(r));
-    } else if (say) {
-        msg_warn(room, "%s: still failing after %" PRIu64 " s and %" PRIu64 " requests: %s (%s)",
-                 what, away_s, failures, err_text(r), err_name(r));
+    if (!say) {
+        return;
+    }
+    detail = detail ? detail : "";
+    const char *colon = *detail ? ": " : "";
+    if (begins) {
+        msg_warn(room, "%s: %s (%s%s%s); trying again until it works", what, err_text(r),
+                 err_name(r), colon, detail);
+    } else {
+        msg_warn(room,
+                 "%s: still failing after %" PRIu64 " s and %" PRIu64 " requests: %s (%s%s%s)",
+                 what, away_s, failures, err_text(r), err_name(r), colon, detail);
     }
 }
 
@@ -69,4 +77,12 @@ void obj_outage_ended(struct obj_outage *o, const char *room)
                  " failed requests",
                  away_ms / 1000, away_ms % 1000, failures);
     }
+}
+
+uint64_t obj_outage_ms(struct obj_outage *o)
+{
+    rt_mutex_lock(&o->m);
+    uint64_t ns = atomic_load(&o->is_out) ? rt_now_ns() - o->since_ns : 0;
+    rt_mutex_unlock(&o->m);
+    return ns > 0 ? MAX_OF(ns / NS_PER_MS, 1u) : 0;
 }

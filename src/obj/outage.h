@@ -4,7 +4,11 @@
  * hours is some lines in the log, not one for each request. Any thread; nothing here waits.
  *
  *     r = obj_put(...);
- *     if (r < 0) { obj_outage_failed(&o, "log", name, r); } else { obj_outage_ended(&o, "log"); }
+ *     if (r < 0) {
+ *         obj_outage_failed(&o, "obj", name, r, NULL);
+ *     } else {
+ *         obj_outage_ended(&o, "obj");
+ *     }
  */
 #pragma once
 #include "rt/sync.h"
@@ -23,7 +27,11 @@ struct obj_outage {
 
 void obj_outage_init(struct obj_outage *o);
 void obj_outage_destroy(struct obj_outage *o);
-/* A request for `what` (an object's name) failed with r and will be sent again. */
-void obj_outage_failed(struct obj_outage *o, const char *room, const char *what, int r);
+/* A request for `what` (an object's name) failed with r and will be sent again. detail: the store's
+ * own words, NULL or "" if there are none. */
+void obj_outage_failed(struct obj_outage *o, const char *room, const char *what, int r,
+                       const char *detail);
 /* A request was answered. Costs one load while there is no outage. */
 void obj_outage_ended(struct obj_outage *o, const char *room);
+/* For how long the store has been away; 0 = it is not. */
+uint64_t obj_outage_ms(struct obj_outage *o);

@@ -4,16 +4,20 @@
  * wait drawn from the upper half of its span so that many waiters do not come back at once.
  *
  * HOW LONG. Writes of the index (OBJ_INDEX puts) are repeated until they succeed or the fiber's
- * group is cancelled: an outage of hours loses nothing. All else gives up after give_up_ms, so that
- * a client's read is answered with an error in the end.
+ * group is cancelled: an outage of hours loses nothing. All else gives up after give_up_ms, until
+ * obj_outlast() says that clients are served: then what they, commits and the index wait for goes
+ * on as long, and what works in the background alone gives up. From then on a store that denies
+ * (keys that have expired, a policy that is being changed) is one that is away.
  *
  * PUTS OF COMMITS ARE NOT REPEATED HERE. The log decides about each attempt itself (invariants I1
- * and I3), and it must be able to stop.
+ * and I3), and it must be able to stop. But here is known how they fare, so that the outage of a
+ * store is told once, whatever it was that met it.
  */
 #include "base/time.h"
 #include "obj/obj_layers.h"
 #include "obj/obj_priv.h"
 #include "obj/outage.h"
+#include <stdatomic.h>
 
 #define FIRST_BACKOFF_MS 50
 #define MAX_BACKOFF_MS 5000
@@ -22,6 +26,7 @@ struct retry_store {
     struct obj_store base;
     struct obj_retry_options opt;
     struct obj_outage outage;
+    _Atomic bool outlasts;
 };
 
 /* One request over its attempts. */
@@ -36,9 +41,15 @@ static struct retry_store *of(struct obj_store *s)
     return container_of(s, struct retry_store, base);
 }
 
-static struct retry_state begin(struct obj_store *s, bool for_ever)
+static bool is_waited_for(enum obj_class c)
+{
+    return c == OBJ_COMMIT || c == OBJ_INDEX || c == OBJ_READ;
+}
+
+static struct retry_state begin(struct obj_store *s, enum obj_class c, bool for_ever)
 {
     struct retry_store *t = of(s);
+    for_ever = for_ever || (is_waited_for(c) && atomic_load(&t->outlasts));
     bool limited = t->opt.give_up_ms > 0 && !for_ever;
     return (struct retry_state){
         .t = t,
@@ -47,16 +58,34 @@ static struct retry_state begin(struct obj_store *s, bool for_ever)
     };
 }
 
+/* True for an error that says nothing against the store. */
+static bool is_answer(ssize_t r)
+{
+    return r >= 0 || r == -EEXIST || r == -ENOENT;
+}
+
+static void failed(struct retry_store *t, const char *name, int r)
+{
+    char detail[OBJ_DETAIL_SIZE];
+    obj_below_last_error(&t->base, detail, sizeof detail);
+    obj_outage_failed(&t->outage, "obj", name, r, detail);
+}
+
+static bool passes(const struct retry_store *t, int r)
+{
+    return obj_error_passes(r) || (r == -EACCES && t->opt.denial_passes && t->outlasts);
+}
+
 /* True when the request is to be sent again; has waited then. */
 static bool again(struct retry_state *st, const char *name, ssize_t r)
 {
-    if (r >= 0 || !obj_error_passes((int)r)) {
-        if (r >= 0 || r == -EEXIST || r == -ENOENT) {
+    if (is_answer(r) || !passes(st->t, (int)r)) {
+        if (is_answer(r)) {
             obj_outage_ended(&st->t->outage, "obj");
         }
         return false;
     }
-    obj_outage_failed(&st->t->outage, "obj", name, (int)r);
+    failed(st->t, name, (int)r);
     uint64_t half = MAX_OF(st->backoff_ms / 2, 1u);
     uint64_t until = rt_after_ms(half + rt_random() % half);
     if (until >= st->deadline_ns) {
@@ -69,11 +98,17 @@ static bool again(struct retry_state *st, const char *name, ssize_t r)
 static int retry_put(struct obj_store *s, enum obj_class c, const char *name,
                      const struct rt_chain *body)
 {
-    if (c == OBJ_COMMIT) {
-        return s->next->ops->put(s->next, c, name, body);
-    }
-    struct retry_state st = begin(s, c == OBJ_INDEX);
     int r;
+    if (c == OBJ_COMMIT) {
+        r = s->next->ops->put(s->next, c, name, body);
+        if (is_answer(r)) {
+            obj_outage_ended(&of(s)->outage, "obj");
+        } else if (r != -ECANCELED) {
+            failed(of(s), name, r);
+        }
+        return r;
+    }
+    struct retry_state st = begin(s, c, c == OBJ_INDEX);
     do {
         r = s->next->ops->put(s->next, c, name, body);
     } while (again(&st, name, r));
@@ -83,7 +118,7 @@ static int retry_put(struct obj_store *s, enum obj_class c, const char *name,
 static ssize_t retry_get(struct obj_store *s, enum obj_class c, const char *name, uint64_t off,
                          void *dst, size_t len)
 {
-    struct retry_state st = begin(s, false);
+    struct retry_state st = begin(s, c, false);
     ssize_t r;
     do {
         r = s->next->ops->get(s->next, c, name, off, dst, len);
@@ -93,7 +128,7 @@ static ssize_t retry_get(struct obj_store *s, enum obj_class c, const char *name
 
 static int retry_head(struct obj_store *s, enum obj_class c, const char *name, uint64_t *ret_size)
 {
-    struct retry_state st = begin(s, false);
+    struct retry_state st = begin(s, c, false);
     int r;
     do {
         r = s->next->ops->head(s->next, c, name, ret_size);
@@ -104,7 +139,7 @@ static int retry_head(struct obj_store *s, enum obj_class c, const char *name, u
 static int retry_list(struct obj_store *s, enum obj_class c, const char *prefix, const char *after,
                       size_t max, struct obj_names *ret_names)
 {
-    struct retry_state st = begin(s, false);
+    struct retry_state st = begin(s, c, false);
     int r;
     do {
         obj_names_free(ret_names);
@@ -115,7 +150,7 @@ static int retry_list(struct obj_store *s, enum obj_class c, const char *prefix,
 
 static int retry_remove(struct obj_store *s, enum obj_class c, const char *name)
 {
-    struct retry_state st = begin(s, false);
+    struct retry_state st = begin(s, c, false);
     int r;
     do {
         r = s->next->ops->remove(s->next, c, name);
@@ -126,7 +161,7 @@ static int retry_remove(struct obj_store *s, enum obj_class c, const char *name)
 static int retry_remove_many(struct obj_store *s, enum obj_class c, const char *const *names,
                              size_t count)
 {
-    struct retry_state st = begin(s, false);
+    struct retry_state st = begin(s, c, false);
     int r;
     do {
         r = obj_below_remove_many(s, c, names, count);
@@ -170,6 +205,29 @@ int obj_retry_wrap(struct obj_store *below, const struct obj_retry_options *opt,
         t->opt.max_backoff_ms = MAX_BACKOFF_MS;
     }
     obj_outage_init(&t->outage);
+    atomic_init(&t->outlasts, false);
     *ret_store = &t->base;
     return 0;
+}
+
+static struct retry_store *find(struct obj_store *s)
+{
+    while (s && s->ops != &retry_ops) {
+        s = s->next;
+    }
+    return s ? of(s) : NULL;
+}
+
+void obj_outlast(struct obj_store *s)
+{
+    struct retry_store *t = find(s);
+    if (t) {
+        atomic_store(&t->outlasts, true);
+    }
+}
+
+uint64_t obj_away_ms(struct obj_store *s)
+{
+    struct retry_store *t = find(s);
+    return t ? obj_outage_ms(&t->outage) : 0;
 }

@@ -18,7 +18,7 @@ struct stats_store {
     _Atomic uint64_t errors[OBJ_CLASSES][OBJ_KINDS];
     _Atomic uint64_t bytes_in;
     _Atomic uint64_t bytes_out;
-    _Atomic uint64_t latency[OBJ_KINDS][LATENCY_SLOTS];
+    _Atomic uint64_t latency[OBJ_CLASSES][OBJ_KINDS][LATENCY_SLOTS];
 };
 
 static struct stats_store *of(struct obj_store *s)
@@ -37,7 +37,7 @@ static void note(struct stats_store *t, enum obj_class c, enum obj_kind k, uint6
     uint64_t us = (rt_now_ns() - from_ns) / NS_PER_US;
     unsigned slot = us == 0 ? 0 : 64u - (unsigned)__builtin_clzll(us);
     add(&t->requests[c][k], 1);
-    add(&t->latency[k][MIN_OF(slot, LATENCY_SLOTS - 1u)], 1);
+    add(&t->latency[c][k][MIN_OF(slot, LATENCY_SLOTS - 1u)], 1);
     if (r < 0 && r != -EEXIST && r != -ENOENT) {
         add(&t->errors[c][k], 1);
     }
@@ -130,23 +130,37 @@ int obj_stats_wrap(struct obj_store *below, struct obj_store **ret_store)
     return 0;
 }
 
-void obj_counts(struct obj_store *s, struct obj_counts *ret_counts)
+static struct stats_store *find(struct obj_store *s)
 {
-    *ret_counts = (struct obj_counts){0};
     while (s && s->ops != &obj_stats_ops) {
         s = s->next;
     }
-    if (!s) {
+    return s ? of(s) : NULL;
+}
+
+void obj_latency(struct obj_store *s, enum obj_class c, enum obj_kind kind,
+                 uint64_t ret_us_log2[LATENCY_SLOTS])
+{
+    struct stats_store *t = find(s);
+    for (unsigned i = 0; i < LATENCY_SLOTS; i++) {
+        ret_us_log2[i] = t ? atomic_load(&t->latency[c][kind][i]) : 0;
+    }
+}
+
+void obj_counts(struct obj_store *s, struct obj_counts *ret_counts)
+{
+    *ret_counts = (struct obj_counts){0};
+    struct stats_store *t = find(s);
+    if (!t) {
         return;
     }
-    struct stats_store *t = of(s);
     for (unsigned k = 0; k < OBJ_KINDS; k++) {
         for (unsigned c = 0; c < OBJ_CLASSES; c++) {
             ret_counts->requests[c][k] = atomic_load(&t->requests[c][k]);
             ret_counts->errors[c][k] = atomic_load(&t->errors[c][k]);
-        }
-        for (unsigned i = 0; i < LATENCY_SLOTS; i++) {
-            ret_counts->latency_us_log2[k][i] = atomic_load(&t->latency[k][i]);
+            for (unsigned i = 0; i < LATENCY_SLOTS; i++) {
+                ret_counts->latency_us_log2[k][i] += atomic_load(&t->latency[c][k][i]);
+            }
         }
     }
     ret_counts->bytes_in = atomic_load(&t->bytes_in);

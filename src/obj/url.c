@@ -226,6 +226,7 @@ static int parse(const char *url, struct url *u, const struct why *w)
     int r;
     if (s3 > 0) {
         u->backend = BACKEND_S3;
+        u->retry.denial_passes = true;
         r = s3_url_parse(url + s3, len - s3, u->bucket, u->prefix, w->text, w->cap);
     } else if (strncmp(url, "file://", 7) == 0 && len >= 7) {
         u->backend = BACKEND_FILE;
@@ -262,10 +263,10 @@ static int wrap(const struct url *u, struct obj_store **s)
         r = obj_fault_wrap(*s, f, s);
     }
     if (r == 0) {
-        r = obj_retry_wrap(*s, &u->retry, s);
+        r = obj_stats_wrap(*s, s);
     }
     if (r == 0) {
-        r = obj_stats_wrap(*s, s);
+        r = obj_retry_wrap(*s, &u->retry, s);
     }
     return r;
 }

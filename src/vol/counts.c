@@ -30,6 +30,7 @@ void vol_counts(const struct vol *cv, struct vol_counts *ret_counts)
         .bad_pages = atomic_load(&v->bad_pages),
         .flushes = atomic_load(&v->flushes),
         .rotations = atomic_load(&v->rotations),
+        .segments_in_flight = v->log ? log_in_flight(v->log) : 0,
         .stored_through = v->log ? log_stored_through(v->log) : 0,
     };
     rt_mutex_lock(&v->dirty.m);

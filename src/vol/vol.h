@@ -240,6 +240,7 @@ struct vol_counts {
     uint64_t dirty_bytes;
     uint64_t dirty_limit_bytes;
     uint64_t batches_open; /* open, sealing, stored and not yet applied */
+    uint64_t segments_in_flight; /* have a number and are not known to be stored */
     uint64_t segments_stored;
     uint64_t segments_live;
     uint64_t live_blocks;

@@ -455,7 +455,7 @@ static struct obj_store *stack_of(struct proc *p, const struct world *w, bool fa
         r = obj_fault_wrap(s, &f, &s);
     }
     if (r == 0) {
-        r = obj_retry_wrap(s, &(struct obj_retry_options){5, 100, 4000}, &s);
+        r = obj_retry_wrap(s, &(struct obj_retry_options){5, 100, 4000, false}, &s);
     }
     if (r == 0) {
         r = world_probe(p->w, &p->instance, s, &s);

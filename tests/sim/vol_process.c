@@ -64,7 +64,7 @@ static struct obj_store *stack_of(struct proc *p)
         r = obj_fault_wrap(s, &f, &s);
     }
     if (r == 0) {
-        r = obj_retry_wrap(s, &(struct obj_retry_options){5, 100, 0}, &s);
+        r = obj_retry_wrap(s, &(struct obj_retry_options){5, 100, 0, false}, &s);
     }
     ASSERT(r == 0);
     return s;

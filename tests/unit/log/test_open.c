@@ -256,7 +256,7 @@ static void lossy_open(void *arg)
                                       .late_ms = 100};
         struct obj_store *s;
         CHECK(obj_share(clean, &s) == 0 && obj_fault_wrap(s, &f, &s) == 0);
-        CHECK(obj_retry_wrap(s, &(struct obj_retry_options){5, 50, 0}, &s) == 0);
+        CHECK(obj_retry_wrap(s, &(struct obj_retry_options){5, 50, 0, false}, &s) == 0);
         c.s = s;
         CHECK(open_as(&c, epoch) == 0 && c.seen->count == 20);
         obj_close(s);

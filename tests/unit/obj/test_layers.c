@@ -94,7 +94,7 @@ static void retry(void *arg)
     struct obj_fault_options down = {.down_until_ns = rt_after_ms(2000)};
     struct obj_store *s = faulty(m, &down);
     struct obj_store *f = s;
-    CHECK(obj_retry_wrap(s, &(struct obj_retry_options){10, 100, 5000}, &s) == 0);
+    CHECK(obj_retry_wrap(s, &(struct obj_retry_options){10, 100, 5000, false}, &s) == 0);
     uint64_t from = rt_now_ns();
     struct rt_chain body = {0};
     CHECK(rt_chain_add(&body, NULL, "x", 1) == 0);
@@ -119,6 +119,48 @@ static void retry(void *arg)
     rt_chain_free(&body);
     obj_close(s);
     obj_close(m);
+}
+
+/* A backend that denies until some time, and counts what it is asked. */
+struct denier {
+    struct obj_store base;
+    uint64_t until_ns;
+    unsigned asked;
+};
+
+static ssize_t deny(struct obj_store *s, enum obj_class c, const char *name, uint64_t off,
+                    void *dst, size_t len)
+{
+    (void)c, (void)name, (void)off, (void)dst;
+    struct denier *d = container_of(s, struct denier, base);
+    d->asked++;
+    return rt_now_ns() < d->until_ns ? -EACCES : (ssize_t)len;
+}
+
+static void close_nothing(struct obj_store *s)
+{
+    (void)s;
+}
+
+static void outlasts(void *arg)
+{
+    (void)arg;
+    static const struct obj_ops ops = {.name = "denier", .get = deny, .close = close_nothing};
+    struct denier d = {.base.ops = &ops, .until_ns = rt_after_ms(3600 * 1000)};
+    struct obj_store *s;
+    CHECK(obj_retry_wrap(&d.base, &(struct obj_retry_options){10, 5000, 30000, true}, &s) == 0);
+    char byte;
+    /* Before clients are served a denial is the answer. */
+    CHECK(obj_get(s, OBJ_READ, "a", 0, &byte, 1) == -EACCES && d.asked == 1);
+    CHECK(obj_away_ms(s) == 0);
+    obj_outlast(s);
+    uint64_t from = rt_now_ns();
+    CHECK(obj_get(s, OBJ_PREFETCH, "a", 0, &byte, 1) == -EACCES);
+    CHECK(rt_now_ns() - from > 20 * NS_PER_S && rt_now_ns() - from <= 30 * NS_PER_S);
+    CHECK(obj_away_ms(s) > 20000);
+    CHECK(obj_get(s, OBJ_READ, "a", 0, &byte, 1) == 1 && rt_now_ns() >= d.until_ns);
+    CHECK(obj_away_ms(s) == 0);
+    obj_close(s);
 }
 
 struct cancelled {
@@ -188,6 +230,7 @@ IN_SIM(fault_kinds)
 IN_SIM(fault_rates)
 IN_SIM(delay)
 IN_SIM(retry)
+IN_SIM(outlasts)
 IN_SIM(retry_is_cancelled)
 IN_SIM(stats)
 
@@ -208,6 +251,7 @@ int main(void)
         cmocka_unit_test(test_fault_rates),
         cmocka_unit_test(test_delay),
         cmocka_unit_test(test_retry),
+        cmocka_unit_test(test_outlasts),
         cmocka_unit_test(test_retry_is_cancelled),
         cmocka_unit_test(test_stats),
         cmocka_unit_test(test_on_threads),
