@@ -158,17 +158,15 @@ struct listing {
 static void list_leaf(struct walk *w, const char *parent, const char *name, const char *text)
 {
     struct listing *l = w->arg;
+    l->is_listing |= strcmp(w->names[0], "ListBucketResult") == 0;
     if (strcmp(parent, "Contents") == 0 && strcmp(name, "Key") == 0) {
         char *copy = strdup(text);
         if (!copy || vec_push(&l->list.keys, copy) < 0) {
             free(copy);
             stop(w, -ENOMEM);
         }
-    } else if (strcmp(parent, "ListBucketResult") == 0) {
-        l->is_listing = true;
-        if (strcmp(name, "IsTruncated") == 0) {
-            l->list.truncated = strcmp(text, "true") == 0;
-        }
+    } else if (strcmp(parent, "ListBucketResult") == 0 && strcmp(name, "IsTruncated") == 0) {
+        l->list.truncated = strcmp(text, "true") == 0;
     }
 }
 
