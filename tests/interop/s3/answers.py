@@ -107,7 +107,8 @@ def does_what_a_store_does():
 def repeats_what_passes():
     answers = [s3stub.error(503, "SlowDown"), s3stub.error(500, "InternalError"),
                s3stub.error(429, "TooManyRequests"),
-               s3stub.error(409, "ConditionalRequestConflict"), s3stub.error(400, "RequestTimeout"), (502, {}, b"<html>bad gateway</html>"),
+               s3stub.error(409, "ConditionalRequestConflict"),
+               s3stub.error(400, "RequestTimeout"), (502, {}, b"<html>bad gateway</html>"),
                (200, {"cut": True}, b"x" * 100), (404, {}, b"<html>not found</html>")]
     for answer in answers:
         with opened() as (stub, s):
