@@ -5,6 +5,7 @@
  * Neighbouring blocks of a page that hold data become one frame; the page's delta names frames by
  * their index. Where a frame lies is known when the log has laid out the segment.
  */
+#include "base/copy.h"
 #include "base/err.h"
 #include "vol/record.h"
 #include "vol/vol_priv.h"
@@ -169,7 +170,7 @@ int vol_frame_piece(const struct vol_batch *b, const struct log_frame *f,
         return r;
     }
     for (unsigned i = 0; i < f->count; i++) {
-        memcpy(buf->data + i * VOL_BLOCK_BYTES, f->blocks[i], VOL_BLOCK_BYTES);
+        copy_past_cache(buf->data + i * VOL_BLOCK_BYTES, f->blocks[i], VOL_BLOCK_BYTES);
     }
     *ret_piece = (struct rt_piece){.data = buf->data, .len = len, .buf = buf};
     return 0;

@@ -8,6 +8,7 @@
  * charged is what it pins; otherwise it is copied into a block of its own.
  */
 #include "base/assert.h"
+#include "base/copy.h"
 #include "base/err.h"
 #include "vol/vol_priv.h"
 
@@ -17,6 +18,15 @@ struct cursor {
     uint32_t index;
     uint32_t used; /* of the piece */
 };
+
+static void cursor_move(struct cursor *c, const struct rt_piece *p, uint32_t len)
+{
+    c->used += len;
+    if (c->used == p->len) {
+        c->index++;
+        c->used = 0;
+    }
+}
 
 /* Copies the next len bytes. */
 static void cursor_copy(struct cursor *c, uint8_t *dst, uint32_t len)
@@ -28,11 +38,7 @@ static void cursor_copy(struct cursor *c, uint8_t *dst, uint32_t len)
         memcpy(dst, p->data + c->used, n);
         dst += n;
         len -= n;
-        c->used += n;
-        if (c->used == p->len) {
-            c->index++;
-            c->used = 0;
-        }
+        cursor_move(c, p, n);
     }
 }
 
@@ -48,11 +54,7 @@ static int cursor_block(struct cursor *c, struct vol_slot *ret_slot)
     if (p->len - c->used >= VOL_BLOCK_BYTES && is_kept(p)) {
         *ret_slot = (struct vol_slot){rt_buf_ref(p->buf), p->data + c->used, VOL_RUN_DATA};
         rt_buf_reown(p->buf, RT_MEM_DIRTY);
-        c->used += VOL_BLOCK_BYTES;
-        if (c->used == p->len) {
-            c->index++;
-            c->used = 0;
-        }
+        cursor_move(c, p, VOL_BLOCK_BYTES);
         return 0;
     }
     struct rt_buf *buf;
@@ -60,7 +62,13 @@ static int cursor_block(struct cursor *c, struct vol_slot *ret_slot)
     if (unlikely(r < 0)) {
         return r;
     }
-    cursor_copy(c, buf->data, VOL_BLOCK_BYTES);
+    if (likely(p->len - c->used >= VOL_BLOCK_BYTES)) {
+        /* It is read when the batch is sealed, long after it would have left the caches. */
+        copy_past_cache(buf->data, p->data + c->used, VOL_BLOCK_BYTES);
+        cursor_move(c, p, VOL_BLOCK_BYTES);
+    } else {
+        cursor_copy(c, buf->data, VOL_BLOCK_BYTES);
+    }
     *ret_slot = (struct vol_slot){buf, buf->data, VOL_RUN_DATA};
     return 0;
 }
