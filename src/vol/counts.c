@@ -83,7 +83,11 @@ struct check {
 static void differ(struct check *c, uint64_t seq, uint64_t kept, uint64_t counted)
 {
     c->differences++;
-    if (c->tells) {
+    if (c->tells && kept == VOL_LIVE_UNKNOWN) {
+        msg_error("vol",
+                  "segment %016" PRIx64 ": its live blocks are not known, %" PRIu64 " counted", seq,
+                  counted);
+    } else if (c->tells) {
         msg_error("vol",
                   "segment %016" PRIx64 ": %" PRIu64 " live blocks kept, %" PRIu64 " counted", seq,
                   kept, counted);

@@ -46,7 +46,7 @@ MUST int vol_hole_decode(const void *value, size_t len, struct vol_hole_value *r
 
 /* What the index keeps of a segment: live block references, and the salt of an encrypted one. */
 struct vol_segment_value {
-    uint64_t live;
+    uint64_t live; /* or VOL_LIVE_UNKNOWN */
     struct log_salt salt;
 };
 void vol_segment_encode(const struct vol_segment_value *seg, struct bytes_writer *w);

@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/err.h"
 #include "base/msg.h"
+#include "vol/vol_format.h"
 #include <inttypes.h>
 #include <string.h>
 
@@ -40,6 +41,11 @@ struct vol_segment *vol_segments_find(struct vol_segments *s, uint64_t seq)
     return i < s->at.len && s->at.at[i].seq == seq ? &s->at.at[i] : NULL;
 }
 
+static uint64_t known(uint64_t live)
+{
+    return live == VOL_LIVE_UNKNOWN ? 0 : live;
+}
+
 static int add_locked(struct vol_segments *s, uint64_t seq, uint64_t live)
 {
     size_t i = lower_bound(s, seq);
@@ -50,7 +56,7 @@ static int add_locked(struct vol_segments *s, uint64_t seq, uint64_t live)
     memmove(&s->at.at[i + 1], &s->at.at[i], (s->at.len - i) * sizeof s->at.at[0]);
     s->at.at[i] = (struct vol_segment){.seq = seq, .live = live};
     s->at.len++;
-    atomic_fetch_add(&s->live_blocks, live);
+    atomic_fetch_add(&s->live_blocks, known(live));
     return 0;
 }
 
@@ -101,12 +107,14 @@ static int change_locked(struct vol_segments *s, const struct vol_segment_change
         seg = vol_segments_find(s, seq);
     }
     seg->changed = true;
+    if (seg->live == VOL_LIVE_UNKNOWN) {
+        return 0;
+    }
     if (blocks < 0 && seg->live < (uint64_t)-blocks) {
         msg_error("vol", "segment %016" PRIx64 " has %" PRIu64 " live blocks and loses %" PRId64,
                   seq, seg->live, -blocks);
         atomic_fetch_sub(&s->live_blocks, seg->live);
-        seg->live = 0;
-        seg->zero_seq = UINT64_MAX; /* its count is not to be trusted: never deleted */
+        seg->live = VOL_LIVE_UNKNOWN;
         return ERR_CORRUPT_INDEX;
     }
     seg->live += (uint64_t)blocks;
@@ -131,7 +139,7 @@ void vol_segments_remove(struct vol_segments *s, uint64_t seq)
     rt_mutex_lock(&s->m);
     size_t i = lower_bound(s, seq);
     if (i < s->at.len && s->at.at[i].seq == seq) {
-        atomic_fetch_sub(&s->live_blocks, s->at.at[i].live);
+        atomic_fetch_sub(&s->live_blocks, known(s->at.at[i].live));
         memmove(&s->at.at[i], &s->at.at[i + 1], (s->at.len - i - 1) * sizeof s->at.at[0]);
         s->at.len--;
     }

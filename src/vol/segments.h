@@ -6,7 +6,9 @@
  * S1. The count of a segment rises only in the batch stored in it (and by moves), so one that is at
  * 0 stays at 0. S2. zero_seq is the segment whose batch brought the count to 0: an index that holds
  * that batch knows it (I7). S3. A segment whose object is deleted stays here, marked, until a batch
- * has recorded that it is gone.
+ * has recorded that it is gone. S4. A count that would have fallen below 0 is VOL_LIVE_UNKNOWN from
+ * then on, here and in the index, for ever: such a segment is never deleted, for nobody knows who
+ * refers to it.
  *
  * Only apply changes counts; readers of totals and the reaper take the mutex.
  */
@@ -27,7 +29,7 @@ enum vol_segment_state {
 
 struct vol_segment {
     uint64_t seq;
-    uint64_t live;
+    uint64_t live; /* or VOL_LIVE_UNKNOWN */
     uint64_t zero_seq;
     struct log_salt salt;  /* set by the batch stored in it, never changed */
     uint64_t deletable_ns; /* when the reaper may delete it; 0 = not a candidate yet */
@@ -58,7 +60,7 @@ struct vol_segment_change {
     uint64_t by_seq; /* the segment of the batch that does it */
 };
 /* Adds blocks to the count, and marks the segment as changed; *ret_first: it was not marked yet. 0,
- * -ENOMEM; ERR_CORRUPT_INDEX when the count would fall below 0. */
+ * -ENOMEM; ERR_CORRUPT_INDEX when the count would fall below 0 (S4). */
 MUST int vol_segments_change(struct vol_segments *s, const struct vol_segment_change *change,
                              bool *ret_first);
 /* Takes the segment out. */

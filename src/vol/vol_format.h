@@ -51,6 +51,8 @@ enum vol_run_kind {
     VOL_RUN_NONE = 5, /* records only: nothing is here any more; the layers below show through */
 };
 
+/* Live count of a segment whose count went wrong: it is never deleted. */
+#define VOL_LIVE_UNKNOWN UINT64_MAX
 #define VOL_MAP_VERSION 1u
 #define VOL_INODE_VERSION 1u
 #define VOL_HOLE_MASKS 1u /* flag of a range hole: hides the layers below as well */

@@ -168,6 +168,19 @@ static void keys_and_values(void **state)
     assert_memory_equal(&hv, &hv_back, sizeof hv);
     assert_int_equal(vol_hole_decode(w.data, w.len - 1, &hv_back), ERR_CORRUPT_RECORD);
     bytes_writer_free(&w);
+    struct vol_segment_value seg = {.live = VOL_LIVE_UNKNOWN};
+    for (unsigned i = 0; i < 2; i++) {
+        struct vol_segment_value seg_back;
+        seg.salt.cipher = i == 0 ? CRYPT_NONE : CRYPT_AES_256_GCM;
+        memset(seg.salt.bytes, i == 0 ? 0 : 0x5a, sizeof seg.salt.bytes);
+        vol_segment_encode(&seg, &w);
+        assert_int_equal(vol_segment_decode(w.data, w.len, &seg_back), 0);
+        assert_int_equal(seg_back.live, seg.live);
+        assert_int_equal(seg_back.salt.cipher, seg.salt.cipher);
+        assert_memory_equal(seg_back.salt.bytes, seg.salt.bytes, sizeof seg.salt.bytes);
+        assert_int_equal(vol_segment_decode(w.data, w.len - 1, &seg_back), ERR_CORRUPT_RECORD);
+        bytes_writer_free(&w);
+    }
 }
 
 static void superblock(void **state)
