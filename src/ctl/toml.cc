@@ -23,6 +23,16 @@
 #define TOML_UNREACHABLE __builtin_unreachable()
 #include <toml++/toml.h>
 
+// Sanitizers bring these operators themselves.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#define SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define SANITIZED 0
+#endif
+
+#if !SANITIZED
 // Every piece of memory that the parser gives back is wiped: a password may have been in it. This
 // holds for all C++ of the program, which is this file and the library.
 void *operator new(std::size_t size)
@@ -56,6 +66,7 @@ void operator delete(void *p, const std::nothrow_t &) noexcept
 {
     operator delete(p);
 }
+#endif
 
 namespace
 {

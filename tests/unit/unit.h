@@ -19,3 +19,16 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+/* Whether the test runs under a sanitizer, which needs more stack, does not lock memory, and keeps
+ * copies of its own. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define UNIT_SANITIZED true
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define UNIT_SANITIZED true
+#endif
+#endif
+#ifndef UNIT_SANITIZED
+#define UNIT_SANITIZED false
+#endif
