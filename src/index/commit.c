@@ -5,12 +5,16 @@
  *     lock -> next version and manifest -> PUT, again and again -> stored: version, head, view ->
  * unlock
  *                                              |
- *                                              '-> another manifest has the number: FENCED, for
- * ever
+ *                                              |-> another manifest has the number: FENCED, for
+ *                                              |   ever
+ *                                              '-> broken off, stored or not: STOPPED
  *
  * I9: the name is free or ours. A PUT whose answer was lost is sent again and then finds its own
  * object: the same bytes mean that it was stored (the salt makes them ours alone). Any other bytes
- * there are a rival's claim of the volume.
+ * there are a rival's claim of the volume. A PUT that was broken off may be stored all the same,
+ * and nobody knows: no other manifest of ours may ask for its number then, or ours would look like
+ * a rival's. So the manifest in doubt is the last one of this process. It comes to that only at an
+ * unclean close, or when the claim of an opener fails.
  *
  * I6: replay_from is the segment after the last one of the memtables that are in SSTs; it never
  * goes back.
@@ -39,6 +43,17 @@ void index_fence(struct index *ix)
     rt_mutex_unlock(&ix->m);
     if (ix->opt.fenced != NULL) {
         ix->opt.fenced(ix->opt.arg);
+    }
+}
+
+/* What was sent last may be stored or not: no other manifest is written. */
+static void stop(struct index *ix)
+{
+    int expected = 0;
+    if (atomic_compare_exchange_strong(&ix->fenced, &expected, -ECANCELED)) {
+        rt_mutex_lock(&ix->m);
+        rt_waitq_wake_all(&ix->q);
+        rt_mutex_unlock(&ix->m);
     }
 }
 
@@ -200,6 +215,9 @@ static int store_manifest(struct index *ix, const struct manifest *m, const stru
     if (r == 0) {
         manifest_name(m->number, name);
         r = index_put_object(ix, OBJ_INDEX, name, &body, give_up);
+        if (r < 0 && r != -EEXIST) {
+            stop(ix);
+        }
     }
     rt_chain_free(&body);
     bytes_writer_free(&out);

@@ -274,6 +274,9 @@ int index_close(struct index *ix, bool clean, uint64_t last_seq) WAITS
 {
     rt_group_cancel(ix->reapers);
     int r = index_fenced(ix);
+    if (r == -ECANCELED && !clean) {
+        r = 0;
+    }
     if (r == 0 && clean && ix->writable) {
         r = close_cleanly(ix, last_seq);
     }

@@ -43,7 +43,7 @@ struct index {
     struct cache *cache;
     struct sst_source reads;
     struct index_slot slots[INDEX_SLOTS];
-    _Atomic int fenced; /* 0, or ERR_FENCED for ever */
+    _Atomic int fenced; /* 0, or for ever ERR_FENCED, or -ECANCELED: a manifest in doubt */
 
     struct rt_lock manifest_lock; /* one manifest at a time; guards changes of head and version */
     struct rt_group *workers;     /* flusher, compactor */

@@ -187,6 +187,43 @@ static void opening_may_fail_anywhere(void **state)
     }
 }
 
+/*
+ * An unclean close while the answer to a manifest is lost: the manifest may be stored, so whoever
+ * waits to write the next one must not ask for the same number, and find "another writer" there.
+ */
+static void broken_off_main(void *arg)
+{
+    (void)arg;
+    struct place *p = place_open(7);
+    struct world *w = &p->w;
+    assert_int_equal(index_close(w->ix, true, 0), 0);
+    w->opt.memtable_bytes = 4 << 10;
+    w->opt.sst_bytes = 2 << 10;
+    assert_int_equal(world_open(w), 0);
+    p->t->put_delay_ms = 2;
+    p->t->mode = TAMPER_FAIL_AFTER;
+    p->t->fail_at = p->t->requests + sweep.fail_at;
+    while (p->t->requests < p->t->fail_at) {
+        write_many(w, 1);
+        (void)rt_sleep_ms(1);
+    }
+    (void)rt_sleep_ms(40); /* less than it waits before it tries again */
+    p->t->put_delay_ms = 0;
+    assert_int_equal(index_close(w->ix, false, 0), 0);
+    assert_int_equal(w->fenced_calls, 0);
+    assert_int_equal(world_open(w), 0);
+    world_check_all(w);
+    place_close(p, true);
+}
+
+static void a_manifest_in_doubt_is_the_last(void **state)
+{
+    (void)state;
+    for (sweep.fail_at = 1; sweep.fail_at < 120; sweep.fail_at++) {
+        run(broken_off_main, 1);
+    }
+}
+
 static void hopeless_main(void *arg)
 {
     (void)arg;
@@ -551,6 +588,7 @@ int main(void)
         cmocka_unit_test(one_writer_at_a_time),
         cmocka_unit_test(any_request_may_fail),
         cmocka_unit_test(opening_may_fail_anywhere),
+        cmocka_unit_test(a_manifest_in_doubt_is_the_last),
         cmocka_unit_test(a_claim_does_not_wait_for_wonders),
         cmocka_unit_test(what_is_spoilt_is_noticed),
         cmocka_unit_test(a_spoilt_manifest_is_refused),
