@@ -186,3 +186,8 @@ int vol_recount(struct vol *v)
     }
     return r;
 }
+
+void vol_cache_resize(struct vol *v, uint64_t bytes)
+{
+    cache_resize(v->cache, bytes);
+}

@@ -236,6 +236,9 @@ MUST int vol_scan(struct vol *v, const void *prefix, size_t prefix_len,
                               size_t value_len) WAITS,
                   void *arg) WAITS;
 
+/* What the cache of decoded frames may take from now on. */
+void vol_cache_resize(struct vol *v, uint64_t bytes);
+
 struct vol_counts {
     uint64_t dirty_bytes;
     uint64_t dirty_limit_bytes;

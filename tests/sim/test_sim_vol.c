@@ -136,12 +136,13 @@ static void world_main(void *arg)
     run->hash = rt_sim_trace_hash();
     if (run->tells) {
         (void)printf("seed %" PRIu64 ": %u processes, %u opens, %u changes (%u lost), %u flushes, "
-                     "%u manifests, %u deletions\n",
+                     "%u manifests, %u deletions, %" PRIu64 " hits on disk\n",
                      w->seed, w->procs, w->opens, w->ops, w->lost, w->flushes, w->manifests,
-                     w->deletes);
+                     w->deletes, w->disk_hits);
     }
     obj_close(w->spy);
     model_free(&w->model);
+    world_disks_free(w);
     crypt_keys_unref(w->keys);
     free(w);
 }

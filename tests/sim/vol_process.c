@@ -377,6 +377,8 @@ static int open_volume(struct proc *p)
 {
     char owner[16];
     (void)snprintf(owner, sizeof owner, "p%u", p->id);
+    struct cache_disk_io io;
+    world_disk(p->w, p->id, &io);
     struct vol_options opt = {.store = p->store,
                               .owner = owner,
                               .takeover = true,
@@ -385,11 +387,16 @@ static int open_volume(struct proc *p)
                               .memtable_bytes = 2048u << (p->w->seed % 4),
                               .segments_max = 4 + (uint32_t)(p->w->seed % 30),
                               .delete_after_ms = 300 + p->w->seed % 1000,
+                              .disk_io = &io,
+                              .disk_bytes = p->w->seed % 4 ? SIM_DISK_BYTES : 0,
                               .rotate_after_ms = 20 + p->w->seed % 200,
                               .compression = compression_of(p->w->seed)};
     int r = vol_open(&opt, &p->v);
     if (r < 0) {
         return r;
+    }
+    if (p->w->seed % 4 > 1) {
+        vol_cache_resize(p->v, 128u << 10); /* so that reads go to disk and store */
     }
     p->life = ++p->w->opens;
     r = vol_file_open(p->v, p->w->inode, &p->f);
@@ -449,6 +456,9 @@ static void last_checks(struct proc *p)
 
 static void leave(struct proc *p)
 {
+    struct vol_counts counts;
+    vol_counts(p->v, &counts);
+    p->w->disk_hits += counts.disk.hits;
     vol_file_close(p->f);
     p->f = NULL;
     struct vol *v = p->v;

@@ -60,8 +60,13 @@ struct slot_seen {
     bool fence;
 };
 
+#define SIM_DISKS 2u
+#define SIM_DISK_BYTES CACHE_DISK_BYTES_MIN
+struct sim_disk;
+
 struct world {
     uint64_t seed;
+    struct sim_disk *disks[SIM_DISKS];
     struct rng g;
     struct obj_store *mem;
     struct obj_store *spy;
@@ -84,11 +89,16 @@ struct world {
     uint32_t lost;
     uint32_t deletes;
     uint32_t manifests;
+    uint64_t disk_hits;
 };
 
 void world_violation(const struct world *w, const char *invariant, const char *fmt, ...)
     PRINTF_LIKE(3, 4) NORETURN;
 MUST int world_spy(struct world *w, struct obj_store *below, struct obj_store **ret_store);
+
+/* The disk of a process' cache. */
+void world_disk(struct world *w, unsigned proc, struct cache_disk_io *ret_io);
+void world_disks_free(struct world *w);
 
 void model_init(struct model *m);
 void model_free(struct model *m);
