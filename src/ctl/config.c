@@ -688,7 +688,7 @@ int config_load(const char *path, FILE *errors, struct config **ret_config)
     auto_free char *text = NULL;
     size_t len = 0;
     int r = read_text(path, errors, &text, &len);
-    if (r < 0) {
+    if (r < 0 || !text) {
         return r;
     }
     struct toml_doc doc = {0};

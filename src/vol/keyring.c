@@ -91,7 +91,7 @@ static int read_newest(struct obj_store *store, const struct uuid *volume,
 {
     int r = -ENOENT;
     for (unsigned i = 0; i < TRIES && r == -ENOENT; i++) {
-        uint64_t number;
+        uint64_t number = 0;
         r = find_newest(store, &number);
         if (r < 0) {
             break;
@@ -260,7 +260,7 @@ int vol_keys_change(struct obj_store *store, struct crypt_keys *keys,
                     const struct crypt_access *access)
 {
     struct vol_superblock sb;
-    struct crypt_wrap w;
+    struct crypt_wrap w = {.number = 0};
     int r = vol_superblock_read(store, false, &sb);
     if (r == 0) {
         r = keys ? vol_keys_fit(&sb, true)
