@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <string.h>
 
+#define DELETES_AT_ONCE 64u
 #define POSTPONE_MS 30000u
 #define PAGE_NAMES 1000u
 
@@ -112,7 +113,14 @@ static void note_swept(struct index *ix)
     }
 }
 
-static int bury(struct index *ix, struct index_dead *d) WAITS
+/* Objects that are deleted together. */
+struct grave {
+    struct index_dead *at[DELETES_AT_ONCE];
+    char *names[DELETES_AT_ONCE];
+    size_t count;
+};
+
+static char *name_of(const struct index_dead *d)
 {
     char name[OBJ_NAME_SIZE];
     if (d->number != UINT64_MAX) {
@@ -120,21 +128,49 @@ static int bury(struct index *ix, struct index_dead *d) WAITS
     } else {
         sst_name(d->epoch, d->counter, name);
     }
-    int r = obj_remove(ix->opt.store, OBJ_COLLECT, name);
-    rt_mutex_lock(&ix->m);
-    if (r == 0 && d->swept) {
-        note_swept(ix);
+    return strdup(name);
+}
+
+static int bury(struct index *ix, struct grave *g) WAITS
+{
+    int r = 0;
+    for (size_t i = 0; i < g->count; i++) {
+        g->names[i] = name_of(g->at[i]);
+        r = g->names[i] != NULL ? r : -ENOMEM;
     }
-    if (r < 0) {
-        d->due_ns = rt_after_ms(POSTPONE_MS);
-        list_push_back(&ix->dead, &d->link);
-    }
-    rt_mutex_unlock(&ix->m);
     if (r == 0) {
-        msg_debug("index", "deleted %s", name);
-        free_dead(d);
+        r = obj_remove_many(ix->opt.store, OBJ_COLLECT, (const char *const *)g->names, g->count);
+    }
+    for (size_t i = 0; i < g->count; i++) {
+        struct index_dead *d = g->at[i];
+        rt_mutex_lock(&ix->m);
+        if (r == 0 && d->swept) {
+            note_swept(ix);
+        }
+        if (r < 0) {
+            d->due_ns = rt_after_ms(POSTPONE_MS);
+            list_push_back(&ix->dead, &d->link);
+        }
+        rt_mutex_unlock(&ix->m);
+        if (r == 0) {
+            msg_debug("index", "deleted %s", g->names[i]);
+            free_dead(d);
+        }
+        free(g->names[i]);
     }
     return r;
+}
+
+/* Takes out what is due, at most as much as one grave holds; else *ret_next_ns: when to look again.
+ */
+static void gather_due(struct index *ix, struct grave *g, uint64_t *ret_next_ns)
+{
+    struct index_dead *d = take_due(ix, ret_next_ns);
+    g->count = 0;
+    while (d != NULL) {
+        g->at[g->count++] = d;
+        d = g->count < DELETES_AT_ONCE ? take_due(ix, ret_next_ns) : NULL;
+    }
 }
 
 static void reaper(void *arg) WAITS
@@ -142,22 +178,21 @@ static void reaper(void *arg) WAITS
     struct index *ix = arg;
     int r = 0;
     for (;;) {
-        uint64_t next_ns;
+        struct grave g;
+        uint64_t next_ns = RT_FOREVER;
         rt_mutex_lock(&ix->m);
-        struct index_dead *d = take_due(ix, &next_ns);
-        if (d == NULL && (next_ns == RT_FOREVER || r == -ECANCELED || index_fenced(ix) < 0)) {
-            ix->reaper_runs = false;
-            rt_mutex_unlock(&ix->m);
-            return;
+        bool ends = r == -ECANCELED || index_fenced(ix) < 0;
+        if (!ends) {
+            gather_due(ix, &g, &next_ns);
+            ends = g.count == 0 && next_ns == RT_FOREVER;
         }
-        if (d != NULL && (r == -ECANCELED || index_fenced(ix) < 0)) {
-            list_push_back(&ix->dead, &d->link);
+        if (ends) {
             ix->reaper_runs = false;
             rt_mutex_unlock(&ix->m);
             return;
         }
         rt_mutex_unlock(&ix->m);
-        r = d != NULL ? bury(ix, d) : rt_sleep_until(next_ns);
+        r = g.count > 0 ? bury(ix, &g) : rt_sleep_until(next_ns);
     }
 }
 

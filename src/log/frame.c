@@ -2,9 +2,11 @@
 /* Reading frames, and removing segments. */
 #include "base/err.h"
 #include "base/msg.h"
+#include "base/vec.h"
 #include "crypt/secret.h"
 #include "log/log_priv.h"
 #include <inttypes.h>
+#include <string.h>
 
 /* By number of the segment: each slot holds the last one's key. */
 #define KEY_LOCKS 16u
@@ -196,10 +198,9 @@ int log_frame_reread(struct log_frames *f, enum obj_class c, const struct log_lo
     return frame_read(f, c, at, count, 1, ret_piece);
 }
 
-int log_segment_remove(struct obj_store *store, uint64_t seq)
+/* 1 = it may go, 0 = it is gone, or the error. */
+static int look_at_dead(struct obj_store *store, uint64_t seq, const char *name)
 {
-    char name[OBJ_NAME_SIZE];
-    log_segment_name(seq, name);
     uint8_t bytes[SEGMENT_HEADER_BYTES];
     ssize_t n = obj_get(store, OBJ_COLLECT, name, 0, bytes, sizeof bytes);
     if (n < 0) {
@@ -214,5 +215,41 @@ int log_segment_remove(struct obj_store *store, uint64_t seq)
     if (h.kind == SEGMENT_FENCE && !log_test_rules.fences_deletable) {
         return -EPERM; /* I5 */
     }
-    return obj_remove(store, OBJ_COLLECT, name);
+    return 1;
+}
+
+int log_segment_remove(struct obj_store *store, uint64_t seq)
+{
+    int r;
+    log_segments_remove(store, &seq, 1, &r);
+    return r;
+}
+
+void log_segments_remove(struct obj_store *store, const uint64_t *seqs, size_t count,
+                         int *ret_results)
+{
+    VEC(char *) names = {0};
+    for (size_t i = 0; i < count; i++) {
+        char name[OBJ_NAME_SIZE];
+        log_segment_name(seqs[i], name);
+        int r = look_at_dead(store, seqs[i], name);
+        if (r == 1) {
+            auto_free char *copy = strdup(name);
+            r = copy && vec_push(&names, copy) == 0 ? 1 : -ENOMEM;
+            if (r == 1) {
+                (void)take(copy);
+            }
+        }
+        ret_results[i] = r;
+    }
+    int r = names.len > 0
+                ? obj_remove_many(store, OBJ_COLLECT, (const char *const *)names.at, names.len)
+                : 0;
+    for (size_t i = 0; i < count; i++) {
+        ret_results[i] = ret_results[i] == 1 ? r : ret_results[i];
+    }
+    for (size_t i = 0; i < names.len; i++) {
+        free(names.at[i]);
+    }
+    vec_free(&names);
 }

@@ -217,3 +217,6 @@ MUST int log_frame_reread(struct log_frames *f, enum obj_class c, const struct l
 void log_segment_name(uint64_t seq, char ret_name[OBJ_NAME_SIZE]);
 /* Deletes a segment: 0, also when there was none; -EPERM for a fence (I5). */
 MUST int log_segment_remove(struct obj_store *store, uint64_t seq) WAITS;
+/* The same for several, with as few requests as the store has for it: the result of each. */
+void log_segments_remove(struct obj_store *store, const uint64_t *seqs, size_t count,
+                         int *ret_results) WAITS;

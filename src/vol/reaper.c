@@ -67,9 +67,8 @@ static size_t collect_due(struct vol *v, uint64_t *ret_due, uint64_t *ret_next)
     return count;
 }
 
-static void delete_one(struct vol *v, uint64_t seq)
+static void note_deleted(struct vol *v, uint64_t seq, int r)
 {
-    int r = log_segment_remove(v->store, seq);
     if (r < 0 && r != -ECANCELED) {
         msg_warn("vol", "segment %016" PRIx64 " cannot be deleted: %s", seq, err_text(r));
     }
@@ -88,6 +87,7 @@ void vol_reaper(void *arg)
 {
     struct vol *v = arg;
     uint64_t due[DELETES_AT_ONCE];
+    int results[DELETES_AT_ONCE];
     uint64_t next = RT_FOREVER;
     for (;;) {
         int r = rt_event_wait(&v->reaping, next);
@@ -99,8 +99,9 @@ void vol_reaper(void *arg)
             return;
         }
         size_t count = collect_due(v, due, &next);
-        for (size_t i = 0; i < count && !rt_cancelled(); i++) {
-            delete_one(v, due[i]);
+        log_segments_remove(v->store, due, count, results);
+        for (size_t i = 0; i < count; i++) {
+            note_deleted(v, due[i], results[i]);
         }
     }
 }
