@@ -172,11 +172,12 @@ static bool is_for_good(int r)
     return r == ERR_CORRUPT_RECORD || r == ERR_CORRUPT_INDEX || r == ERR_FORMAT_TOO_NEW;
 }
 
-/* Between two tries of something that failed for a passing reason: -ECANCELED or ERR_FENCED end it.
- */
+/* Between two tries of something that failed for a passing reason: -ECANCELED or ERR_FENCED end it,
+ * and what only a newer manifest heals. */
 static int pause_for(struct vol *v, int why)
 {
-    if (why == -ECANCELED || why == ERR_FENCED || atomic_load(&v->fenced)) {
+    bool stale = why == -ESTALE && v->opt.read_only;
+    if (why == -ECANCELED || why == ERR_FENCED || stale || atomic_load(&v->fenced)) {
         return why;
     }
     msg_warn("vol", "the index cannot be read: %s; trying again", err_text(why));

@@ -26,13 +26,16 @@ void vol_counts(const struct vol *cv, struct vol_counts *ret_counts)
         .segments_stored = atomic_load(&v->segments_stored),
         .segments_live = live_segments(v),
         .live_blocks = atomic_load(&v->segs.live_blocks),
-        .range_holes = vol_holes_count(v->holes),
         .bad_pages = atomic_load(&v->bad_pages),
         .flushes = atomic_load(&v->flushes),
         .rotations = atomic_load(&v->rotations),
         .segments_in_flight = v->log ? log_in_flight(v->log) : 0,
         .stored_through = v->log ? log_stored_through(v->log) : 0,
     };
+    if (vol_reading_try(v)) {
+        c.range_holes = vol_holes_count(v->holes);
+        vol_reading_end(v);
+    }
     rt_mutex_lock(&v->dirty.m);
     c.dirty_limit_bytes = v->dirty.total;
     rt_mutex_unlock(&v->dirty.m);

@@ -14,7 +14,9 @@ struct listing {
     struct vol_extent *extents;
     size_t max;
     size_t count;
-    uint64_t end; /* bytes */
+    uint64_t off; /* bytes, as are the following */
+    uint64_t len;
+    uint64_t end;
     uint32_t budget;
 };
 
@@ -166,21 +168,22 @@ static int step(struct listing *l, uint64_t *off)
     return room;
 }
 
-int vol_extents(struct vol_file *f, uint64_t off, uint64_t len, struct vol_extent *ret_extents,
-                size_t max)
+static int list_from(void *arg)
 {
-    int r = vol_may_read(f->v);
-    uint64_t size = vol_file_size(f);
-    if (r < 0) {
-        return r;
+    struct listing *l = arg;
+    uint64_t size = vol_file_size(l->f);
+    uint64_t off = l->off;
+    if (l->f->gone) {
+        return -ENOENT;
     }
-    if (off > size || len > size - off) {
+    if (off > size || l->len > size - off) {
         return -EINVAL;
     }
-    struct listing l = {
-        .f = f, .extents = ret_extents, .max = max, .end = off + len, .budget = PAGES_MAX};
-    while (off < l.end && l.budget-- > 0) {
-        r = step(&l, &off);
+    l->count = 0;
+    l->end = off + l->len;
+    l->budget = PAGES_MAX;
+    while (off < l->end && l->budget-- > 0) {
+        int r = step(l, &off);
         if (r < 0) {
             return r;
         }
@@ -188,5 +191,16 @@ int vol_extents(struct vol_file *f, uint64_t off, uint64_t len, struct vol_exten
             break;
         }
     }
-    return (int)l.count;
+    return (int)l->count;
+}
+
+int vol_extents(struct vol_file *f, uint64_t off, uint64_t len, struct vol_extent *ret_extents,
+                size_t max)
+{
+    int r = vol_may_read(f->v);
+    if (r < 0) {
+        return r;
+    }
+    struct listing l = {.f = f, .extents = ret_extents, .max = max, .off = off, .len = len};
+    return f->v->opt.read_only ? vol_reading(f->v, list_from, &l) : list_from(&l);
 }

@@ -46,6 +46,7 @@ int vol_file_open_locked(struct vol *v, uint64_t inode, struct vol_file **ret_fi
         return 0;
     }
     struct vol_inode rec;
+    uint64_t turn = atomic_load(&v->reload.turn);
     int r = vol_inode_read(v, inode, &rec);
     if (r < 0) {
         return r;
@@ -62,8 +63,16 @@ int vol_file_open_locked(struct vol *v, uint64_t inode, struct vol_file **ret_fi
     atomic_init(&f->size, rec.size);
     rt_mutex_init(&f->ahead.m);
     rt_mutex_lock(&v->m);
-    list_push_back(&v->files, &f->link);
+    bool current = atomic_load(&v->reload.turn) == turn;
+    if (current) {
+        list_push_back(&v->files, &f->link);
+    }
     rt_mutex_unlock(&v->m);
+    if (!current) {
+        rt_mutex_destroy(&f->ahead.m);
+        free(f);
+        return -EAGAIN;
+    }
     *ret_file = f;
     return 0;
 }
@@ -72,7 +81,10 @@ int vol_file_open_locked(struct vol *v, uint64_t inode, struct vol_file **ret_fi
 int vol_file_open(struct vol *v, uint64_t inode, struct vol_file **ret_file)
 {
     rt_lock_take(&v->txn_lock);
-    int r = vol_file_open_locked(v, inode, ret_file);
+    int r;
+    do { /* anew when the volume's state was replaced meanwhile */
+        r = vol_file_open_locked(v, inode, ret_file);
+    } while (r == -EAGAIN);
     rt_lock_release(&v->txn_lock);
     return r;
 }

@@ -34,6 +34,9 @@ void vol_hint_reads(struct vol_file *f, const uint64_t *offs, size_t count)
 {
     struct hinted at[VOL_HINTS_MAX];
     count = MIN_OF(count, ARRAY_LEN(at));
+    if (!vol_reading_try(f->v)) {
+        return;
+    }
     for (size_t i = 0; i < count; i++) {
         uint64_t block = offs[i] / VOL_BLOCK_BYTES;
         at[i].page = block / VOL_PAGE_BLOCKS;
@@ -56,4 +59,5 @@ void vol_hint_reads(struct vol_file *f, const uint64_t *offs, size_t count)
             cache_hint(f->v->cache, at[i].run.seq, at[i].run.offset, CACHE_HINT_BUFFER);
         }
     }
+    vol_reading_end(f->v);
 }

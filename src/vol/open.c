@@ -119,6 +119,7 @@ static void init(struct vol *v, const struct vol_options *opt)
     rt_event_init(&v->reaping);
     rt_lock_init(&v->txn_lock, RT_RANK_VOLUME);
     vol_segments_init(&v->segs);
+    vol_reload_init(&v->reload);
     atomic_init(&v->next_id, 1);
 }
 
@@ -171,6 +172,7 @@ static void destroy(struct vol *v)
     cache_destroy(v->cache);
     cache_disk_close(v->disk);
     vol_segments_destroy(&v->segs);
+    vol_reload_destroy(&v->reload);
     rt_credits_destroy(&v->dirty);
     rt_credits_destroy(&v->fetch_room);
     rt_credits_destroy(&v->ahead_room);
@@ -449,6 +451,24 @@ static int open_index(struct vol *v, const struct split *split, struct uuid *ret
     return r < 0 ? if_overtaken(v, r) : 0;
 }
 
+int vol_state_load(struct vol *v)
+{
+    struct split split = memory_split(&v->opt);
+    struct uuid open_id;
+    return open_index(v, &split, &open_id);
+}
+
+uint64_t vol_maps_bytes(const struct vol *v)
+{
+    return memory_split(&v->opt).maps;
+}
+
+/* An object that is not there was named by a manifest that is not the newest any more. */
+bool vol_open_again(const struct vol_options *opt, int r)
+{
+    return r == ERR_LOST_OPEN_RACE || r == -ENOENT || (r == -ESTALE && opt->read_only);
+}
+
 static void stop(struct rt_group *g)
 {
     if (g) {
@@ -521,8 +541,7 @@ int vol_open(const struct vol_options *opt, struct vol **ret_vol)
     }
     for (int tries = 0; tries < OPEN_TRIES; tries++) {
         r = open_once(opt, &sb, ret_vol);
-        /* An object that is not there was named by a manifest that is not the newest any more. */
-        if (r != ERR_LOST_OPEN_RACE && r != -ENOENT) {
+        if (!vol_open_again(opt, r)) {
             return r;
         }
         int slept = rt_sleep_ms(10 + rt_random() % (50u << tries));

@@ -311,6 +311,9 @@ static int window_fill(struct window *w)
             break;
         }
         window_drop(w);
+        if (w->f->v->opt.read_only) {
+            return -ESTALE;
+        }
     }
     if (r == -ENOENT) {
         msg_error("vol", "a segment that holds live blocks is missing");
@@ -378,11 +381,36 @@ static int read_range(struct vol_file *f, uint64_t off, uint64_t len, enum obj_c
     return 0;
 }
 
+struct reading {
+    struct vol_file *f;
+    uint64_t off;
+    uint64_t len;
+    enum obj_class class;
+    struct rt_chain *chain;
+};
+
+static int read_inside(void *arg)
+{
+    const struct reading *g = arg;
+    uint64_t size = vol_file_size(g->f);
+    if (g->f->gone) {
+        return -ENOENT;
+    }
+    if (g->off > size || g->len > size - g->off) {
+        return -EINVAL;
+    }
+    return read_range(g->f, g->off, g->len, g->class, g->chain);
+}
+
 int vol_read(struct vol_file *f, uint64_t off, uint32_t len, struct rt_chain *ret_data)
 {
     int r = vol_may_read(f->v);
     if (unlikely(r < 0)) {
         return r;
+    }
+    if (unlikely(f->v->opt.read_only)) {
+        struct reading g = {f, off, len, OBJ_READ, ret_data};
+        return vol_reading(f->v, read_inside, &g);
     }
     uint64_t size = atomic_load_explicit(&f->size, memory_order_acquire);
     if (unlikely(off > size || len > size - off)) {
@@ -400,13 +428,17 @@ int vol_prefetch(struct vol_file *f, uint64_t off, uint64_t len)
     if (r < 0) {
         return r;
     }
+    struct cache_counts counts;
+    cache_counts(f->v->cache, &counts);
+    struct reading g = {f, off, MIN_OF(len, counts.capacity_bytes / 4), OBJ_PREFETCH, NULL};
+    if (f->v->opt.read_only) {
+        return vol_reading(f->v, read_inside, &g);
+    }
     uint64_t size = atomic_load_explicit(&f->size, memory_order_acquire);
     if (off > size || len > size - off) {
         return -EINVAL;
     }
-    struct cache_counts counts;
-    cache_counts(f->v->cache, &counts);
-    return read_range(f, off, MIN_OF(len, counts.capacity_bytes / 4), OBJ_PREFETCH, NULL);
+    return read_range(f, off, g.len, OBJ_PREFETCH, NULL);
 }
 
 int vol_block_read(struct vol_file *f, uint64_t block, uint8_t *dst)

@@ -135,11 +135,14 @@ static void read_some(struct vol_file *f, struct vol_ready *reads, size_t count)
 
 void vol_read_ready(struct vol_file *f, struct vol_ready *reads, size_t count)
 {
-    bool may = vol_may_read(f->v) == 0;
+    bool may = vol_may_read(f->v) == 0 && vol_reading_try(f->v);
     for (size_t i = 0; i < count && !may; i++) {
         reads[i].result = -EAGAIN;
     }
     for (size_t i = 0; i < count && may; i += VOL_READY_MAX) {
         read_some(f, &reads[i], MIN_OF(count - i, (size_t)VOL_READY_MAX));
+    }
+    if (may) {
+        vol_reading_end(f->v);
     }
 }

@@ -7,11 +7,28 @@
 #include "base/err.h"
 #include "vol/vol_priv.h"
 
+struct getting {
+    struct vol *v;
+    const void *key;
+    size_t key_len;
+    struct bytes_writer *value;
+};
+
+static int get_inside(void *arg)
+{
+    const struct getting *g = arg;
+    return index_get(g->v->ix, g->key, g->key_len, g->value);
+}
+
 int vol_get(struct vol *v, const void *key, size_t key_len, struct bytes_writer *ret_value)
 {
     int r = vol_may_read(v);
     if (r < 0) {
         return r;
+    }
+    if (v->opt.read_only) {
+        struct getting g = {v, key, key_len, ret_value};
+        return vol_reading(v, get_inside, &g);
     }
     struct vol_view *view = vol_view_get(v);
     for (uint32_t i = 0; i < view->count && r == 0; i++) {
@@ -150,6 +167,34 @@ static size_t prefix_end(const void *prefix, size_t len, uint8_t *ret_end)
     return len;
 }
 
+/* Read only: no batches, and each key is shown once though the state may be replaced on the way. */
+struct scanning {
+    struct vol *v;
+    const struct overlay *to;
+    const uint8_t *end;
+    size_t end_len;
+    size_t from_len;
+    uint8_t from[INDEX_KEY_MAX + 1];
+};
+
+static int scan_each(void *arg, const void *key, size_t key_len, const void *value,
+                     size_t value_len)
+{
+    struct scanning *s = arg;
+    int r = s->to->each(s->to->arg, key, key_len, value, value_len);
+    memcpy(s->from, key, key_len);
+    s->from[key_len] = 0;
+    s->from_len = key_len + 1;
+    return r;
+}
+
+static int scan_inside(void *arg)
+{
+    struct scanning *s = arg;
+    return index_scan(s->v->ix, &(struct index_range){s->from, s->from_len, s->end, s->end_len},
+                      scan_each, s);
+}
+
 int vol_scan(struct vol *v, const void *prefix, size_t prefix_len,
              int (*each)(void *arg, const void *key, size_t key_len, const void *value,
                          size_t value_len),
@@ -161,6 +206,13 @@ int vol_scan(struct vol *v, const void *prefix, size_t prefix_len,
     if (r < 0 || prefix_len == 0 || prefix_len > sizeof end) {
         return r < 0 ? r : -EINVAL;
     }
+    size_t end_len = prefix_end(prefix, prefix_len, end);
+    if (v->opt.read_only) {
+        struct scanning s = {
+            .v = v, .to = &o, .end = end, .end_len = end_len, .from_len = prefix_len};
+        memcpy(s.from, prefix, prefix_len);
+        return vol_reading(v, scan_inside, &s);
+    }
     struct vol_view *view = vol_view_get(v);
     for (uint32_t i = 0; i < view->count && r == 0; i++) {
         r = overlay_take(&o, view->batches[i], prefix, prefix_len);
@@ -168,7 +220,6 @@ int vol_scan(struct vol *v, const void *prefix, size_t prefix_len,
     vol_view_put(view);
     if (r == 0) {
         overlay_sort(&o);
-        size_t end_len = prefix_end(prefix, prefix_len, end);
         r = index_scan(v->ix, &(struct index_range){prefix, prefix_len, end, end_len}, merge_each,
                        &o);
     }

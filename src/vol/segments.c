@@ -145,3 +145,20 @@ void vol_segments_remove(struct vol_segments *s, uint64_t seq)
     }
     rt_mutex_unlock(&s->m);
 }
+
+void vol_segments_exchange(struct vol_segments *s, struct vol_segments *other)
+{
+    rt_mutex_lock(&s->m);
+    struct vol_segment *at = s->at.at;
+    size_t len = s->at.len;
+    size_t cap = s->at.cap;
+    s->at.at = other->at.at;
+    s->at.len = other->at.len;
+    s->at.cap = other->at.cap;
+    other->at.at = at;
+    other->at.len = len;
+    other->at.cap = cap;
+    uint64_t live = atomic_load(&other->live_blocks);
+    atomic_store(&other->live_blocks, atomic_exchange(&s->live_blocks, live));
+    rt_mutex_unlock(&s->m);
+}

@@ -63,6 +63,8 @@ struct vol_segment_change {
  * -ENOMEM; ERR_CORRUPT_INDEX when the count would fall below 0 (S4). */
 MUST int vol_segments_change(struct vol_segments *s, const struct vol_segment_change *change,
                              bool *ret_first);
+/* What s holds changes place with what the other holds, which nobody else uses. */
+void vol_segments_exchange(struct vol_segments *s, struct vol_segments *other);
 /* Takes the segment out. */
 void vol_segments_remove(struct vol_segments *s, uint64_t seq);
 /* With the mutex held: the segment or NULL; not to be kept across its release. */

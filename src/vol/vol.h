@@ -74,7 +74,7 @@ struct vol_options {
     struct crypt_keys *keys; /* see vol_keys_load(); the volume takes a reference of its own */
     const char *owner;       /* who opens; recorded in the manifest */
     bool takeover;  /* open even if another owner did not close it: ERR_OPEN_ELSEWHERE otherwise */
-    bool read_only; /* create nothing; no writes */
+    bool read_only; /* create nothing; no writes; a writer elsewhere is followed when need be */
     bool prefault;  /* let the system back the memory of buffers at once: for a server */
     struct log_compression compression;
     uint64_t memory_bytes;    /* for everything the volume keeps in RAM; 0 = 256 MiB */
@@ -228,7 +228,7 @@ MUST int vol_txn_commit(struct vol_txn *t) WAITS;
 void vol_txn_abort(struct vol_txn *t); /* accepts NULL */
 
 /* Metadata as of now, batches that are not applied yet included: 0 or -ENOENT; scan as
- * index_scan(). */
+ * index_scan(). In a volume that is open for reading only each() asks the volume nothing. */
 MUST int vol_get(struct vol *v, const void *key, size_t key_len, struct bytes_writer *ret_value)
     WAITS;
 MUST int vol_scan(struct vol *v, const void *prefix, size_t prefix_len,
@@ -242,7 +242,7 @@ void vol_cache_resize(struct vol *v, uint64_t bytes);
 struct vol_counts {
     uint64_t dirty_bytes;
     uint64_t dirty_limit_bytes;
-    uint64_t batches_open; /* open, sealing, stored and not yet applied */
+    uint64_t batches_open;       /* open, sealing, stored and not yet applied */
     uint64_t segments_in_flight; /* have a number and are not known to be stored */
     uint64_t segments_stored;
     uint64_t segments_live;
@@ -259,7 +259,7 @@ struct vol_counts {
     uint64_t cache_evictions;
     uint64_t ahead_used;   /* frames read ahead that were then read */
     uint64_t ahead_wasted; /* and that were evicted unread */
-    bool disk_cache; /* there is one */
+    bool disk_cache;       /* there is one */
     struct cache_disk_counts disk;
 };
 void vol_counts(const struct vol *v, struct vol_counts *ret_counts);

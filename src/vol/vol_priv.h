@@ -11,6 +11,7 @@
  *     apply.c                     records -> page maps, live counts, index
  *     walker.c reaper.c           range holes and dead segments come to their end
  *     open.c                      I4, replay, close
+ *     reload.c                    readers beside a writer elsewhere
  *
  * LOCKS. v->m guards the list of batches, which batch is open, and files. Inside it only the
  * mutexes of the view slots are taken. Nothing else nests. No mutex is held across a WAITS.
@@ -103,9 +104,19 @@ struct vol_file {
     uint64_t inode;
     uint32_t refs; /* guarded by v->m */
     uint32_t layer_count;
+    bool gone; /* open for reading only, and deleted by a writer elsewhere */
     _Atomic uint64_t size;
     uint64_t layers[VOL_LAYERS_MAX]; /* top first */
     struct vol_ahead ahead;
+};
+
+/* reload.c */
+struct vol_reload {
+    struct rt_mutex m; /* guards all but the turn */
+    struct rt_waitq q;
+    uint32_t inside;
+    bool closed;
+    _Atomic uint64_t turn; /* of states */
 };
 
 struct vol {
@@ -173,6 +184,7 @@ struct vol {
     _Atomic uint64_t applied_number; /* the last batch in the index */
     _Atomic uint64_t applied_seq;
 
+    struct vol_reload reload; /* of a volume that is open for reading only */
     _Atomic bool fenced;
     _Atomic bool failed; /* apply came to a stop; said in the log */
     bool abandoned;      /* vol_abandon(): ends as if fenced, without a word */
@@ -352,6 +364,25 @@ MUST int vol_file_open_locked(struct vol *v, uint64_t inode, struct vol_file **r
 /* The open file's size, if there is one. */
 void vol_file_resize(struct vol *v, uint64_t inode, uint64_t size);
 MUST int vol_inode_read(struct vol *v, uint64_t inode, struct vol_inode *ret_inode) WAITS;
+
+/* open.c */
+/* Index, holes, segments and what the log has beyond, into a volume that has none of it. */
+MUST int vol_state_load(struct vol *v) WAITS;
+/* True for errors of those who were overtaken by another while they opened. */
+bool vol_open_again(const struct vol_options *opt, int r);
+uint64_t vol_maps_bytes(const struct vol *v);
+
+/* reload.c */
+void vol_reload_init(struct vol_reload *l);
+void vol_reload_destroy(struct vol_reload *l);
+/*
+ * Of a volume that is open for reading only: fn() inside one state of it, and again in a newer one
+ * while it gives -ESTALE. Not from inside.
+ */
+MUST int vol_reading(struct vol *v, int (*fn)(void *arg), void *arg) WAITS;
+/* Around what does not wait, of any volume; false: not now. */
+MUST bool vol_reading_try(struct vol *v);
+void vol_reading_end(struct vol *v);
 
 /* walker.c, reaper.c */
 void vol_walker(void *arg) WAITS;
