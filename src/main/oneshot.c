@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define ONESHOT_MEMORY (128ull << 20)
-#define LOCK_WAIT_MS 5000
+#define LOCK_WAIT_MS 15000 /* others before us may each have a password to try */
 #define LOCK_POLL_MS 50
 
 struct oneshot {

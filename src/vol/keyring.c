@@ -206,7 +206,7 @@ int vol_keys_create(struct obj_store *store, const struct vol_superblock *sb,
                     const struct crypt_access *access, struct crypt_keys **ret_keys)
 {
     struct crypt_wrap w = {.volume = sb->uuid};
-    uint64_t number;
+    uint64_t number = 0;
     int r = find_newest(store, &number);
     if (r == -ENOENT) {
         struct job j = {.wrap = &w, .access = access};
@@ -214,10 +214,14 @@ int vol_keys_create(struct obj_store *store, const struct vol_superblock *sb,
         if (r == 0) {
             r = rt_offload(RT_OFFLOAD_CPU, seal_job, &j);
         }
-        crypt_keys_unref(j.keys);
         if (r == 0) {
             r = put_wrap(store, &w);
         }
+        if (r == 0) {
+            *ret_keys = j.keys;
+            return 0;
+        }
+        crypt_keys_unref(j.keys);
     }
     /* There already, from an earlier attempt or a rival's: then it opens, or the password is
      * another. */
