@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """The disk cache: what was read once is not asked from the store again after a restart and after
-kill -9; damage, removal and lack of space on its disk are nothing that a client sees."""
+kill -9; damage, removal and lack of space on its disk are nothing that a client sees; of an
+encrypted volume it shows nothing."""
 import hashlib
 import json
 import os
@@ -40,15 +41,6 @@ def connect(s):
 def read_all(h, data):
     for off in range(0, SPAN, STEP):
         assert h.pread(STEP, off) == data[off:off + STEP], f"wrong data at {off}"
-
-
-def all_cached(s, h, data):
-    """Reads until the disk cache has it all: what is dropped in one round comes in the next."""
-    def whole():
-        read_all(h, data)
-        disk = status(s)["disk_cache"]
-        return disk["bytes"] > SPAN and disk["bytes_written"] >= SPAN
-    zt.wait_for(whole)
 
 
 def cold(s):
@@ -135,6 +127,35 @@ with zt.Server() as s:
     no_errors(s, begin)
     h.shutdown()
     s.stop()
+
+# What is in the cache folder: contents in clear, or nothing that tells of them.
+def planted(s):
+    found = set()
+    for folder, _, names in os.walk(f"{s.dir}/cache"):
+        for name in names:
+            path = os.path.join(folder, name)
+            if os.path.isfile(path):
+                with open(path, "rb") as f:
+                    text = f.read() + path.encode()
+                found |= {what for what in (MARK[:40], NAME.encode()) if what in text}
+    return found
+
+
+for how, want in (('mode = "none"', {MARK[:40]}), ('password = "not in the folder"', set())):
+    with zt.Server("clear" if want else "secret") as s:
+        s.configure(f'[encryption]\n{how}\n[filesystem]\ncompression = "none"')
+        s.cli("nbd", "create", NAME, "1M")
+        h = cold(s)
+        h.pwrite(data[:1 << 20], 0)
+        h.flush()
+        h.shutdown()
+        s.stop()
+        h = cold(s)
+        assert h.pread(1 << 20, 0) == data[:1 << 20]
+        zt.wait_for(lambda: status(s)["disk_cache"]["bytes_written"] > 1 << 20)
+        h.shutdown()
+        s.stop()
+        assert planted(s) == want, f"{how}: {planted(s)}"
 
 # A disk that is full: a file system of its own, of 12 MiB, for a cache of a gigabyte.
 with zt.Server("full") as s:

@@ -119,7 +119,7 @@ with zt.Server() as s:
 
     # The same page, wanted by many at once.
     with open(s.config, "w", encoding="utf-8") as f:
-        f.write(text.replace("/store\"", "/store?delay_ms=200\""))
+        f.write(text.replace(f'"{s.url}"', f'"{s.url}?delay_ms=200"'))
     s.start()
     h = connect(s)
     h.pread(4096, 0)  # the index is in memory from here on
