@@ -13,7 +13,7 @@ from history import BLOCK, History, Write
 from load import FLUSH, WRITE, IscsiPeer, Load, NbdPeer, image_of, notice
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
-ROUNDS = 400 if zt.SOAK else 5 if zt.BRIEF else 20
+ROUNDS = 220 if zt.SOAK else 5 if zt.BRIEF else 20
 BLOCKS = 2048
 IQN = "iqn.2024-01.net.zerofs:takeover"
 HELD = 7

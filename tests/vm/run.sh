@@ -7,14 +7,15 @@
 #   -e K=V   a variable for it                 -u      start udev first (multipath, /dev/disk/by-*)
 #   -t SEC   limit for the whole (default 120) -o DIR  where to unpack what it left in /out
 #   -m MIB   memory (default 1024)             -s N    CPUs (default 1, which is the quickest)
+#   -n       a network, in which 10.0.2.2 is this machine's loopback
 #
 # The job's output comes on stdout. 124: the limit was passed; 125: the guest died without a result.
-# The guest is emulated (no KVM is needed) and has no network but its own loopback: what a test
-# needs runs inside. Times in it say nothing about speed.
+# The guest is emulated (no KVM is needed); without -n it has no network but its own loopback: what
+# a test needs runs inside. Times in it say nothing about speed.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
-variables=() udev=0 out= limit=120 memory=1024 cpus=1
-while getopts e:ut:o:m:s: option; do
+variables=() udev=0 out= limit=120 memory=1024 cpus=1 nic=none
+while getopts e:ut:o:m:s:n option; do
     case $option in
     e) variables+=("$OPTARG") ;;
     u) udev=1 ;;
@@ -22,11 +23,12 @@ while getopts e:ut:o:m:s: option; do
     o) out=$OPTARG ;;
     m) memory=$OPTARG ;;
     s) cpus=$OPTARG ;;
+    n) nic=user,model=virtio-net-pci ;;
     *) exit 2 ;;
     esac
 done
 shift $((OPTIND - 1))
-[ $# -ge 1 ] || { sed -n '3,14p' "$0" >&2; exit 2; }
+[ $# -ge 1 ] || { sed -n '3,15p' "$0" >&2; exit 2; }
 guest=$("$here/build.sh") || exit 125
 
 tmp=$(mktemp -d) || exit 125
@@ -59,7 +61,7 @@ words="console=ttyS0 quiet loglevel=4 panic=-1 oops=panic mitigations=off nokasl
     i8042.nokbd edd=off rcupdate.rcu_expedited=1 net.ifnames=0 guest.udev=$udev"
 timeout --kill-after=5 "$limit" qemu-system-x86_64 \
     -accel tcg,thread=multi,tb-size=256 -cpu max,la57=off -smp "$cpus" -m "$memory" \
-    -M pc,hpet=off,vmport=off -nodefaults -no-user-config -display none -no-reboot -nic none \
+    -M pc,hpet=off,vmport=off -nodefaults -no-user-config -display none -no-reboot -nic "$nic" \
     -kernel "$guest/vmlinux" -initrd "$guest/initrd.img" -append "$(echo $words)" \
     -drive file="$guest/root.sqfs",format=raw,if=virtio,readonly=on,aio=threads \
     -drive file="$tmp/job.tar",format=raw,if=virtio,readonly=on \
