@@ -14,7 +14,7 @@ import rgw
 import stores
 import zt
 from history import BLOCK, History
-from load import IscsiPeer, Load, NbdPeer, image_of
+from load import IscsiPeer, Load, NbdPeer, image_of, notice
 
 IQN = "iqn.2024-01.net.zerofs:s3world"
 START_LIMIT_S = 60
@@ -46,11 +46,14 @@ class World:
         if self.gateway:
             self.gateway.stop()
 
-    def connect(self, depth=16, limit_s=60):
+    def peers(self):
         s = self.server
-        peers = ([NbdPeer(s.nbd_socket, "disk"), NbdPeer(s.nbd_socket, "disk")],
-                 [IscsiPeer(s.iscsi_port, IQN), IscsiPeer(s.iscsi_port, IQN)])
-        self.loads = [Load(h, self.rnd, both, depth) for h, both in zip(self.histories, peers)]
+        return ([NbdPeer(s.nbd_socket, "disk"), NbdPeer(s.nbd_socket, "disk")],
+                [IscsiPeer(s.iscsi_port, IQN), IscsiPeer(s.iscsi_port, IQN)])
+
+    def connect(self, depth=16, limit_s=60):
+        self.loads = [Load(h, self.rnd, both, depth)
+                      for h, both in zip(self.histories, self.peers())]
         for load in self.loads:
             load.limit_s = limit_s
 
@@ -79,6 +82,8 @@ class World:
         s = self.server
         images = (image_of(NbdPeer(s.nbd_socket, "disk"), self.blocks),
                   image_of(IscsiPeer(s.iscsi_port, IQN), self.blocks))
+        for h, image, both in zip(self.histories, images, self.peers()):
+            notice(h, image, both)
         return [h.verify(image) for h, image in zip(self.histories, images)]
 
     def live(self, seconds, clean):

@@ -81,6 +81,12 @@ unix_socket = "{self.dir}/admin.sock"
         with open(self.config, "w", encoding="utf-8") as f:
             f.write(text)
 
+    def configure_without(self, *keys):
+        """Settings that are to hold no more."""
+        lines = self.config_text().splitlines(True)
+        with open(self.config, "w", encoding="utf-8") as f:
+            f.writelines(line for line in lines if line.split("=")[0].strip() not in keys)
+
     def cli(self, *args, check=True):
         """zerofs ARGS -c CONFIG: a CompletedProcess with stdout and stderr."""
         done = subprocess.run([ZEROFS, *args, "-c", self.config], text=True, capture_output=True,
