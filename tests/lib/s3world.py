@@ -8,6 +8,7 @@ kept over many lives of the server: for tests in which the store, the network or
 """
 import os
 import random
+import threading
 
 import proxy
 import rgw
@@ -52,15 +53,41 @@ class World:
                 [IscsiPeer(s.iscsi_port, IQN), IscsiPeer(s.iscsi_port, IQN)])
 
     def connect(self, depth=16, limit_s=60):
+        """Where the store is to be away, with a small depth: a client here has one thread, and one
+        that cannot send over one connection does not answer on another."""
         self.loads = [Load(h, self.rnd, both, depth)
                       for h, both in zip(self.histories, self.peers())]
         for load in self.loads:
             load.limit_s = limit_s
+            for p in load.peers:
+                p.socket.settimeout(limit_s)
 
     def work(self, seconds):
         for _ in range(max(1, round(seconds / 0.1))):
             for load in self.loads:
                 load.run(0.05)
+
+    def work_while(self, what):
+        """Load from before what() until it has returned and a while longer. It may well stand
+        still meanwhile, even in the middle of sending."""
+        failed, is_over = [], threading.Event()
+
+        def go():
+            try:
+                while not is_over.is_set():
+                    self.work(0.1)
+                self.work(0.2)
+            except Exception as e:  # told by whoever waits
+                failed.append(e)
+
+        loader = threading.Thread(target=go)
+        loader.start()
+        try:
+            what()
+        finally:
+            is_over.set()
+            loader.join()
+        return failed
 
     def end(self, clean):
         """The server ends, and starts again; everything is checked. The writes that were seen."""

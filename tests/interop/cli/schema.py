@@ -25,7 +25,8 @@ STATUS = {
                "segments_live": NUMBER, "live_blocks": NUMBER, "range_holes": NUMBER,
                "bad_pages": NUMBER, "flushes": NUMBER, "rotations": NUMBER,
                "stored_through": NUMBER},
-    "block_cache": {"hits": NUMBER, "misses": NUMBER, "bytes": NUMBER},
+    "block_cache": dict.fromkeys(("hits", "misses", "bytes", "capacity_bytes", "evictions",
+                                  "read_ahead_used", "read_ahead_wasted"), NUMBER),
     "store": {"away_ms": NUMBER, "requests": {k: {"*": NUMBER} for k in KINDS},
               "errors": {k: NUMBER for k in KINDS},
               "bytes_in": NUMBER, "bytes_out": NUMBER,
@@ -33,6 +34,10 @@ STATUS = {
               "latency_us_log2_by_class": {k: {"*": [NUMBER]} for k in KINDS}},
     "memory": {"limit_bytes": NUMBER, "accounted_bytes": NUMBER, "by_owner": {"*": NUMBER}},
 }
+if zt.stores.KIND == "s3":
+    STATUS["disk_cache"] = dict.fromkeys(
+        ("hits", "misses", "bytes", "capacity_bytes", "entries", "evictions", "dropped", "corrupt",
+         "errors", "timeouts", "bytes_read", "bytes_written"), NUMBER) | {"bypassed": FLAG}
 SERVERS = {
     "nbd": {"connections": NUMBER, "handshakes": NUMBER, "handshake_failures": NUMBER,
             "requests": NUMBER, "errors": NUMBER, "bytes_in": NUMBER, "bytes_out": NUMBER,

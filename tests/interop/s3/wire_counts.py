@@ -16,7 +16,7 @@ import stores
 import zt
 
 MIB = 1 << 20
-SPAN = 96
+SPAN = 192
 IDLE_S = 60
 SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
 
@@ -103,7 +103,8 @@ def sequential(s, p, size):
     settled(p)
     for off in range(0, SPAN * MIB, size):
         h.pread(size, off)
-    got = kinds(settled(p))
+    seen = settled(p)
+    got = kinds(seen)
     print(f"{SPAN} MiB in sequence by {size >> 10} KiB: {got}", flush=True)
     assert got.keys() == {"GET"} and got["GET"] <= SPAN // 4 + 8, got
     h.shutdown()
@@ -130,11 +131,13 @@ def main():
         for at in range(SPAN):
             h.pwrite(os.urandom(MIB), at * MIB)
         h.flush()
+        h.shutdown()
+        sequential(s, p, MIB)
+        sequential(s, p, 64 << 10)
+        h = connect(s)
         durable_writes(p, h, rnd)
         h.shutdown()
         cold_reads(s, p, rnd, run)
-        sequential(s, p, MIB)
-        sequential(s, p, 64 << 10)
         idle(s, p)
         s.stop()
 
