@@ -35,7 +35,7 @@ SWEEP = {
     "answers that end early or come twice": (
         rule("truncate", 0.05), rule("duplicate", 0.05), rule("delay", 0.05, ms=[50, 200])),
     "bytes that change": (
-        rule("spoil_body", 0.05, method="GET"), rule("spoil_head", 0.02),
+        rule("spoil_body", 0.05, method="GET", apart=True), rule("spoil_head", 0.02, apart=True),
         rule("spoil_body", 0.05, method="PUT", of="request")),
     "a store that is overloaded": (
         status(500, "InternalError", 0.05), status(503, "SlowDown", 0.05),
@@ -51,7 +51,7 @@ SWEEP = {
         status(403, "AccessDenied", 0.02), status(400, "RequestTimeout", 0.02)),
     "a bit of everything": (
         rule("drop_before", 0.01), rule("drop_after", 0.01), rule("duplicate", 0.02),
-        rule("late", 0.02, ms=1000), rule("truncate", 0.01), rule("spoil_body", 0.01),
+        rule("late", 0.02, ms=1000), rule("truncate", 0.01), rule("spoil_body", 0.01, apart=True),
         status(503, "SlowDown", 0.02), status(412, "PreconditionFailed", 0.01, "status_after"),
         rule("delay", 0.3, ms=[1, 20])),
 }

@@ -23,7 +23,8 @@ The first rule that matches and whose chance comes up is carried out. What a rul
     status        "status" with the error "code" comes back, and the request is not passed on
     status_after  the same, but it was passed on, and carried out
 
-A rule may have "method", "key" and "head" (regular expressions), "chance" (1 otherwise), "times".
+A rule may have "method", "key" and "head" (regular expressions), "chance" (1 otherwise), "times",
+and "apart": the next request for the same key is spared.
 """
 import json
 import os
@@ -236,6 +237,7 @@ class World:
         self.host, self.rnd = host, random.Random(seed)
         self.lock = threading.Lock()
         self.rules, self.record, self.under_way = [], [], 0
+        self.spared = set()
 
     def rule_for(self, request):
         with self.lock:
@@ -245,6 +247,11 @@ class World:
                         "head" in rule and not re.search(rule["head"].encode(), request.head) or
                         rule.get("times", 1) <= 0 or self.rnd.random() >= rule.get("chance", 1)):
                     continue
+                if rule.get("apart"):
+                    if request.key in self.spared:
+                        self.spared.remove(request.key)
+                        continue
+                    self.spared.add(request.key)
                 if "times" in rule:
                     rule["times"] -= 1
                 return rule

@@ -13,7 +13,7 @@ python3 -m stores config "$(python3 -m stores url s)" |
     sed "s|//127.0.0.1:|//10.0.2.2:|; s|file://[^\"]*|file:///job/store|" >"$TMPDIR/store.toml"
 printf '[cache]\ndir = "/job/cache"\n[servers.iscsi]\n' >"$TMPDIR/cache.toml"
 tar -C "$BUILD" -cf "$TMPDIR/program.tar" zerofs
-"$TOP/tests/vm/run.sh" -n -t 300 -m 1536 "$TOP/tests/vm/jobs/initiator" \
-    "$TMPDIR/store.toml" "$TMPDIR/cache.toml" "$TMPDIR/program.tar" "$TOP/tests/lib/wait.sh" | tee "$TMPDIR/initiator"
+"$TOP/tests/vm/run.sh" -n -t 300 -m 1536 "$TOP/tests/vm/jobs/initiator" "$TMPDIR/store.toml" \
+    "$TMPDIR/cache.toml" "$TMPDIR/program.tar" "$TOP/tests/lib/wait.sh" | tee "$TMPDIR/initiator"
 [ "${PIPESTATUS[0]}" -eq 0 ] || fail "the guest's job"
 grep -qx 'initiator done' "$TMPDIR/initiator" || fail "the job did not come to its end"
