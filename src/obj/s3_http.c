@@ -144,6 +144,9 @@ static int error_of(CURLcode code, const struct s3_exchange *x)
     case CURLE_RECV_ERROR:
     case CURLE_GOT_NOTHING:
         return -ECONNRESET;
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+        return -EACCES; /* at open that is the end; later it may pass */
     case CURLE_OUT_OF_MEMORY:
         return -ENOMEM;
     default:

@@ -14,6 +14,7 @@ import datetime
 import hashlib
 import hmac
 import http.server
+import ssl
 import threading
 import time
 import urllib.parse
@@ -44,7 +45,8 @@ def crc_text(data):
 
 
 class Stub:
-    def __init__(self, bucket="bucket", region="us-east-1"):
+    def __init__(self, bucket="bucket", region="us-east-1", certificate=None):
+        self.certificate = certificate  # PEM files of the certificate and its key: TLS
         self.bucket, self.region = bucket, region
         self.keys = {KEY: (SECRET, None)}  # access key: secret, token
         self.objects, self.seen = {}, []
@@ -100,8 +102,14 @@ class Stub:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.server.handle_error = lambda *words: None  # clients go when they like
+        if self.certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*self.certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True,
+                                                     do_handshake_on_connect=False)
         self.port = self.server.server_address[1]
-        self.endpoint = f"http://127.0.0.1:{self.port}"
+        scheme = "https" if self.certificate else "http"
+        self.endpoint = f"{scheme}://127.0.0.1:{self.port}"
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
         return self

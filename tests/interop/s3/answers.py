@@ -292,6 +292,28 @@ def is_tried_out_first():
             assert s("list", READ, "-", "-", 9) == "ok"
 
 
+def make_certificate(name):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key", "-out",
+                    f"{name}.pem", "-days", "2", "-subj", f"/CN={name}", "-addext",
+                    "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    return f"{name}.pem", f"{name}.key"
+
+
+def encrypted_connections():
+    mine, another = make_certificate("mine"), make_certificate("another")
+    with s3stub.Stub(certificate=mine) as stub:
+        with Store(stub, allow_http="false", ca_bundle=mine[0]) as s:
+            assert s("put", COMMIT, "a", "abc") == "ok" and s("get", READ, "a", 0, 9) == "ok abc"
+            stub.rule = times(1, s3stub.error(307, "TemporaryRedirect",
+                                              headers={"location": "http://127.0.0.1:1/x"}))
+            assert s("put", COMMIT, "b", "abc") == "EIO"  # not from there to plain text
+        stub.seen.clear()
+        refused(stub, "certificate", ca_bundle=another[0])
+        refused(stub, "nowhere.pem", ca_bundle="nowhere.pem")
+        assert not stub.seen
+
+
 class Metadata:
     """The services of EC2 and ECS."""
 
@@ -392,11 +414,24 @@ def credentials_of_profiles():
             assert s("get", READ, "a", 0, 1) == "ok x"
 
 
-for test in (does_what_a_store_does, repeats_what_passes, a_commit_is_told_at_once,
-             denied_is_not_absent, a_bucket_that_is_gone, notices_spoilt_answers,
-             a_clock_that_is_wrong, regions_and_redirects, dead_connections_are_replaced_silently,
-             stalled_answers_are_given_up, styles_and_classes, is_tried_out_first,
-             credentials_of_services, credentials_of_profiles):
+TESTS = (
+    does_what_a_store_does,
+    repeats_what_passes,
+    a_commit_is_told_at_once,
+    denied_is_not_absent,
+    a_bucket_that_is_gone,
+    notices_spoilt_answers,
+    a_clock_that_is_wrong,
+    regions_and_redirects,
+    dead_connections_are_replaced_silently,
+    stalled_answers_are_given_up,
+    styles_and_classes,
+    is_tried_out_first,
+    encrypted_connections,
+    credentials_of_services,
+    credentials_of_profiles,
+)
+for test in TESTS:
     begin = time.monotonic()
     test()
     print(f"{test.__name__}: {time.monotonic() - begin:.1f} s")
