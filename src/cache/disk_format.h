@@ -9,11 +9,10 @@
 #pragma once
 
 #define DISK_VERSION 1
-#define DISK_MAGIC "ZEROFSDC"
-#define DISK_MAGIC_LEN 8
+#define DISK_MAGIC 0x434453464f52455aull /* ZEROFSDC */
 #define DISK_HEADER_BYTES 4096u
 enum {
-    DISK_HEADER_AT_MAGIC = 0,
+    DISK_HEADER_AT_MAGIC = 0,         /* 8 */
     DISK_HEADER_AT_VERSION = 8,       /* 4 */
     DISK_HEADER_AT_REGION_BYTES = 12, /* 4 */
     DISK_HEADER_AT_REGIONS = 16,      /* 8 */

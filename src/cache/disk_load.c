@@ -42,7 +42,7 @@ static int open_job(void *arg)
     }
     const uint8_t *h = l->header;
     ssize_t n = d->io.read(d->io.arg, l->header, sizeof l->header, 0);
-    l->mine = n == (ssize_t)sizeof l->header && memcmp(h, DISK_MAGIC, DISK_MAGIC_LEN) == 0 &&
+    l->mine = n == (ssize_t)sizeof l->header && le64_load(h + DISK_HEADER_AT_MAGIC) == DISK_MAGIC &&
               le32_load(h + DISK_HEADER_AT_CRC) == crc32c(0, h, DISK_HEADER_AT_CRC) &&
               le32_load(h + DISK_HEADER_AT_VERSION) == DISK_VERSION &&
               le32_load(h + DISK_HEADER_AT_REGION_BYTES) == d->region_bytes &&
@@ -60,7 +60,7 @@ static int header_job(void *arg)
     struct cache_disk *d = l->d;
     uint8_t *h = l->header;
     memset(h, 0, sizeof l->header);
-    memcpy(h, DISK_MAGIC, DISK_MAGIC_LEN);
+    le64_store(h + DISK_HEADER_AT_MAGIC, DISK_MAGIC);
     le32_store(h + DISK_HEADER_AT_VERSION, DISK_VERSION);
     le32_store(h + DISK_HEADER_AT_REGION_BYTES, d->region_bytes);
     le64_store(h + DISK_HEADER_AT_REGIONS, d->regions);

@@ -36,6 +36,8 @@ struct job {
     uint64_t id; /* of the stream, which may be another's by now */
     uint64_t from;
     uint64_t end;
+    struct log_location last; /* the frame that was looked at last */
+    uint64_t last_wanted;     /* its segment, or that of an earlier one that is wanted */
     VEC(struct vol_want) wants;
 };
 
@@ -155,15 +157,16 @@ static bool job_cut(struct job *j, uint64_t end)
 
 static int want_add(struct job *j, const struct vol_run *run)
 {
-    const struct vol_want *last = j->wants.len > 0 ? &j->wants.at[j->wants.len - 1] : NULL;
-    if (last && last->at.seq == run->seq && last->at.offset == run->offset) {
+    if (j->last.seq == run->seq && j->last.offset == run->offset) {
         return 0;
     }
+    j->last = (struct log_location){run->seq, run->offset, run->len_bytes};
     if (cache_has(j->f->v->cache, run->seq, run->offset)) {
         return 0;
     }
     struct vol_want w = {.at = {run->seq, run->offset, run->len_bytes},
                          .blocks = run->frame_blocks};
+    j->last_wanted = run->seq;
     return vec_push(&j->wants, w);
 }
 
@@ -177,7 +180,7 @@ static int page_add(struct job *j, uint64_t off)
     }
     int r = vol_resolve(j->f, off / VOL_PAGE_BYTES, mask, sources);
     size_t before = j->wants.len;
-    uint64_t seq = before > 0 ? j->wants.at[before - 1].at.seq : 0;
+    uint64_t seq = j->last_wanted;
     for (unsigned k = 0; r == 0 && k < VOL_PAGE_BLOCKS; k++) {
         const struct vol_source *s = &sources[k];
         if (s->slot.kind != VOL_RUN_DATA || s->slot.buf) {

@@ -44,6 +44,7 @@ struct fetch {
     struct vol_want **mine; /* claimed by us, by place */
     uint32_t mine_count;
     struct range *ranges;
+    struct range one; /* is enough for one frame */
     uint32_t range_count;
     struct rt_event done; /* from here on: loaders */
     _Atomic uint32_t next;
@@ -179,7 +180,7 @@ static void range_load(struct fetch *f, const struct range *g)
     if (taken) {
         n = range_get(f, g, &raw);
     }
-    if (n >= 0) {
+    if (raw) {
         range_decode(f, g, raw->data, (size_t)n);
         if (f->v->disk && (size_t)n == g->len) {
             range_keep(f, g, raw);
@@ -265,9 +266,8 @@ static void make_ranges(struct fetch *f)
 
 static void load_mine(struct fetch *f)
 {
-    struct range one;
     auto_free struct range *many = NULL;
-    f->ranges = &one;
+    f->ranges = &f->one;
     f->range_count = 0;
     if (f->mine_count > 1) {
         qsort(f->mine, f->mine_count, sizeof(struct vol_want *), by_place);
