@@ -79,15 +79,16 @@ class StoreBench:
 
     def server(self, delay_ms):
         if not self.gateway:
-            self.gateway = rgw.Gateway(os.path.join(self.servers.folder, "rgw")).start()
+            self.gateway = rgw.Gateway(os.path.join(self.servers.folder, "rgw"))
+            self.gateway.start()
         s = Stored(self.servers, self.gateway.endpoint, delay_ms)
         self.running.append(s)
         s.start()
         return s
 
     def done(self, s):
-        self.running.remove(s)
         s.end()
+        self.running.remove(s)
 
     def end(self):
         for s in self.running:
@@ -200,8 +201,10 @@ def interference(bench):
             s.settle()
             with subprocess.Popen(bench.words(s, "-w", "100", "-u", "-d", "8", seconds=60),
                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as other:
-                busy.append(bench.load(s, "-d", "1", *options))
-                other.kill()
+                try:
+                    busy.append(bench.load(s, "-d", "1", *options))
+                finally:
+                    other.kill()
         figures = [statistics.median(getattr(x, f) for x in r)
                    for f in ("p99_us", "p50_us") for r in (idle, busy)]
         lines.append(f"| {what} | " + " | ".join(f"{x:,.0f}" for x in figures) + " |")
