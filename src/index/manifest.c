@@ -314,7 +314,7 @@ int manifest_decode(const struct index_home *home, const void *bytes, size_t len
     }
     size_t body_len = len - MANIFEST_HEADER_SIZE;
     if (home->keys) {
-        room = malloc(body_len);
+        room = calloc(1, body_len);
         r = room ? open_body(home, bytes, body_len, room) : -ENOMEM;
         body = room;
         body_len -= TAG_SIZE;

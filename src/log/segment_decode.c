@@ -209,7 +209,7 @@ static int unit_check(const struct segment_key *key, const struct log_location *
 static int unit_open(const struct segment_key *key, const struct log_location *at,
                      const uint8_t *footer, const uint8_t *p, uint8_t *dst, const char **ret_why)
 {
-    struct segment_aad aad;
+    struct segment_aad aad = {{0}};
     struct crypt_message m = segment_message(key, at, p, footer, &aad);
     uint32_t len = at->len_bytes - SEGMENT_UNIT_BYTES - SEGMENT_TAG_BYTES;
     const uint8_t *contents = p + SEGMENT_UNIT_BYTES;

@@ -86,7 +86,7 @@ static int unit_seal(struct seal *s, const uint8_t head[SEGMENT_UNIT_BYTES],
     uint32_t len = le32_load(head + SEGMENT_UNIT_AT_STORED_LEN);
     uint32_t whole = SEGMENT_UNIT_BYTES + len + SEGMENT_TAG_BYTES;
     struct log_location at = {s->h->seq, (uint32_t)s->pos, whole};
-    struct segment_aad aad;
+    struct segment_aad aad = {{0}};
     uint8_t *p;
     int r = arena_take(s, whole, &p);
     if (r < 0) {
@@ -293,7 +293,7 @@ static int directory_add(struct seal *s, struct rt_buf *b, uint32_t len, const u
     }
     uint32_t raw_len = len - SEGMENT_UNIT_BYTES - SEGMENT_TAG_BYTES;
     struct log_location at = {s->h->seq, (uint32_t)s->pos, len};
-    struct segment_aad aad;
+    struct segment_aad aad = {{0}};
     unit_head(p, SEGMENT_UNIT_DIRECTORY, LOG_CODEC_NONE, raw_len + SEGMENT_TAG_BYTES, raw_len);
     le16_store(p + SEGMENT_UNIT_AT_KEY_ID, CRYPT_KEY_VOLUME);
     struct crypt_message m = segment_message(&s->key, &at, p, footer, &aad);
@@ -317,11 +317,11 @@ static int header_add(struct seal *s, struct segment_sealed *out)
         r = crypt_unit_seal(&s->key.unit, &m, NULL, 0, NULL, out->header + SEGMENT_HEADER_AT_TAG);
         header_crc(out->header);
     }
-    uint8_t *copy;
+    uint8_t *copy = NULL;
     if (r == 0) {
         r = arena_take(s, SEGMENT_HEADER_BYTES, &copy);
     }
-    if (r < 0) {
+    if (r < 0 || !copy) {
         return r;
     }
     memcpy(copy, out->header, SEGMENT_HEADER_BYTES);
