@@ -102,6 +102,7 @@ class Peer:
 
 class Zerofs(Peer):
     url = "file://{folder}/store"
+    encryption = 'mode = "none"'
     protocols = ("nbd", "iscsi")
 
     def start(self):
@@ -121,7 +122,7 @@ url = "{self.url.format(folder=self.folder)}"
 dir = "{self.folder}/cache"
 memory_size_gb = 2.0
 [encryption]
-mode = "none"
+{self.encryption}
 [servers.nbd]
 addresses = ["127.0.0.1:{self.ports["nbd"]}"]
 [servers.iscsi]

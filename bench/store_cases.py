@@ -24,6 +24,7 @@ LOG_LENGTHS = (10, 100, 900)
 
 class Stored(peers.Zerofs):
     """A server of its own for each use, in a prefix of its own."""
+    encryption = 'password = "only for measuring"'
     count = 0
 
     def __init__(self, servers, endpoint, delay_ms):
@@ -40,8 +41,6 @@ access_key_id = "{s3.ACCESS_KEY}"
 secret_access_key = "{s3.SECRET_KEY}"
 region = "{s3.REGION}"
 allow_http = true
-[encryption]
-password = "only for measuring"
 {more}""")
 
     def kill(self):

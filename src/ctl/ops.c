@@ -72,6 +72,13 @@ enum ops_exit ops_exit_of_error(int r)
     case ENOTSUP:   /* a format of a later version */
     case ESTALE:
     case ETIMEDOUT:
+    case ECONNREFUSED: /* a store over the network that is away */
+    case ECONNRESET:
+    case ECONNABORTED:
+    case EPIPE:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ENETDOWN:
         return OPS_STORE;
     default:
         return OPS_FAILED;

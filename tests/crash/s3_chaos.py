@@ -28,6 +28,7 @@ def status(number, code, chance, do="status", **more):
     return rule(do, chance, status=number, code=code, **more)
 
 
+HEADS = "heads that change"
 SWEEP = {
     "connections that end": (
         rule("delay", 0.2, ms=[0, 30]), rule("drop_before", 0.04), rule("drop_after", 0.04),
@@ -35,8 +36,9 @@ SWEEP = {
     "answers that end early or come twice": (
         rule("truncate", 0.05), rule("duplicate", 0.05), rule("delay", 0.05, ms=[50, 200])),
     "bytes that change": (
-        rule("spoil_body", 0.05, method="GET", apart=True), rule("spoil_head", 0.02, apart=True),
+        rule("spoil_body", 0.05, method="GET", apart=True),
         rule("spoil_body", 0.05, method="PUT", of="request")),
+    HEADS: (rule("spoil_head", 0.02, apart=True),),
     "a store that is overloaded": (
         status(500, "InternalError", 0.05), status(503, "SlowDown", 0.05),
         status(500, "InternalError", 0.05, "status_after"),
@@ -64,11 +66,13 @@ def sweep(number, title, rules, rnd):
         w.proxy.rules(*rules)
         met = collections.Counter()
         for life in range(LIVES):
-            slowest = w.live(SECONDS * rnd.random() * 2, clean=life % 3 == 2)
+            # An answer that says it is longer than it is lasts 15 s, and a stop 10 s.
+            clean = life % 3 == 2 and title != HEADS
+            slowest = w.live(SECONDS * rnd.random() * 2, clean)
             assert slowest < FLUSH_LIMIT_S, f"a flush took {slowest:.1f} s"
             met.update(q["fault"] for q in w.proxy.requests())
         w.proxy.rules()
-        w.live(0.3, clean=True)
+        w.live(0.3, clean=title != HEADS)
         w.server.stop()
     print("  met:", {k: v for k, v in met.items() if k}, "of", sum(met.values()), flush=True)
     assert sum(v for k, v in met.items() if k) > 20, "hardly any fault was met"

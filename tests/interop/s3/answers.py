@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# store: s3
 """What an S3 server may answer besides yes: each is played by a stub, and the store is driven
 through zerofs-obj."""
 import contextlib
