@@ -351,7 +351,7 @@ static bool run_ready(struct iscsi_task *t)
         return false;
     }
     if (!s->ended &&
-        (s->dir != SCSI_DIR_IN || !iscsi_egress_fits(c, MIN_OF(s->data_len, s->edtl)))) {
+        (s->dir != SCSI_DIR_IN || !iscsi_egress_is_free(c, MIN_OF(s->data_len, s->edtl)))) {
         return false;
     }
     if (!scsi_task_run_ready(s)) {

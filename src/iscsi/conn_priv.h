@@ -181,8 +181,9 @@ struct iscsi_conn {
     struct rt_credits solicited; /* what R2Ts hold while their data are on their way */
     uint64_t data_out_ns;        /* when the last Data-Out came */
 
-    uint64_t reading; /* bytes of Data-In being prepared */
-    unsigned egress_waiters;
+    uint64_t reading;         /* bytes of Data-In being prepared */
+    uint64_t egress_arrivals; /* of those that had to wait, and whose turn it is */
+    uint64_t egress_turn;
     bool egress_pump;
     struct rt_mutex egress_lock;
     struct rt_waitq egress;

@@ -123,17 +123,34 @@ void iscsi_reply(struct iscsi_task *t)
     send_response(t, flags, residual, datasn);
 }
 
-bool iscsi_egress_fits(const struct iscsi_conn *c, uint64_t len)
+static bool egress_fits(const struct iscsi_conn *c, uint64_t len)
 {
     uint64_t held = c->reading + net_send_queued(c->stream);
     return held == 0 || held + len <= ISCSI_EGRESS_BYTES;
+}
+
+static bool somebody_waits(const struct iscsi_conn *c)
+{
+    return c->egress_turn != c->egress_arrivals;
+}
+
+bool iscsi_egress_is_free(const struct iscsi_conn *c, uint64_t len)
+{
+    return !somebody_waits(c) && egress_fits(c, len);
+}
+
+static void wake_waiters(struct iscsi_conn *c)
+{
+    rt_mutex_lock(&c->egress_lock);
+    rt_waitq_wake_all(&c->egress);
+    rt_mutex_unlock(&c->egress_lock);
 }
 
 /* Wakes those who wait for the queue to get shorter. One at a time. */
 static void pump(void *arg)
 {
     struct iscsi_conn *c = arg;
-    while (c->egress_waiters > 0 && c->broken == 0) {
+    while (somebody_waits(c) && c->broken == 0) {
         size_t queued = net_send_queued(c->stream);
         if (queued == 0) {
             break;
@@ -142,35 +159,46 @@ static void pump(void *arg)
         if (r < 0) {
             iscsi_conn_break(c, r);
         }
-        rt_mutex_lock(&c->egress_lock);
-        rt_waitq_wake_all(&c->egress);
-        rt_mutex_unlock(&c->egress_lock);
+        wake_waiters(c);
         rt_yield();
     }
     c->egress_pump = false;
+    wake_waiters(c); /* who came since then relied on the pump */
+}
+
+/* In the order of arrival: a large read would find no room as long as small ones keep coming. */
+static int wait_turn(struct iscsi_conn *c, uint64_t len)
+{
+    uint64_t turn = c->egress_arrivals++;
+    int r = 0;
+    while (r >= 0 && (turn != c->egress_turn || !egress_fits(c, len))) {
+        if (!c->egress_pump && net_send_queued(c->stream) > 0) {
+            c->egress_pump = true;
+            r = rt_group_spawn(c->group, "iscsi-egress", pump, c);
+            c->egress_pump = r >= 0;
+        }
+        rt_mutex_lock(&c->egress_lock);
+        r = rt_waitq_wait(&c->egress, &c->egress_lock, rt_after_ms(1000));
+        rt_mutex_unlock(&c->egress_lock);
+        r = r == -ETIMEDOUT ? 0 : r;
+        r = c->broken < 0 ? -ECANCELED : r;
+    }
+    c->egress_turn++; /* who is out of turn here is so because the connection ends */
+    return r;
 }
 
 int iscsi_egress_enter(struct iscsi_conn *c, uint64_t len)
 {
-    int r = 0;
-    if (unlikely(!iscsi_egress_fits(c, len))) {
-        c->egress_waiters++;
-        while (r >= 0 && !iscsi_egress_fits(c, len)) {
-            if (!c->egress_pump && net_send_queued(c->stream) > 0) {
-                c->egress_pump = true;
-                r = rt_group_spawn(c->group, "iscsi-egress", pump, c);
-                c->egress_pump = r >= 0;
-            }
-            rt_mutex_lock(&c->egress_lock);
-            r = rt_waitq_wait(&c->egress, &c->egress_lock, rt_after_ms(1000));
-            rt_mutex_unlock(&c->egress_lock);
-            r = r == -ETIMEDOUT ? 0 : r;
-            r = c->broken < 0 ? -ECANCELED : r;
-        }
-        c->egress_waiters--;
+    if (likely(iscsi_egress_is_free(c, len))) {
+        c->reading += len;
+        return 0;
     }
+    int r = wait_turn(c, len);
     if (r >= 0) {
         c->reading += len;
+    }
+    if (somebody_waits(c)) {
+        wake_waiters(c); /* there may be room for the next one too */
     }
     return r;
 }
@@ -179,9 +207,7 @@ void iscsi_egress_leave(struct iscsi_conn *c, uint64_t len)
 {
     ASSERT(c->reading >= len);
     c->reading -= len;
-    if (unlikely(c->egress_waiters > 0)) {
-        rt_mutex_lock(&c->egress_lock);
-        rt_waitq_wake_all(&c->egress);
-        rt_mutex_unlock(&c->egress_lock);
+    if (unlikely(somebody_waits(c))) {
+        wake_waiters(c);
     }
 }

@@ -80,7 +80,8 @@ void iscsi_task_pool_free(struct iscsi_conn *c);
 
 /* reply.c */
 void iscsi_reply(struct iscsi_task *t);
-bool iscsi_egress_fits(const struct iscsi_conn *c, uint64_t len);
+/* True when iscsi_egress_enter() would not wait. */
+bool iscsi_egress_is_free(const struct iscsi_conn *c, uint64_t len);
 /* Waits until the connection can take len more bytes of Data-In: 0 or -ECANCELED. */
 MUST int iscsi_egress_enter(struct iscsi_conn *c, uint64_t len) WAITS;
 void iscsi_egress_leave(struct iscsi_conn *c, uint64_t len);

@@ -323,6 +323,7 @@ static void collect_reads(struct nbd_conn *c, struct reads *s)
         rt_chain_init(&at->data);
         egress += q->len;
         c->head += header;
+        c->large = false;
     }
 }
 
