@@ -3,10 +3,11 @@
  * Key objects: the data key, wrapped, apart from everything that it seals.
  *
  * They are numbered, and the one with the highest number is valid: it alone. A change of the
- * password creates the next one, reads it back, opens it, and only then removes those before it. So
- * at each moment there is a valid one. A crash in between leaves an old one behind, which opens
- * nothing any more and goes with the next change. Two changes at once both try to create the same
- * number; the later one takes the number after it, and the last to be created is valid.
+ * password makes the next one, opens it, creates it, reads it back, and only then removes those
+ * before it. So at each moment there is a valid one, and one that would not open never is it. A
+ * crash in between leaves an old one behind, which opens nothing any more and goes when the volume
+ * is opened next. Two changes at once both try to create the same number; the later one takes the
+ * number after it, and the last to be created is valid.
  *
  * The superblock says that a volume is encrypted, but holds no key: it can never be removed, and a
  * password that was given up must not open what is left on the store.
@@ -43,11 +44,13 @@ static bool parse_name(const char *name, uint64_t *ret_number)
     return true;
 }
 
-/* The number of the valid key object: 0, -ENOENT when there is none. */
-static int find_newest(struct obj_store *store, uint64_t *ret_number)
+/* The number of the valid key object, and whether there are others: 0, -ENOENT when there is none.
+ */
+static int find_newest(struct obj_store *store, uint64_t *ret_number, bool *ret_others)
 {
     struct obj_names names = {0};
-    int r = obj_list(store, OBJ_INDEX, VOL_KEYS_PREFIX, "", 1, &names);
+    int r = obj_list(store, OBJ_INDEX, VOL_KEYS_PREFIX, "", 2, &names);
+    *ret_others = names.names.len > 1;
     if (r == 0 && names.names.len == 0) {
         r = -ENOENT;
     } else if (r == 0 && !parse_name(names.names.at[0], ret_number)) {
@@ -85,20 +88,34 @@ static int read_wrap(struct obj_store *store, const struct uuid *volume, uint64_
     return r;
 }
 
-/* The valid key object. It may be replaced, and removed, while it is looked for. */
+/* A superblock alone is what a format leaves that was interrupted before it had made a key. */
+static int no_key_object(struct obj_store *store)
+{
+    struct obj_names names = {0};
+    int r = obj_list(store, OBJ_INDEX, "", "", 2, &names);
+    bool begun = names.names.len == 1 && strcmp(names.names.at[0], VOL_SUPERBLOCK_NAME) == 0;
+    obj_names_free(&names);
+    if (r < 0) {
+        return r;
+    }
+    return begun ? ERR_NOT_A_VOLUME : lost(VOL_KEYS_PREFIX, "there is no key object");
+}
+
+/* The valid key object, and whether there are others. It may be replaced, and removed, while it is
+ * looked for. */
 static int read_newest(struct obj_store *store, const struct uuid *volume,
-                       struct crypt_wrap *ret_wrap)
+                       struct crypt_wrap *ret_wrap, bool *ret_others)
 {
     int r = -ENOENT;
     for (unsigned i = 0; i < TRIES && r == -ENOENT; i++) {
         uint64_t number = 0;
-        r = find_newest(store, &number);
+        r = find_newest(store, &number, ret_others);
         if (r < 0) {
             break;
         }
         r = read_wrap(store, volume, number, ret_wrap);
     }
-    return r == -ENOENT ? lost(VOL_KEYS_PREFIX, "there is no key object") : r;
+    return r == -ENOENT ? no_key_object(store) : r;
 }
 
 struct job {
@@ -170,10 +187,31 @@ int vol_keys_fit(const struct vol_superblock *sb, bool have_key)
     return is_encrypted == have_key ? 0 : mismatch(is_encrypted);
 }
 
+/* Removes the key objects before that number: what is left opens nothing, so errors are said only.
+ */
+static void remove_older(struct obj_store *store, uint64_t number)
+{
+    struct obj_names names = {0};
+    char name[OBJ_NAME_SIZE];
+    name_of(number, name);
+    int r = obj_list(store, OBJ_INDEX, VOL_KEYS_PREFIX, name, TRIES, &names);
+    for (size_t i = 0; r == 0 && i < names.names.len; i++) {
+        r = obj_remove(store, OBJ_INDEX, names.names.at[i]);
+    }
+    obj_names_free(&names);
+    if (r < 0) {
+        msg_warn(
+            "vol",
+            "the old key object could not be removed (%s): it goes when the volume is opened next",
+            err_text(r));
+    }
+}
+
 int vol_keys_open(struct obj_store *store, const struct vol_superblock *sb,
                   const struct crypt_access *access, struct crypt_keys **ret_keys)
 {
     struct crypt_wrap w;
+    bool others = false;
     int r = vol_keys_fit(sb, access != NULL);
     if (r < 0) {
         return r;
@@ -182,7 +220,7 @@ int vol_keys_open(struct obj_store *store, const struct vol_superblock *sb,
         *ret_keys = NULL;
         return 0;
     }
-    r = read_newest(store, &sb->uuid, &w);
+    r = read_newest(store, &sb->uuid, &w, &others);
     if (r < 0) {
         return r;
     }
@@ -191,7 +229,11 @@ int vol_keys_open(struct obj_store *store, const struct vol_superblock *sb,
                   w.kdf == CRYPT_KDF_NONE ? "key file" : "password",
                   access->kdf == CRYPT_KDF_NONE ? "key file" : "password");
     }
-    return open_wrap(&w, access, ret_keys);
+    r = open_wrap(&w, access, ret_keys);
+    if (r == 0 && others) { /* of a change that was interrupted */
+        remove_older(store, w.number);
+    }
+    return r;
 }
 
 int vol_keys_load(struct obj_store *store, const struct crypt_access *access,
@@ -207,7 +249,8 @@ int vol_keys_create(struct obj_store *store, const struct vol_superblock *sb,
 {
     struct crypt_wrap w = {.volume = sb->uuid};
     uint64_t number = 0;
-    int r = find_newest(store, &number);
+    bool others;
+    int r = find_newest(store, &number, &others);
     if (r == -ENOENT) {
         struct job j = {.wrap = &w, .access = access};
         r = rt_offload(RT_OFFLOAD_CPU, random_job, &j);
@@ -228,7 +271,8 @@ int vol_keys_create(struct obj_store *store, const struct vol_superblock *sb,
     return r < 0 && r != -EEXIST ? r : vol_keys_open(store, sb, access, ret_keys);
 }
 
-/* That the new object gives the key of the volume: what it wraps is unwrapped once more. */
+/* That the new object will give the key of the volume: what it wraps is unwrapped once more, before
+ * it becomes the valid one. */
 static int prove(struct crypt_wrap *w, const struct crypt_access *access,
                  const struct crypt_keys *keys)
 {
@@ -241,30 +285,12 @@ static int prove(struct crypt_wrap *w, const struct crypt_access *access,
     return r;
 }
 
-/* Removes the key objects before that number: what is left opens nothing, so errors are said only.
- */
-static void remove_older(struct obj_store *store, uint64_t number)
-{
-    struct obj_names names = {0};
-    char name[OBJ_NAME_SIZE];
-    name_of(number, name);
-    int r = obj_list(store, OBJ_INDEX, VOL_KEYS_PREFIX, name, TRIES, &names);
-    for (size_t i = 0; r == 0 && i < names.names.len; i++) {
-        r = obj_remove(store, OBJ_INDEX, names.names.at[i]);
-    }
-    obj_names_free(&names);
-    if (r < 0) {
-        msg_warn("vol",
-                 "the old key object could not be removed (%s): it goes with the next change",
-                 err_text(r));
-    }
-}
-
 int vol_keys_change(struct obj_store *store, struct crypt_keys *keys,
                     const struct crypt_access *access)
 {
     struct vol_superblock sb;
     struct crypt_wrap w = {.number = 0};
+    bool others;
     int r = vol_superblock_read(store, false, &sb);
     if (r == 0) {
         r = keys ? vol_keys_fit(&sb, true)
@@ -275,7 +301,7 @@ int vol_keys_change(struct obj_store *store, struct crypt_keys *keys,
     }
     r = -EEXIST;
     for (unsigned i = 0; i < TRIES && r == -EEXIST; i++) {
-        r = read_newest(store, &sb.uuid, &w);
+        r = read_newest(store, &sb.uuid, &w, &others);
         if (r < 0) {
             return r;
         }
@@ -283,11 +309,11 @@ int vol_keys_change(struct obj_store *store, struct crypt_keys *keys,
         struct job j = {.wrap = &w, .access = access, .keys = keys};
         r = rt_offload(RT_OFFLOAD_CPU, seal_job, &j);
         if (r == 0) {
+            r = prove(&w, access, keys);
+        }
+        if (r == 0) {
             r = put_wrap(store, &w);
         }
-    }
-    if (r == 0) {
-        r = prove(&w, access, keys);
     }
     if (r == 0) {
         remove_older(store, w.number);
