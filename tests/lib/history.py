@@ -20,6 +20,13 @@ STAMP = struct.Struct(">QQ")
 ZEROS = bytes(BLOCK)
 
 
+def pieces(data):
+    """What a block holds that is not of one write: (first byte, block, write) where it changes."""
+    stamps = [STAMP.unpack_from(data, at) for at in range(0, BLOCK, STAMP.size)]
+    return [(n * STAMP.size, *stamp) for n, stamp in enumerate(stamps)
+            if n == 0 or stamp != stamps[n - 1]][:20]
+
+
 class Write:
     def __init__(self, number, first, count, zero=False):
         self.number, self.first, self.count, self.zero = number, first, count, zero
@@ -70,7 +77,8 @@ class History:
             assert number is not None, f"block {b}: zeros, but write {self.floor[b]} was durable"
             return number
         block, number = STAMP.unpack_from(data)
-        assert data == STAMP.pack(block, number) * (BLOCK // STAMP.size), f"block {b} is torn"
+        assert data == STAMP.pack(block, number) * (BLOCK // STAMP.size), \
+            f"block {b} is torn: {pieces(data)}; write {self.floor[b]} was durable"
         assert block == b, f"block {b} shows block {block}"
         assert number >= self.floor[b], \
             f"block {b}: write {number}, but write {self.floor[b]} was durable"

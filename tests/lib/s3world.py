@@ -113,11 +113,16 @@ class World:
             notice(h, image, both)
         return [h.verify(image) for h, image in zip(self.histories, images)]
 
-    def live(self, seconds, clean):
+    def live(self, seconds, clean, rules=None):
+        """The rules, when there are some, hold for the load, and none for end and start."""
         self.connect()
+        if rules is not None:
+            self.proxy.rules(*rules)
         self.work(seconds)
         slowest = max(load.flush_latency_max_s for load in self.loads)
         requests = sum(load.requests for load in self.loads)
+        if rules is not None:
+            self.proxy.rules()
         seen = self.end(clean)
         print(f"  {'stopped' if clean else 'killed'}: {requests} requests, slowest flush "
               f"{slowest:.1f} s, {seen} writes seen after", flush=True)
