@@ -75,7 +75,9 @@ class IscsiPeer:
                 return self.q.start(cdb16(0x91, 0, 0))
             return self.q.start(struct.pack(">BBIBHB", 0x35, 0, 0, 0, 0, 0))
         if self.turn % 3 == 0:
-            ranges = [(lba, blocks // 2), (lba + blocks // 2, blocks - blocks // 2)]
+            # Whole blocks each: a crash may come between two ranges.
+            half = blocks // 2 // SECTORS * SECTORS
+            ranges = [(lba, half), (lba + half, blocks - half)]
             return self.q.start(unmap_cdb(ranges), out=unmap_list(ranges))
         unmap = 8 if self.turn % 3 == 1 else 0
         return self.q.start(cdb16(0x93, lba, blocks, unmap), out=bytes(512))
