@@ -59,8 +59,12 @@ static int map_file(const char *path, void **ret_map)
     }
     int r = -posix_fallocate(fd, 0, (off_t)FILE_BYTES);
     if (r == 0) {
-        *ret_map = mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        r = *ret_map == MAP_FAILED ? -errno : 0;
+        void *map = mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (map == MAP_FAILED) {
+            r = -errno;
+        } else {
+            *ret_map = map;
+        }
     }
     (void)close(fd);
     return r;
@@ -77,7 +81,7 @@ struct dev_witness *dev_witness_open(const char *path)
     if (r == 0) {
         r = map_file(path, &map);
     }
-    if (r < 0) {
+    if (r < 0 || !map) {
         msg_warn("dev",
                  "%s cannot be used (%s): should the server be killed, clients may be told "
                  "of lost writes where none were lost",

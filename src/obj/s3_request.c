@@ -126,24 +126,8 @@ static void crc_text(uint32_t crc, char ret_text[9])
 /* "name: value"; an empty value keeps libcurl from adding a header of its own. */
 static int append_line(struct curl_slist **lines, const char *name, const char *value)
 {
-    char text[VALUE_SIZE + 64];
-    int n = snprintf(text, sizeof text, "%s:%s%s", name, *value ? " " : "", value);
-    if (n < 0 || (size_t)n >= sizeof text) {
-        return -EOVERFLOW;
-    }
-    struct curl_slist *grown = curl_slist_append(*lines, text);
-    if (!grown) {
-        return -ENOMEM;
-    }
-    *lines = grown;
-    return 0;
-}
-
-/* The token may be longer than any other header. */
-static int append_token(struct curl_slist **lines, const char *token)
-{
     char *text = NULL;
-    if (asprintf(&text, "x-amz-security-token: %s", token) < 0) {
+    if (asprintf(&text, "%s:%s%s", name, *value ? " " : "", value) < 0) {
         return -ENOMEM;
     }
     struct curl_slist *grown = curl_slist_append(*lines, text);
@@ -207,9 +191,7 @@ static int make_lines(struct s3_exchange *x, const char *host, const char *path)
     add(&h, "x-amz-storage-class", put ? t->storage_class : NULL);
     int r = 0;
     for (size_t i = 0; r == 0 && i < h.count; i++) {
-        bool is_token = x->cred && h.at[i].value == x->cred->token;
-        r = is_token ? append_token(&x->lines, h.at[i].value)
-                     : append_line(&x->lines, h.at[i].name, h.at[i].value);
+        r = append_line(&x->lines, h.at[i].name, h.at[i].value);
     }
     r = r == 0 && x->cred ? append_authorization(x, &h, path, now_s) : r;
     r = r == 0 && x->body ? append_line(&x->lines, "content-type", "application/octet-stream") : r;
