@@ -20,6 +20,7 @@
  * goes back.
  */
 #include "base/assert.h"
+#include "base/crc32c.h"
 #include "base/err.h"
 #include "base/msg.h"
 #include "index/index_priv.h"
@@ -27,11 +28,11 @@
 #include <string.h>
 
 #define COMPARE_BYTES (256u << 10)
-#define COMPARES 2
 #define BACKOFF_FIRST_MS 50u
 #define BACKOFF_MAX_MS 5000u
 #define NEWEST_NAMES 16u
 #define READ_TRIES 8u
+#define LOOKS 4u
 
 void index_fence(struct index *ix)
 {
@@ -58,38 +59,62 @@ static void stop(struct index *ix)
     }
 }
 
-static int equals_once(struct obj_store *store, enum obj_class c, const char *name,
-                       const struct rt_chain *body) WAITS
+struct compare_place {
+    struct obj_store *store;
+    enum obj_class class;
+    const char *name;
+};
+
+/* Where an object differs from ours, and what is there. */
+struct difference {
+    uint64_t off;
+    ssize_t len;
+    uint32_t crc;
+};
+
+/* 1 = the same, 0 = not: *ret_at says where; or the store's error. */
+static int compare_once(const struct compare_place *p, const struct rt_chain *body, uint8_t *buf,
+                        struct difference *ret_at) WAITS
 {
-    uint8_t *buf = malloc(2 * COMPARE_BYTES);
-    if (buf == NULL) {
-        return -ENOMEM;
-    }
-    int r = 1;
     /* Reads on past the end of ours: a longer object is another one. */
-    for (uint64_t off = 0; r == 1 && off <= body->len; off += COMPARE_BYTES) {
+    for (uint64_t off = 0; off <= body->len; off += COMPARE_BYTES) {
         size_t want = (size_t)MIN_OF(body->len - off, (uint64_t)COMPARE_BYTES);
-        ssize_t got = obj_get(store, c, name, off, buf, COMPARE_BYTES);
+        ssize_t got = obj_get(p->store, p->class, p->name, off, buf, COMPARE_BYTES);
         if (got < 0) {
-            r = (int)got;
-            break;
+            return (int)got;
         }
         rt_chain_copy_out(body, off, buf + COMPARE_BYTES, want);
-        r = (size_t)got == want && memcmp(buf, buf + COMPARE_BYTES, want) == 0;
+        if ((size_t)got != want || memcmp(buf, buf + COMPARE_BYTES, want) != 0) {
+            *ret_at = (struct difference){off, got, crc32c(0, buf, (size_t)got)};
+            return 0;
+        }
     }
-    free(buf);
-    return r;
+    return 1;
 }
 
+/* "Another one" is a rival's, and ends the writer. So it takes two looks that saw the same: bytes
+ * that were spoiled on their way are nobody's. */
 int index_object_equals(struct obj_store *store, enum obj_class c, const char *name,
                         const struct rt_chain *body) WAITS
 {
-    int r = 0;
-    /* "No" makes this server give up: a byte that changed on the way must not. */
-    for (int i = 0; i < COMPARES && r == 0; i++) {
-        r = equals_once(store, c, name, body);
+    auto_free uint8_t *buf = malloc(2 * COMPARE_BYTES);
+    struct compare_place place = {store, c, name};
+    struct difference before = {.len = -1};
+    if (buf == NULL) {
+        return -ENOMEM;
     }
-    return r;
+    for (unsigned i = 0; i < LOOKS; i++) {
+        struct difference now = {0};
+        int r = compare_once(&place, body, buf, &now);
+        if (r != 0) {
+            return r;
+        }
+        if (now.off == before.off && now.len == before.len && now.crc == before.crc) {
+            return 0;
+        }
+        before = now;
+    }
+    return -EBADMSG;
 }
 
 static bool is_hopeless(int r)

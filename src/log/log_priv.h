@@ -90,8 +90,8 @@ MUST int log_header_read(const struct log_home *home, uint64_t seq, struct segme
 /* Says in the log what is wrong with a segment; gives the code for it. */
 MUST int log_slot_bad(uint64_t seq, int r, const char *why);
 
-/* Compares what is stored at seq with ours: 1 = the same object, 0 = another, -ENOENT, or the
- * store's error (I3). */
+/* Compares what is stored at seq with ours: 1 = the same object, 0 = another, as two looks say;
+ * -ENOENT, -EBADMSG when each look saw something else, or the store's error (I3). */
 MUST int log_compare(struct obj_store *store, uint64_t seq, const struct segment_sealed *ours)
     WAITS;
 

@@ -41,6 +41,7 @@ static int header_check(const struct log_home *home, uint64_t seq, const uint8_t
 
 /* Whatever is wrong with bytes may have been the way and not the store. */
 #define READS 2
+#define LOOKS 4
 
 int log_header_read(const struct log_home *home, uint64_t seq, struct segment_header *ret_h)
 {
@@ -205,31 +206,65 @@ static bool same_object(const uint8_t *header, const uint8_t *footer,
            memcmp(footer, ours->footer, SEGMENT_FOOTER_BYTES) == 0;
 }
 
-static int compare_once(struct obj_store *store, uint64_t seq, const struct segment_sealed *ours)
+/* What lies in a slot, as far as it says whose it is. */
+struct sight {
+    uint8_t header[SEGMENT_HEADER_BYTES];
+    uint8_t footer[SEGMENT_FOOTER_BYTES + 1]; /* one more: ours ends there */
+    ssize_t header_len;
+    ssize_t footer_len;
+};
+
+static int look(struct obj_store *store, const char *name, uint64_t footer_at,
+                struct sight *ret_sight)
+{
+    struct sight s = {0};
+    s.header_len = obj_get(store, OBJ_COMMIT, name, 0, s.header, sizeof s.header);
+    if (s.header_len < 0) {
+        return (int)s.header_len;
+    }
+    s.footer_len = obj_get(store, OBJ_COMMIT, name, footer_at, s.footer, sizeof s.footer);
+    if (s.footer_len < 0) {
+        return (int)s.footer_len;
+    }
+    *ret_sight = s;
+    return 0;
+}
+
+static bool is_ours(const struct sight *s, const struct segment_sealed *ours)
+{
+    bool ends_alike = s->footer_len == SEGMENT_FOOTER_BYTES || log_test_rules.compare_without_salt;
+    return s->header_len == SEGMENT_HEADER_BYTES && ends_alike &&
+           same_object(s->header, s->footer, ours);
+}
+
+static bool same_sight(const struct sight *a, const struct sight *b)
+{
+    return a->header_len == b->header_len && a->footer_len == b->footer_len &&
+           memcmp(a->header, b->header, sizeof a->header) == 0 &&
+           memcmp(a->footer, b->footer, sizeof a->footer) == 0;
+}
+
+/* "Not ours" ends the writer. So it takes two looks that saw the same: bytes that were spoiled on
+ * their way are not those of a rival. */
+int log_compare(struct obj_store *store, uint64_t seq, const struct segment_sealed *ours)
 {
     char name[OBJ_NAME_SIZE];
     log_segment_name(seq, name);
-    uint8_t header[SEGMENT_HEADER_BYTES] = {0};
-    uint8_t footer[SEGMENT_FOOTER_BYTES + 1] = {0}; /* one more: ours ends there */
-    ssize_t n = obj_get(store, OBJ_COMMIT, name, 0, header, sizeof header);
-    if (n < 0) {
-        return (int)n;
+    uint64_t footer_at = ours->body.len - SEGMENT_FOOTER_BYTES;
+    struct sight before = {.header_len = -1};
+    for (int i = 0; i < LOOKS; i++) {
+        struct sight now;
+        int r = look(store, name, footer_at, &now);
+        if (r < 0) {
+            return r;
+        }
+        if (is_ours(&now, ours)) {
+            return 1;
+        }
+        if (same_sight(&before, &now)) {
+            return 0;
+        }
+        before = now;
     }
-    uint64_t at = ours->body.len - SEGMENT_FOOTER_BYTES;
-    ssize_t m = obj_get(store, OBJ_COMMIT, name, at, footer, sizeof footer);
-    if (m < 0) {
-        return (int)m;
-    }
-    bool ends_alike = m == SEGMENT_FOOTER_BYTES || log_test_rules.compare_without_salt;
-    return n == SEGMENT_HEADER_BYTES && ends_alike && same_object(header, footer, ours);
-}
-
-/* "Different" fences for ever: a byte that changed on the way must not. */
-int log_compare(struct obj_store *store, uint64_t seq, const struct segment_sealed *ours)
-{
-    int r = 0;
-    for (int i = 0; i < READS && r == 0; i++) {
-        r = compare_once(store, seq, ours);
-    }
-    return r;
+    return -EBADMSG;
 }

@@ -56,8 +56,10 @@ MUST int vol_probe(struct obj_store *store) WAITS;
 
 /*
  * The keys of the volume, to be given back by crypt_keys_unref(); NULL when it is not encrypted.
- * Nothing is written. ERR_WRONG_PASSWORD; ERR_IS_ENCRYPTED without access, ERR_NOT_ENCRYPTED with
- * it; ERR_CORRUPT_KEY; as vol_probe(). It may take a second of CPU, on another thread.
+ * Nothing is written; but key objects that an interrupted change of the password has left are
+ * removed by whoever may open. ERR_WRONG_PASSWORD; ERR_IS_ENCRYPTED without access,
+ * ERR_NOT_ENCRYPTED with it; ERR_CORRUPT_KEY; as vol_probe(), ERR_NOT_A_VOLUME also for a format
+ * that was interrupted before it had made a key. It may take a second of CPU, on another thread.
  */
 MUST int vol_keys_load(struct obj_store *store, const struct crypt_access *access,
                        struct crypt_keys **ret_keys) WAITS;

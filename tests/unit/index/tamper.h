@@ -26,6 +26,7 @@ struct tamper {
     int fail_with;
     const char *spoil_prefix;
     unsigned spoil_gets; /* so many of the reads of that prefix have a bit turned */
+    bool spoil_after;    /* so has the first read behind a PUT whose answer was lost */
     bool hold_puts;      /* they wait until it is false */
     uint64_t put_delay_ms;
     uint64_t get_delay_ms;
@@ -66,6 +67,10 @@ static int tamper_put(struct obj_store *s, enum obj_class c, const char *name,
     }
     if (r == 0) {
         r = obj_put(s->next, c, name, body);
+    }
+    if (after && t->spoil_after) {
+        t->spoil_prefix = "";
+        t->spoil_gets = 1;
     }
     return after ? -ETIMEDOUT : r;
 }

@@ -107,6 +107,7 @@ static void one_writer_at_a_time(void **state)
 static struct {
     uint64_t fail_at;
     enum tamper_mode mode;
+    bool spoil;  /* and what is read then to find out whether it was carried out */
     bool beyond; /* the run had fewer requests */
 } sweep;
 
@@ -117,6 +118,7 @@ static void sweep_main(void *arg)
     struct world *w = &p->w;
     uint64_t start = p->t->requests;
     p->t->mode = sweep.mode;
+    p->t->spoil_after = sweep.spoil;
     p->t->fail_at = start + sweep.fail_at;
     for (unsigned i = 0; i < 6; i++) {
         write_many(w, 20);
@@ -146,8 +148,9 @@ static void sweep_main(void *arg)
 static void any_request_may_fail(void **state)
 {
     (void)state;
-    for (int mode = 0; mode < 2; mode++) {
-        sweep.mode = (enum tamper_mode)mode;
+    for (int mode = 0; mode < 3; mode++) {
+        sweep.mode = mode == 0 ? TAMPER_FAIL_BEFORE : TAMPER_FAIL_AFTER;
+        sweep.spoil = mode == 2;
         sweep.beyond = false;
         for (sweep.fail_at = 1; !sweep.beyond; sweep.fail_at++) {
             run(sweep_main, 1);

@@ -248,6 +248,51 @@ static void rivals(void *arg)
     obj_close(s);
 }
 
+/* A store whose answers to PUTs are lost, and on the way from which bytes are spoiled: what is read
+ * back to see whose object is there (I3) is no rival's for that. */
+
+struct noisy {
+    struct obj_store base;
+    struct rng rng;
+};
+
+static int noisy_put(struct obj_store *s, enum obj_class c, const char *name,
+                     const struct rt_chain *body)
+{
+    struct noisy *n = container_of(s, struct noisy, base);
+    int r = obj_put(s->next, c, name, body);
+    return r == 0 && rng_below(&n->rng, 4) > 0 ? -ETIMEDOUT : r;
+}
+
+static ssize_t noisy_get(struct obj_store *s, enum obj_class c, const char *name, uint64_t off,
+                         void *dst, size_t len)
+{
+    struct noisy *n = container_of(s, struct noisy, base);
+    ssize_t got = obj_get(s->next, c, name, off, dst, len);
+    if (got > 0 && rng_below(&n->rng, 3) == 0) {
+        ((uint8_t *)dst)[rng_below(&n->rng, (uint64_t)got)] ^=
+            (uint8_t)(1 + rng_below(&n->rng, 255));
+    }
+    return got;
+}
+
+static void spoiled_on_the_way(void *arg)
+{
+    (void)arg;
+    const struct obj_ops ops = {.name = "noisy", .put = noisy_put, .get = noisy_get};
+    struct noisy n = {.base = {.ops = &ops, .next = mem()}, .rng = rng_seeded(rt_random())};
+    struct log *l = make_log(&n.base, 1, 1);
+    for (uint64_t i = 0; i < 100; i++) {
+        CHECK(commit_number(l, i, NULL) == 0);
+    }
+    CHECK(!log_is_fenced(l) && log_stored_through(l) == 100);
+    struct log *rival = make_log(&n.base, 1, 1);
+    CHECK(commit_number(rival, 1, NULL) == ERR_FENCED);
+    log_destroy(rival);
+    log_destroy(l);
+    obj_close(n.base.next);
+}
+
 /* A PUT that hangs is sent again, and the first answer counts (I3). */
 
 static void hedge(void *arg)
@@ -471,6 +516,7 @@ SIM_TEST(many_at_once)
 SIM_TEST(outage)
 SIM_TEST(abandon)
 SIM_TEST(rivals)
+SIM_TEST(spoiled_on_the_way)
 SIM_TEST(hedge)
 SIM_TEST(hangs)
 SIM_TEST(refusals)
@@ -495,6 +541,7 @@ int main(void)
         cmocka_unit_test(test_outage),
         cmocka_unit_test(test_abandon),
         cmocka_unit_test(test_rivals),
+        cmocka_unit_test(test_spoiled_on_the_way),
         cmocka_unit_test(test_hedge),
         cmocka_unit_test(test_hangs),
         cmocka_unit_test(test_refusals),
