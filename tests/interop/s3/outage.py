@@ -157,9 +157,9 @@ def ends_in_an_outage(s, g):
     g.kill()
     h.pwrite(b"4" * 4096, 11 * MIB)
     flush = UnderWay(h, h.aio_flush())
+    assert not flush.done()
     begin = len(s.log_text())
     s.process.send_signal(signal.SIGTERM)
-    assert not flush.done()
     code = s.process.wait(20)
     assert code == STORE, f"exit code {code}: {s.log_text()[begin:]}"
     s.process = None
