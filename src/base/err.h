@@ -22,6 +22,7 @@
     X(ERR_CORRUPT_MANIFEST, EIO, "a manifest is corrupt")                                          \
     X(ERR_CORRUPT_SUPERBLOCK, EIO, "the superblock is corrupt")                                    \
     X(ERR_CORRUPT_KEY, EIO, "the object with the wrapped data key is missing or corrupt")          \
+    X(ERR_KEY_IN_DOUBT, EIO, "it is not known which password or key is valid now")                 \
     X(ERR_CORRUPT_RECORD, EIO, "a record of the index does not decode")                            \
     X(ERR_BAD_PAGE, EIO, "a page whose map was lost")                                              \
     X(ERR_LOG_GAP, EIO, "committed segments are missing from the log")                             \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* change-password: wraps the data key anew (vol/keyring.c). The request holds a secret: what it was
  * read from is wiped by whoever read it (ctl/admin.c, json_set_alloc_funcs() in main). */
+#include "base/err.h"
 #include "base/msg.h"
 #include "ctl/access.h"
 #include "ctl/ops_priv.h"
@@ -35,7 +36,8 @@ json_t *ops_change_password(struct ops *o, const json_t *request)
         return ops_failure(OPS_USAGE, "%s", fault);
     }
     if (r < 0) {
-        return ops_error(r, "the password was not changed");
+        return ops_error(r, r == ERR_KEY_IN_DOUBT ? "try the new password, then the old one"
+                                                  : "the password was not changed");
     }
     msg_info("ctl", "the volume opens with another %s now", is_key ? "key file" : "password");
     return ops_success(json_pack("{s:s}", "opens_with", is_key ? "key file" : "password"));

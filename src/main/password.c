@@ -8,6 +8,7 @@
 #include "main/commands.h"
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -120,6 +121,7 @@ int command_change_password(const struct args *a)
         config_free(config);
         return OPS_REFUSED;
     }
+    (void)prctl(PR_SET_DUMPABLE, 0); /* the request holds the secret in memory of all kinds */
     struct crypt_secret *secret = new_secret(a);
     code = OPS_USAGE;
     if (secret) {

@@ -285,6 +285,16 @@ static int prove(struct crypt_wrap *w, const struct crypt_access *access,
     return r;
 }
 
+/* A request for a key object that failed may have been carried out. */
+static int doubt(int r)
+{
+    if (r == 0 || r == -EEXIST) {
+        return r;
+    }
+    msg_error("vol", "the new key object may be stored or not: %s", err_text(r));
+    return ERR_KEY_IN_DOUBT;
+}
+
 int vol_keys_change(struct obj_store *store, struct crypt_keys *keys,
                     const struct crypt_access *access)
 {
@@ -312,7 +322,7 @@ int vol_keys_change(struct obj_store *store, struct crypt_keys *keys,
             r = prove(&w, access, keys);
         }
         if (r == 0) {
-            r = put_wrap(store, &w);
+            r = doubt(put_wrap(store, &w));
         }
     }
     if (r == 0) {

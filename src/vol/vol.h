@@ -66,8 +66,8 @@ MUST int vol_keys_load(struct obj_store *store, const struct crypt_access *acces
 /*
  * From now on this opens the volume, and what opened it before does not. Only a key object is
  * written: the volume may be open, here or elsewhere. 0; ERR_NOT_ENCRYPTED; after another error
- * either one opens it.
- */
+ * either one opens it. ERR_KEY_IN_DOUBT: the store failed
+ * while it was being stored. */
 MUST int vol_keys_change(struct obj_store *store, struct crypt_keys *keys,
                          const struct crypt_access *access) WAITS;
 

@@ -230,6 +230,143 @@ static void an_interrupted_format_is_finished(struct ring *k)
     assert_int_equal(format(k, NULL), 0);
 }
 
+/* A store that ends with one of its requests: that one is carried out or not, and none after it. */
+struct mortal {
+    struct obj_store store;
+    unsigned left; /* requests */
+    bool last_is_done;
+};
+
+/* 0 = to be carried out; its answer is lost if it is the last. */
+static int mortal_before(struct mortal *m)
+{
+    if (m->left == 0) {
+        return -EIO;
+    }
+    m->left--;
+    return m->left > 0 || m->last_is_done ? 0 : -EIO;
+}
+
+static struct mortal *mortal_of(struct obj_store *s)
+{
+    return container_of(s, struct mortal, store);
+}
+
+static int mortal_put(struct obj_store *s, enum obj_class c, const char *name,
+                      const struct rt_chain *body)
+{
+    int r = mortal_before(mortal_of(s));
+    r = r < 0 ? r : obj_put(s->next, c, name, body);
+    return r == 0 && mortal_of(s)->left == 0 ? -EIO : r;
+}
+
+static ssize_t mortal_get(struct obj_store *s, enum obj_class c, const char *name, uint64_t off,
+                          void *dst, size_t len)
+{
+    int r = mortal_before(mortal_of(s));
+    return r < 0 ? r : obj_get(s->next, c, name, off, dst, len);
+}
+
+static int mortal_head(struct obj_store *s, enum obj_class c, const char *name, uint64_t *ret_size)
+{
+    int r = mortal_before(mortal_of(s));
+    return r < 0 ? r : obj_head(s->next, c, name, ret_size);
+}
+
+static int mortal_list(struct obj_store *s, enum obj_class c, const char *prefix, const char *after,
+                       size_t max, struct obj_names *ret_names)
+{
+    int r = mortal_before(mortal_of(s));
+    return r < 0 ? r : obj_list(s->next, c, prefix, after, max, ret_names);
+}
+
+static int mortal_remove(struct obj_store *s, enum obj_class c, const char *name)
+{
+    int r = mortal_before(mortal_of(s));
+    r = r < 0 ? r : obj_remove(s->next, c, name);
+    return r == 0 && mortal_of(s)->left == 0 ? -EIO : r;
+}
+
+static const struct obj_ops mortal_ops = {.name = "mortal",
+                                          .put = mortal_put,
+                                          .get = mortal_get,
+                                          .head = mortal_head,
+                                          .list = mortal_list,
+                                          .remove = mortal_remove};
+
+#define REQUESTS_MAX 40u
+
+/* What the program does at its start. */
+static int open_or_make(struct ring *k, const struct crypt_access *access)
+{
+    int r = load(k, access);
+    return r == ERR_NOT_A_VOLUME ? format(k, access) : r;
+}
+
+static bool ends(struct ring *k, unsigned at, bool is_done,
+                 int (*body)(struct ring *k, const struct crypt_access *access))
+{
+    struct mortal m = {
+        .store = {.ops = &mortal_ops, .next = k->store}, .left = at, .last_is_done = is_done};
+    struct ring dying = *k;
+    dying.store = &m.store;
+    (void)body(&dying, &k->a);
+    return m.left == 0;
+}
+
+/* Whenever a first start ends, the next one makes the volume. */
+static void a_first_start_may_end_anywhere(struct ring *k)
+{
+    unsigned at = 1;
+    for (bool ended = true; ended; at++) {
+        assert_true(at < REQUESTS_MAX);
+        for (int is_done = 0; is_done < 2; is_done++) {
+            ended = ends(k, at, is_done, open_or_make);
+            int r = open_or_make(k, &k->a);
+            assert_true(r == 0);
+            r = open_with(k, &k->a, false);
+            if (r == ERR_NOT_A_VOLUME) { /* it has a key and no manifest */
+                r = format(k, &k->a);
+                r = r < 0 ? r : open_with(k, &k->a, false);
+            }
+            assert_int_equal(r, 0);
+            remove_all(k, "");
+            remove_all(k, "");
+        }
+    }
+    assert_true(at > 8);
+}
+
+static int change_said;
+
+static int change_a_to_b(struct ring *k, const struct crypt_access *access)
+{
+    change_said = change(k, access, &k->b);
+    return change_said;
+}
+
+/* Whenever a change ends, exactly one of the two opens, and it alone is left. */
+static void a_change_may_end_anywhere(struct ring *k)
+{
+    unsigned at = 1;
+    for (bool ended = true; ended; at++) {
+        assert_true(at < REQUESTS_MAX);
+        for (int is_done = 0; is_done < 2; is_done++) {
+            assert_int_equal(format(k, &k->a), 0);
+            ended = ends(k, at, is_done, change_a_to_b);
+            int a = load(k, &k->a);
+            int b = load(k, &k->b);
+            assert_true(a == 0 ? b == ERR_WRONG_PASSWORD : a == ERR_WRONG_PASSWORD && b == 0);
+            assert_int_equal(count(k, VOL_KEYS_PREFIX), 1);
+            assert_true(ended || change_said == 0);
+            /* What was said is so. */
+            assert_true(change_said == ERR_KEY_IN_DOUBT || (change_said == 0) == (b == 0));
+            remove_all(k, "");
+        }
+    }
+    assert_true(at > 8);
+}
+
 struct ring_main {
     void (*body)(struct ring *k);
 };
@@ -279,6 +416,8 @@ RUN(a_changed_password_is_the_only_one)
 RUN(the_newest_is_valid_after_a_crash_between)
 RUN(damage_is_named)
 RUN(an_interrupted_format_is_finished)
+RUN(a_first_start_may_end_anywhere)
+RUN(a_change_may_end_anywhere)
 
 int main(void)
 {
@@ -290,6 +429,8 @@ int main(void)
         cmocka_unit_test(run_the_newest_is_valid_after_a_crash_between),
         cmocka_unit_test(run_damage_is_named),
         cmocka_unit_test(run_an_interrupted_format_is_finished),
+        cmocka_unit_test(run_a_first_start_may_end_anywhere),
+        cmocka_unit_test(run_a_change_may_end_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
