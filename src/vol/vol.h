@@ -65,9 +65,9 @@ MUST int vol_keys_load(struct obj_store *store, const struct crypt_access *acces
                        struct crypt_keys **ret_keys) WAITS;
 /*
  * From now on this opens the volume, and what opened it before does not. Only a key object is
- * written: the volume may be open, here or elsewhere. 0; ERR_NOT_ENCRYPTED; after another error
- * either one opens it. ERR_KEY_IN_DOUBT: the store failed
- * while it was being stored. */
+ * written: the volume may be open, here or elsewhere. 0; ERR_NOT_ENCRYPTED; ERR_KEY_IN_DOUBT when
+ * the store failed in between: either one opens it. After another error the old one does.
+ */
 MUST int vol_keys_change(struct obj_store *store, struct crypt_keys *keys,
                          const struct crypt_access *access) WAITS;
 

@@ -367,6 +367,51 @@ static void a_change_may_end_anywhere(struct ring *k)
     assert_true(at > 8);
 }
 
+/* Two hosts at once: both are told that it is done, and one of the new passwords is valid. */
+struct rivals {
+    struct ring *k;
+    const struct crypt_access *to[2];
+    int said[2];
+    unsigned next;
+    unsigned running;
+};
+
+static void rival_fiber(void *arg)
+{
+    struct rivals *r = arg;
+    unsigned me = r->next++;
+    r->said[me] = change(r->k, &r->k->a, r->to[me]);
+    r->running--;
+}
+
+static void two_changes_at_once(struct ring *k)
+{
+    struct rivals r = {.k = k, .to = {&k->b, &k->file}};
+    for (unsigned round = 0; round < 10; round++) {
+        assert_int_equal(format(k, &k->a), 0);
+        r.next = 0;
+        r.running = 2;
+        assert_int_equal(rt_spawn("rival", rival_fiber, &r), 0);
+        assert_int_equal(rt_spawn("rival", rival_fiber, &r), 0);
+        while (r.running > 0) {
+            assert_int_equal(rt_sleep_ms(1), 0);
+        }
+        /* The later one may have found the password changed already. */
+        assert_true(r.said[0] == 0 || r.said[1] == 0);
+        for (unsigned i = 0; i < 2; i++) {
+            assert_true(r.said[i] == 0 || r.said[i] == ERR_WRONG_PASSWORD);
+        }
+        int b = load(k, &k->b);
+        int file = load(k, &k->file);
+        assert_int_equal(load(k, &k->a), ERR_WRONG_PASSWORD);
+        assert_true((b == 0) != (file == 0));
+        assert_int_equal(count(k, VOL_KEYS_PREFIX), 1);
+        assert_int_equal(open_with(k, b == 0 ? &k->b : &k->file, false), 0);
+        remove_all(k, "");
+        remove_all(k, "");
+    }
+}
+
 struct ring_main {
     void (*body)(struct ring *k);
 };
@@ -418,6 +463,7 @@ RUN(damage_is_named)
 RUN(an_interrupted_format_is_finished)
 RUN(a_first_start_may_end_anywhere)
 RUN(a_change_may_end_anywhere)
+RUN(two_changes_at_once)
 
 int main(void)
 {
@@ -431,6 +477,7 @@ int main(void)
         cmocka_unit_test(run_an_interrupted_format_is_finished),
         cmocka_unit_test(run_a_first_start_may_end_anywhere),
         cmocka_unit_test(run_a_change_may_end_anywhere),
+        cmocka_unit_test(run_two_changes_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
