@@ -295,12 +295,28 @@ static int doubt(int r)
     return ERR_KEY_IN_DOUBT;
 }
 
+/* 0, -EEXIST when the number was taken, ERR_KEY_IN_DOUBT, or another error before anything was
+ * sent. */
+static int change_once(struct obj_store *store, const struct uuid *volume, struct job *j)
+{
+    bool others;
+    int r = read_newest(store, volume, j->wrap, &others);
+    if (r < 0) {
+        return r;
+    }
+    *j->wrap = (struct crypt_wrap){.volume = *volume, .number = j->wrap->number + 1};
+    r = rt_offload(RT_OFFLOAD_CPU, seal_job, j);
+    if (r == 0) {
+        r = prove(j->wrap, j->access, j->keys);
+    }
+    return r < 0 ? r : doubt(put_wrap(store, j->wrap));
+}
+
 int vol_keys_change(struct obj_store *store, struct crypt_keys *keys,
                     const struct crypt_access *access)
 {
     struct vol_superblock sb;
     struct crypt_wrap w = {.number = 0};
-    bool others;
     int r = vol_superblock_read(store, false, &sb);
     if (r == 0) {
         r = keys ? vol_keys_fit(&sb, true)
@@ -309,24 +325,14 @@ int vol_keys_change(struct obj_store *store, struct crypt_keys *keys,
     if (r < 0) {
         return r;
     }
-    r = -EEXIST;
-    for (unsigned i = 0; i < TRIES && r == -EEXIST; i++) {
-        r = read_newest(store, &sb.uuid, &w, &others);
-        if (r < 0) {
-            return r;
-        }
-        w = (struct crypt_wrap){.volume = sb.uuid, .number = w.number + 1};
-        struct job j = {.wrap = &w, .access = access, .keys = keys};
-        r = rt_offload(RT_OFFLOAD_CPU, seal_job, &j);
-        if (r == 0) {
-            r = prove(&w, access, keys);
-        }
-        if (r == 0) {
-            r = doubt(put_wrap(store, &w));
-        }
-    }
+    struct job j = {.wrap = &w, .access = access, .keys = keys};
+    unsigned tries = 0;
+    do {
+        r = change_once(store, &sb.uuid, &j);
+    } while (r == -EEXIST && ++tries < TRIES);
     if (r == 0) {
         remove_older(store, w.number);
     }
-    return r;
+    /* A number that was taken may have been taken by this very call. */
+    return r < 0 && tries > 0 ? ERR_KEY_IN_DOUBT : r;
 }
