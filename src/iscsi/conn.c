@@ -131,6 +131,25 @@ static void no_stranger(struct iscsi_server *s, struct iscsi_conn *c)
     }
 }
 
+/* With s->lock held; there is one. */
+static void drop_oldest(struct iscsi_server *s)
+{
+    struct iscsi_conn *oldest = container_of(s->strangers.next, struct iscsi_conn, stranger_link);
+    no_stranger(s, oldest);
+    iscsi_conn_poke(oldest, ISCSI_POKE_DROP);
+}
+
+void iscsi_conn_make_room(void *server)
+{
+    struct iscsi_server *s = server;
+    rt_mutex_lock(&s->lock);
+    size_t part = (s->stranger_count + ISCSI_SPARED_PART - 1) / ISCSI_SPARED_PART;
+    for (size_t i = 0; i < part; i++) {
+        drop_oldest(s);
+    }
+    rt_mutex_unlock(&s->lock);
+}
+
 /*
  * Strangers are many. When there are too many the oldest has to go, not the newest: a login takes
  * milliseconds, and those who mean none shall not lock the others out.
@@ -138,14 +157,10 @@ static void no_stranger(struct iscsi_server *s, struct iscsi_conn *c)
 static void admit_stranger(struct iscsi_conn *c)
 {
     struct iscsi_server *s = c->server;
-    bool crowded = false;
     rt_mutex_lock(&s->lock);
-    if (s->stranger_count >= ISCSI_PENDING_MAX) {
-        struct iscsi_conn *oldest =
-            container_of(s->strangers.next, struct iscsi_conn, stranger_link);
-        no_stranger(s, oldest);
-        iscsi_conn_poke(oldest, ISCSI_POKE_DROP);
-        crowded = true;
+    bool crowded = s->stranger_count >= ISCSI_PENDING_MAX;
+    if (crowded) {
+        drop_oldest(s);
     }
     list_push_back(&s->strangers, &c->stranger_link);
     s->stranger_count++;

@@ -47,6 +47,7 @@
 #define ISCSI_EGRESS_BYTES (8u << 20) /* read data under way or queued, per connection */
 #define ISCSI_EGRESS_HARD (12u << 20) /* past this the connection stops reading requests */
 #define ISCSI_PENDING_MAX 1024u       /* connections that have not logged in */
+#define ISCSI_SPARED_PART 8u          /* of them go when descriptors are used up */
 #define ISCSI_IDLE_NS 1000000000ull
 #define ISCSI_TPGT 1
 
@@ -207,6 +208,8 @@ enum iscsi_poke {
 
 /* conn.c */
 void iscsi_conn_serve(struct net_stream *stream, void *server) WAITS;
+/* Sends some of those away who have not logged in, the oldest first. */
+void iscsi_conn_make_room(void *server);
 struct iscsi_conn *iscsi_conn_ref(struct iscsi_conn *c);
 void iscsi_conn_unref(struct iscsi_conn *c);
 /* Asks the connection, from any core, to do that. Does not wait. The caller holds a reference or

@@ -77,6 +77,7 @@ static int listen_all(struct iscsi_server *s, const struct iscsi_options *opt)
                                        .name = "iscsi",
                                        .connections_max = s->sessions_max + ISCSI_PENDING_MAX,
                                        .serve = iscsi_conn_serve,
+                                       .crowded = iscsi_conn_make_room,
                                        .arg = s};
         int r = net_listen(&l, &s->listeners[i]);
         if (r < 0) {

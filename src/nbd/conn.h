@@ -10,7 +10,11 @@
  *     reply.c      putting replies into the stream
  *
  * A connection is a fiber of its listener; its requests are fibers of the connection's group. All
- * of them run on the connection's core, so that nothing in struct nbd_conn is locked.
+ * of them run on the connection's core, so that hardly anything in struct nbd_conn is locked.
+ *
+ * Strangers, those in the handshake, are at most NBD_PENDING_MAX. When there are too many, the
+ * oldest goes: a handshake takes milliseconds, and those who mean none shall not lock the others
+ * out.
  */
 #pragma once
 #include "nbd/nbd.h"
@@ -37,6 +41,8 @@
 #define NBD_PAYLOAD_BYTES_PER_MS 256u
 #define NBD_IDLE_MS 1000u
 #define NBD_STALL_MS 60000u
+#define NBD_PENDING_MAX 1024u /* connections that are in the handshake */
+#define NBD_SPARED_PART 8u    /* of them go when descriptors are used up */
 
 #define NBD_OPTION_DATA_MAX (64u << 10)
 #define NBD_OPTION_SKIP_MAX (1u << 20)
@@ -53,7 +59,8 @@ struct nbd_core {
     _Atomic uint64_t bytes_in;
     _Atomic uint64_t bytes_out;
     _Atomic uint64_t latency_us_log2[32];
-    struct list conns; /* in the transmission phase */
+    struct list conns;
+    struct list unwanted; /* [lock of the server] strangers that have to go */
 };
 
 struct nbd_server {
@@ -63,9 +70,12 @@ struct nbd_server {
     size_t listener_count;
     struct rt_credits ingress; /* payloads in buffers of their own and pinned receive buffers */
     _Atomic bool draining;
-    _Atomic unsigned kicks; /* fibers on their way that end connections of removed devices */
+    _Atomic unsigned kicks; /* fibers on their way that end connections */
     unsigned core_count;
     struct nbd_core *cores;
+    struct rt_mutex lock;  /* a leaf, but for what starting a fiber takes */
+    struct list strangers; /* [lock] those that are in the handshake, the oldest first */
+    size_t stranger_count; /* [lock] */
 };
 
 /* The only writer is the core itself: no locked instruction is needed. */
@@ -91,6 +101,8 @@ struct nbd_conn {
     struct net_stream *stream;
     struct rt_group *group;
     struct list link;
+    struct list stranger_link; /* [lock of the server] among strangers or unwanted */
+    bool is_stranger;          /* [lock of the server] */
     char peer[NET_ADDRESS_SIZE];
 
     /* the handshake's outcome */

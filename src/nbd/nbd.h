@@ -27,7 +27,7 @@ struct nbd_options {
     enum nbd_tls_mode tls;
     struct net_tls_options tls_files;
     bool extended_headers;        /* the experimental extension */
-    unsigned connections_max;     /* 0 = 16384 */
+    unsigned connections_max;     /* beyond the handshake; 0 = 16384 */
     unsigned handshake_timeout_s; /* 0 = 15 */
 };
 

@@ -26,6 +26,7 @@ static struct nbd_conn *conn_new(struct nbd_server *s, struct net_stream *stream
     net_peer_address(stream, c->peer);
     rt_mem_add(RT_MEM_CONNECTIONS, sizeof *c);
     list_push_back(&c->core->conns, &c->link);
+    list_init(&c->stranger_link);
     return c;
 }
 
@@ -64,9 +65,84 @@ static void say_end(const struct nbd_conn *c, const char *phase, int r)
     }
 }
 
+/* With s->lock held. */
+static void no_stranger(struct nbd_server *s, struct nbd_conn *c)
+{
+    list_remove(&c->stranger_link);
+    s->stranger_count -= c->is_stranger;
+    c->is_stranger = false;
+}
+
+/* On a core. */
+static void evict(void *arg)
+{
+    struct nbd_server *s = arg;
+    struct list *unwanted = &s->cores[rt_core_self()].unwanted;
+    rt_mutex_lock(&s->lock);
+    while (!list_is_empty(unwanted)) {
+        struct nbd_conn *c = container_of(unwanted->next, struct nbd_conn, stranger_link);
+        list_remove(&c->stranger_link);
+        rt_mutex_unlock(&s->lock);
+        net_shutdown(c->stream);
+        rt_mutex_lock(&s->lock);
+    }
+    rt_mutex_unlock(&s->lock);
+    atomic_fetch_sub(&s->kicks, 1);
+}
+
+/* With s->lock held; there is one. */
+static void drop_oldest(struct nbd_server *s)
+{
+    struct nbd_conn *oldest = container_of(s->strangers.next, struct nbd_conn, stranger_link);
+    no_stranger(s, oldest);
+    list_push_back(&oldest->core->unwanted, &oldest->stranger_link);
+    atomic_fetch_add(&s->kicks, 1);
+    if (rt_spawn_on(oldest->core_index, "nbd-evict", evict, s) < 0) {
+        atomic_fetch_sub(&s->kicks, 1); /* it goes with the next one */
+    }
+}
+
+static void admit_stranger(struct nbd_conn *c)
+{
+    struct nbd_server *s = c->server;
+    rt_mutex_lock(&s->lock);
+    bool crowded = s->stranger_count >= NBD_PENDING_MAX;
+    if (crowded) {
+        drop_oldest(s);
+    }
+    list_push_back(&s->strangers, &c->stranger_link);
+    c->is_stranger = true;
+    s->stranger_count++;
+    rt_mutex_unlock(&s->lock);
+    if (crowded) {
+        msg_warn_paced("nbd", "%s: too many are in the handshake: the oldest is sent away",
+                       c->peer);
+    }
+}
+
+static void know_stranger(struct nbd_conn *c)
+{
+    rt_mutex_lock(&c->server->lock);
+    no_stranger(c->server, c);
+    rt_mutex_unlock(&c->server->lock);
+}
+
+static void make_room(void *arg)
+{
+    struct nbd_server *s = arg;
+    rt_mutex_lock(&s->lock);
+    size_t part = (s->stranger_count + NBD_SPARED_PART - 1) / NBD_SPARED_PART;
+    for (size_t i = 0; i < part; i++) {
+        drop_oldest(s);
+    }
+    rt_mutex_unlock(&s->lock);
+}
+
 static int conn_run(struct nbd_conn *c) WAITS
 {
+    admit_stranger(c);
     int r = nbd_handshake(c);
+    know_stranger(c);
     if (r != 0) {
         if (r < 0) {
             nbd_count(&c->core->handshake_failures, 1);
@@ -132,6 +208,7 @@ static void server_free(struct nbd_server *s) WAITS
     }
     net_tls_free(s->tls);
     rt_credits_destroy(&s->ingress);
+    rt_mutex_destroy(&s->lock);
     free(s->listeners);
     free(s->cores);
     free(s);
@@ -142,8 +219,9 @@ static int listen_at(struct nbd_server *s, const char *address) WAITS
     struct net_listen_options opt = {
         .address = address,
         .name = "nbd",
-        .connections_max = s->opt.connections_max,
+        .connections_max = s->opt.connections_max + NBD_PENDING_MAX,
         .serve = serve,
+        .crowded = make_room,
         .arg = s,
     };
     int r = net_listen(&opt, &s->listeners[s->listener_count]);
@@ -192,8 +270,11 @@ static int server_new(const struct nbd_options *opt, struct nbd_server **ret_ser
     memset(s->cores, 0, s->core_count * sizeof(struct nbd_core));
     for (unsigned i = 0; i < s->core_count; i++) {
         list_init(&s->cores[i].conns);
+        list_init(&s->cores[i].unwanted);
     }
     rt_credits_init(&s->ingress, INGRESS_BYTES);
+    rt_mutex_init(&s->lock);
+    list_init(&s->strangers);
     *ret_server = s;
     return 0;
 }

@@ -6,7 +6,8 @@
  *
  * When descriptors or memory run out, accepting pauses for a moment and goes on: the waiting
  * connections stay in the kernel's line. Connections never take the last descriptors: the store
- * needs some, or those who are connected could not be served.
+ * needs some, or those who are connected could not be served. Before a pause, all listeners are
+ * asked to send away whom they can spare.
  */
 #include "base/assert.h"
 #include "base/err.h"
@@ -28,7 +29,12 @@
 /* Of all listeners: descriptors are the process's. */
 static _Atomic unsigned connections_all;
 
+/* Held while the listeners are asked for room: what they take then is a leaf. */
+static struct rt_mutex listeners_lock;
+static struct list listeners = LIST_INIT(listeners); /* [listeners_lock] */
+
 struct net_listener {
+    struct list link; /* [listeners_lock] */
     struct net_listen_options opt;
     struct net_address bound;
     struct rt_watch watch;
@@ -101,6 +107,17 @@ static int accept_next(struct net_listener *l)
     return accept4(l->watch.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
 
+static void make_room(void)
+{
+    rt_mutex_lock(&listeners_lock);
+    list_for_each(&listeners, struct net_listener, link, l) {
+        if (l->opt.crowded) {
+            l->opt.crowded(l->opt.arg);
+        }
+    }
+    rt_mutex_unlock(&listeners_lock);
+}
+
 /* What accept4() failed with is dealt with: 0 to go on, -ECANCELED. */
 static int accept_failed(struct net_listener *l, int error)
 {
@@ -112,6 +129,7 @@ static int accept_failed(struct net_listener *l, int error)
     case ENOMEM:
     case ENOBUFS:
         msg_warn_paced("net", "%s: accepting pauses: %s", l->opt.name, err_name(-error));
+        make_room();
         return rt_sleep_ms(PAUSE_MS);
     default:
         /* The connection itself failed; the next one may be good. */
@@ -279,6 +297,7 @@ int net_listen(const struct net_listen_options *opt, struct net_listener **ret_l
         return -ENOMEM;
     }
     l->opt = *opt;
+    list_init(&l->link);
     l->connections_max = opt->connections_max ? opt->connections_max : 65536;
     l->all_max = descriptors_for_connections();
     int r = start(l);
@@ -287,6 +306,9 @@ int net_listen(const struct net_listen_options *opt, struct net_listener **ret_l
         return r;
     }
     l->opt.address = NULL;
+    rt_mutex_lock(&listeners_lock);
+    list_push_back(&listeners, &l->link);
+    rt_mutex_unlock(&listeners_lock);
     *ret_listener = l;
     return 0;
 }
@@ -303,6 +325,9 @@ unsigned net_listener_connections(const struct net_listener *l)
 
 void net_listener_stop(struct net_listener *l)
 {
+    rt_mutex_lock(&listeners_lock);
+    list_remove(&l->link);
+    rt_mutex_unlock(&listeners_lock);
     rt_group_cancel(l->accepting);
     rt_group_wait(l->accepting);
 }

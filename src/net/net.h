@@ -39,6 +39,9 @@ struct net_listen_options {
     int unix_mode; /* permissions of a unix socket; 0 = 0600 */
     void (*serve)(struct net_stream *s, void *arg);
     void *arg;
+    /* May be NULL. Connections, of whichever listener, use up what descriptors there are: those
+     * that can be spared may go. Called on any core, again and again; does not wait. */
+    void (*crowded)(void *arg);
 };
 
 /*
