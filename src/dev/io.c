@@ -4,8 +4,15 @@
  * overlaps runs in the order of its arrival; a call that asks for durability flushes after it has
  * let go of the range. Bounds are looked at again under the lock: a shrink may have been waited
  * for.
+ *
+ * Zeroes that stay allocated are work for each page: a long range of them is done in steps, each
+ * with the lock of its own part alone, and the next one when the volume has digested the last. So
+ * who overlaps waits for a step and not for terabytes (he comes before or after the zeroes of his
+ * place, as requests at the same time may), and dirty space is left to others.
  */
 #include "dev/dev_priv.h"
+
+#define ZERO_STEP_BYTES (256ull << 20)
 
 static int check(const struct dev *d, uint64_t off, uint64_t len)
 {
@@ -136,18 +143,33 @@ int dev_write(struct dev *d, uint64_t off, const struct rt_chain *data, unsigned
     return settle(d, r, flags);
 }
 
-int dev_zero(struct dev *d, uint64_t off, uint64_t len, unsigned flags)
+static int zero_part(struct dev *d, uint64_t off, uint64_t len, enum vol_zero_kind kind) WAITS
 {
     struct dev_range range;
     int r = dev_range_lock(d, &range, off, len, true);
     if (r < 0) {
         return r;
     }
+    r = vol_zero(d->file, off, len, kind);
+    dev_ranges_unlock(&d->ranges, &range);
+    return r;
+}
+
+int dev_zero(struct dev *d, uint64_t off, uint64_t len, unsigned flags)
+{
     enum vol_zero_kind kind = flags & DEV_ANCHOR    ? VOL_ANCHORED
                               : flags & DEV_NO_HOLE ? VOL_ZEROED
                                                     : VOL_HOLE;
-    r = vol_zero(d->file, off, len, kind);
-    dev_ranges_unlock(&d->ranges, &range);
+    int r = check(d, off, len);
+    for (uint64_t end = off + len; r == 0 && off < end;) {
+        uint64_t step = kind == VOL_HOLE ? len : ZERO_STEP_BYTES - off % ZERO_STEP_BYTES;
+        step = MIN_OF(step, end - off);
+        r = zero_part(d, off, step, kind);
+        off += step;
+        if (off < end && r == 0) {
+            r = vol_zero_pace(d->registry->v);
+        }
+    }
     return settle(d, r, flags);
 }
 

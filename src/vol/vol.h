@@ -169,6 +169,9 @@ enum vol_zero_kind {
 /* Makes the range read as zeros: any length at once; bytes at unaligned edges are overwritten with
  * zeros. Results as vol_write(). */
 MUST int vol_zero(struct vol_file *f, uint64_t off, uint64_t len, enum vol_zero_kind kind) WAITS;
+/* Between parts of a long vol_zero() that stays allocated: waits until what was written before is
+ * in the index, so that such a caller never holds the dirty space that others wait for. */
+MUST int vol_zero_pace(struct vol *v) WAITS;
 /* Gives back what whole blocks of the range allow; the edges are left alone. */
 MUST int vol_discard(struct vol_file *f, uint64_t off, uint64_t len) WAITS;
 

@@ -203,3 +203,30 @@ int vol_discard(struct vol_file *f, uint64_t off, uint64_t len)
     }
     return first < last ? zero_blocks(f, first, last, VOL_HOLE) : 0;
 }
+
+/* The youngest batch that holds something, if it is not applied: with a reference. */
+static struct vol_batch *youngest(struct vol *v)
+{
+    uint64_t number = atomic_load(&v->entered_number);
+    struct vol_batch *found = NULL;
+    rt_mutex_lock(&v->m);
+    list_for_each(&v->batches, struct vol_batch, link, b) {
+        if (b->number == number) {
+            found = vol_batch_ref(b);
+        }
+    }
+    rt_mutex_unlock(&v->m);
+    return found;
+}
+
+int vol_zero_pace(struct vol *v)
+{
+    struct vol_batch *b = youngest(v);
+    if (!b) {
+        return 0;
+    }
+    (void)vol_rotate(v, b); /* without room for another batch, its age does */
+    int r = rt_event_wait(&b->applied, RT_FOREVER);
+    vol_batch_unref(b);
+    return r == 0 && atomic_load(&v->fenced) ? ERR_FENCED : r;
+}

@@ -8,6 +8,7 @@
     cookie = k.send(rawnbd.TRIM, 0, 1 << 30)    # pipelining: send() now, receive() later
     reply = k.receive()
 """
+import select
 import socket
 import struct
 
@@ -107,6 +108,10 @@ class Client:
             return True
         except socket.timeout:
             return False
+
+    def has_input(self):
+        """Something has come and waits to be received."""
+        return bool(self.buffer or select.select([self.socket], [], [], 0)[0])
 
     def close(self):
         self.socket.close()

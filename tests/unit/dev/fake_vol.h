@@ -260,6 +260,12 @@ int vol_zero(struct vol_file *f, uint64_t off, uint64_t len, enum vol_zero_kind 
     return 0;
 }
 
+int vol_zero_pace(struct vol *v)
+{
+    (void)v;
+    return 0;
+}
+
 int vol_discard(struct vol_file *f, uint64_t off, uint64_t len)
 {
     uint64_t first = (off + 4095) / 4096 * 4096;
