@@ -3,10 +3,10 @@
 # heavy
 # serial
 # limit: 400
-"""Strangers by the thousand on both ports: silent, byte by byte, gone without a word, half closed.
-They cost little and are sent away (when there are too many, the oldest first and before their
-time), and good clients that came before them and that come after them do verified I/O. The same when they
-want more descriptors than the server may have: its store needs some, too."""
+"""Strangers by the thousand on both ports: silent, byte by byte, gone without a word, half
+closed. They cost little and are sent away (when there are too many, the oldest first and before
+their time), and good clients that came before them and that come after them do verified I/O. The
+same when they want more descriptors than the server may have: its store needs some, too."""
 import os
 import random
 import resource
