@@ -29,6 +29,7 @@ def status(number, code, chance, do="status", **more):
 
 
 HEADS, REFUSALS = "heads that change", "refusals that are not true"
+# Objects are spoiled, not listings (whose key is empty): nothing but TLS authenticates those.
 SWEEP = {
     "connections that end": (
         rule("delay", 0.2, ms=[0, 30]), rule("drop_before", 0.04), rule("drop_after", 0.04),
@@ -36,7 +37,7 @@ SWEEP = {
     "answers that end early or come twice": (
         rule("truncate", 0.05), rule("duplicate", 0.05), rule("delay", 0.05, ms=[50, 200])),
     "bytes that change": (
-        rule("spoil_body", 0.05, method="GET", apart=True),
+        rule("spoil_body", 0.05, method="GET", key=".", apart=True),
         rule("spoil_body", 0.05, method="PUT", of="request")),
     HEADS: (rule("spoil_head", 0.02, apart=True),),
     "a store that is overloaded": (
@@ -53,7 +54,7 @@ SWEEP = {
         status(403, "AccessDenied", 0.02), status(400, "RequestTimeout", 0.02)),
     "a bit of everything": (
         rule("drop_before", 0.01), rule("drop_after", 0.01), rule("duplicate", 0.02),
-        rule("late", 0.02, ms=1000), rule("truncate", 0.01), rule("spoil_body", 0.01, apart=True),
+        rule("late", 0.02, ms=1000), rule("truncate", 0.01), rule("spoil_body", 0.01, key=".", apart=True),
         status(503, "SlowDown", 0.02), status(412, "PreconditionFailed", 0.01, "status_after"),
         rule("delay", 0.3, ms=[1, 20])),
 }
