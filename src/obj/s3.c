@@ -112,8 +112,8 @@ static int error_of(const struct s3_exchange *x)
     case 429:
     case 503:
         return -EAGAIN;
-    case 412:
-        return -EEXIST;
+    case 412: /* where nothing was demanded it says nothing */
+        return x->if_absent ? -EEXIST : -EIO;
     case 507:
         return -ENOSPC;
     default:

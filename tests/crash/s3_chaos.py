@@ -54,7 +54,8 @@ SWEEP = {
         status(403, "AccessDenied", 0.02), status(400, "RequestTimeout", 0.02)),
     "a bit of everything": (
         rule("drop_before", 0.01), rule("drop_after", 0.01), rule("duplicate", 0.02),
-        rule("late", 0.02, ms=1000), rule("truncate", 0.01), rule("spoil_body", 0.01, key=".", apart=True),
+        rule("late", 0.02, ms=1000), rule("truncate", 0.01),
+        rule("spoil_body", 0.01, key=".", apart=True),
         status(503, "SlowDown", 0.02), status(412, "PreconditionFailed", 0.01, "status_after"),
         rule("delay", 0.3, ms=[1, 20])),
 }
