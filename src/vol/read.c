@@ -172,13 +172,13 @@ bool vol_source_joins(const struct vol_source *a, uint32_t blocks, const struct 
 
 static void window_add(struct window *w, struct vol_source *s)
 {
-    struct item *last = w->count > 0 ? &w->items[w->count - 1] : NULL;
-    if (last && vol_source_joins(&last->at, last->blocks, s)) {
-        last->blocks++;
+    struct item *it = w->items + w->count;
+    if (w->count > 0 && vol_source_joins(&it[-1].at, it[-1].blocks, s)) {
+        it[-1].blocks++;
         rt_buf_unref(s->slot.buf);
         return;
     }
-    struct item *it = &w->items[w->count++];
+    w->count++;
     it->at = *s;
     it->blocks = 1;
     it->piece.buf = NULL;
