@@ -11,6 +11,7 @@ import time
 DEVICE_BYTES = 256 << 20
 IQN = "iqn.2024-01.net.zerofs:bench"
 LIMIT_S = 20
+REST_S = 0.2
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -78,10 +79,21 @@ class Peer:
     def fill(self):
         for protocol in self.protocols:
             self.sweep(protocol, "-w", "100")
-        self.settle()
+        self.rest()
 
     def settle(self):
         """Waits until nothing written is left to do."""
+
+    def rest(self):
+        """Waits until the server wants no CPU any more: what it does later would be at the cost
+        of whoever is measured next."""
+        self.settle()
+        ends_at = time.monotonic() + LIMIT_S
+        spent, since = self.cpu_seconds(), time.monotonic()
+        while time.monotonic() - since < REST_S and time.monotonic() < ends_at:
+            time.sleep(REST_S / 4)
+            if self.cpu_seconds() != spent:
+                spent, since = self.cpu_seconds(), time.monotonic()
 
     def renew(self):
         """As on the first day."""
