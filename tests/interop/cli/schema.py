@@ -33,11 +33,10 @@ STATUS = {
               "latency_us_log2": {k: [NUMBER] for k in KINDS},
               "latency_us_log2_by_class": {k: {"*": [NUMBER]} for k in KINDS}},
     "memory": {"limit_bytes": NUMBER, "accounted_bytes": NUMBER, "by_owner": {"*": NUMBER}},
-}
-if zt.stores.KIND == "s3":
-    STATUS["disk_cache"] = dict.fromkeys(
+    "disk_cache": dict.fromkeys(
         ("hits", "misses", "bytes", "capacity_bytes", "entries", "evictions", "dropped", "corrupt",
-         "errors", "timeouts", "bytes_read", "bytes_written"), NUMBER) | {"bypassed": FLAG}
+         "errors", "timeouts", "bytes_read", "bytes_written"), NUMBER) | {"bypassed": FLAG},
+}
 SERVERS = {
     "nbd": {"connections": NUMBER, "handshakes": NUMBER, "handshake_failures": NUMBER,
             "requests": NUMBER, "errors": NUMBER, "bytes_in": NUMBER, "bytes_out": NUMBER,
