@@ -11,9 +11,9 @@
  * missed memory, and those that reach a stream's `due`, come here: what memory answers costs one
  * look at `active`. The third read in a row starts the first job; random reads start none.
  *
- * S2. Each job fetches `window` bytes, from the stream's end on, and the window doubles up to
- * v->ahead_bytes. A job ends early where a segment does, so that a segment, once the window covers
- * it, comes by one request.
+ * S2. Each job fetches `window` bytes, from the stream's end on, and the window grows fourfold up
+ * to v->ahead_bytes: 512 KiB and 2 MiB cost two requests, and the third is a large one. A job ends
+ * early where a segment does, so that a segment, once the window covers it, comes by one request.
  *
  * S3. Frames that wait to be read have a queue of their own in the cache, at most a quarter of it;
  * the streams that started the last jobs share half of that. What was fetched and is not there any
@@ -28,7 +28,8 @@
 
 #define WINDOW_FIRST (512u << 10)
 #define SCORE_MIN 2u
-#define NEAR_BYTES (1u << 20) /* reads of a stream that overtook each other */
+#define WINDOW_GROWTH 4u
+#define NEAR_BYTES (4u << 20) /* reads of a stream that overtook each other */
 
 struct job {
     struct vol_file *f;
@@ -133,7 +134,7 @@ static bool stream_note(struct vol_file *f, uint64_t off, uint64_t end, bool mis
         uint64_t most = window_max(f->v, s->id);
         j->end = MIN_OF(s->end + MIN_OF(s->window, most), page_up(size));
         s->end = j->end;
-        s->window = MIN_OF(s->window * 2, most);
+        s->window = MIN_OF(s->window * WINDOW_GROWTH, most);
         s->jobs++;
     }
     tell(a, k);
