@@ -65,6 +65,7 @@ class Frozen:
 
     def __init__(self, server, loads):
         self.server, self.loads = server, loads
+        self.unflushed = []
         server.process.send_signal(signal.SIGSTOP)
         for load in loads:
             load.history = Late(load.history)
@@ -77,8 +78,8 @@ class Frozen:
                           for b, f in enumerate(h.floor)]
 
     def send(self, load, p, rnd):
-        """A FUA write, and a flush after another write, of blocks that nothing else is under way
-        to: a read sent before the sleep may be answered after the write that came later."""
+        """A FUA write, and another, of blocks that nothing else is under way to: a read sent
+        before the sleep may be answered after the write that came later."""
         for fua in (True, False):
             late = load.history
             late.last += 1
@@ -88,8 +89,17 @@ class Frozen:
             if p.has_room():
                 token = p.start(WRITE, w.first, 1, fua, w.payload())
                 load.under_way[p, token] = (WRITE, w, fua)
-        if p.has_room():
-            load.under_way[p, p.start(FLUSH)] = (FLUSH, [w], 0)
+                self.unflushed += [] if fua else [(p, w)]
+
+    def flush(self, load):
+        """A flush covers what was answered before it was sent: one for each write of send()."""
+        for p, w in [x for x in self.unflushed if x[0] in load.peers and x[1].completed]:
+            self.unflushed.remove((p, w))
+            try:
+                if p.has_room():
+                    load.under_way[p, p.start(FLUSH)] = (FLUSH, [w], 0)
+            except p.gone:
+                load.drop(p)
 
     def wake(self, rnd):
         self.server.process.send_signal(signal.SIGCONT)
@@ -102,6 +112,7 @@ class Frozen:
         for load in self.loads:
             while load.peers and load.under_way:
                 assert load.turn(), "woken, but neither an answer nor an end within 30 s"
+                self.flush(load)
             load.history.check()
             load.close()
         code = self.server.process.wait(20)
