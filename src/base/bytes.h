@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct bytes_reader {
@@ -109,3 +110,15 @@ void bytes_put_be16(struct bytes_writer *w, uint16_t v);
 void bytes_put_be32(struct bytes_writer *w, uint32_t v);
 void bytes_put_be64(struct bytes_writer *w, uint64_t v);
 void bytes_put_varint(struct bytes_writer *w, uint64_t v);
+
+/* The len bytes, which need no end mark, as a string of their own: the caller frees it; NULL when
+ * there is no memory. */
+static inline char *bytes_text(const void *p, size_t len)
+{
+    char *text = malloc(len + 1);
+    if (text) {
+        memcpy(text, p, len);
+        text[len] = '\0';
+    }
+    return text;
+}

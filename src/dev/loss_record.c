@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dev/loss_record.h"
+#include "base/bytes.h"
 #include "base/err.h"
 #include <stdlib.h>
 #include <string.h>
@@ -42,9 +43,8 @@ static int decode_nexus(struct bytes_reader *in, struct dev_loss_record *rec)
     if (!name || (len > 0 && memchr(name, 0, len)) || rec->nexuses.len == DEV_LOSS_NEXUSES_MAX) {
         return ERR_CORRUPT_RECORD;
     }
-    struct dev_loss_nexus n = {.name = strndup((const char *)name, len),
-                               .active = flags & FLAG_ACTIVE,
-                               .owed = flags & FLAG_OWED};
+    struct dev_loss_nexus n = {
+        .name = bytes_text(name, len), .active = flags & FLAG_ACTIVE, .owed = flags & FLAG_OWED};
     int r = n.name ? vec_push(&rec->nexuses, n) : -ENOMEM;
     if (r < 0) {
         free(n.name);

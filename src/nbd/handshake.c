@@ -10,6 +10,7 @@
  * Bytes are received exactly as far as they are understood, so that nothing is left over when TLS
  * begins. All of it has one deadline; option data, options and queued replies are bounded.
  */
+#include "base/bytes.h"
 #include "base/err.h"
 #include "base/msg.h"
 #include "nbd/conn.h"
@@ -310,7 +311,7 @@ static int do_meta(struct talk *t)
     dev_unref(d);
     bool chosen = q.allocation || (!set && (q.wildcard || q.queries == 0));
     if (chosen && set) {
-        c->context_name = strndup((const char *)q.name.data, q.name.len);
+        c->context_name = bytes_text(q.name.data, q.name.len);
         if (!c->context_name) {
             return -ENOMEM;
         }

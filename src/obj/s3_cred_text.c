@@ -138,7 +138,7 @@ static int take_setting(struct s3_profile *p, const char *line, size_t len)
     trim(&value, &value_len);
     for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
         if (equals(key, key_len, settings[i].key) && !*settings[i].slot && value_len > 0) {
-            *settings[i].slot = strndup(value, value_len);
+            *settings[i].slot = bytes_text(value, value_len);
             return *settings[i].slot ? 0 : -ENOMEM;
         }
     }
