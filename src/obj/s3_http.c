@@ -10,9 +10,10 @@
  * get at most half of the rest, so that a read always finds one. Within a class the order is that
  * of asking.
  *
- * CONNECTIONS are kept and used again. One that the server has closed meanwhile is noticed by
- * libcurl with the first bytes, and the request goes out once more on a fresh one, silently; a PUT
- * may then meet its own object, which its caller sorts out (I3).
+ * CONNECTIONS are kept and used again. One that the server has closed meanwhile is noticed with the
+ * first bytes, and the request goes out once more on a fresh one, silently: libcurl does so when it
+ * was to read an answer, send_again() when it was still sending. A PUT may then meet its own
+ * object, which its caller sorts out (I3).
  *
  * CANCELLATION. A fiber that is cancelled while it waits takes its request out: at once from a
  * line, or by dropping the connection. Its memory is not touched when the wait has ended.
@@ -154,6 +155,26 @@ static int error_of(CURLcode code, const struct s3_exchange *x)
     }
 }
 
+/* True when a kept connection broke before any byte of an answer, and the request is under way on a
+ * fresh one. */
+static bool send_again(struct s3_http *h, struct s3_exchange *x, CURLcode code)
+{
+    long fresh_connections = 0;
+    if ((code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR) || x->head.status != 0 ||
+        x->sent_again ||
+        curl_easy_getinfo(x->easy, CURLINFO_NUM_CONNECTS, &fresh_connections) != CURLE_OK ||
+        fresh_connections > 0) {
+        return false;
+    }
+    x->sent_again = true;
+    x->why[0] = '\0';
+    x->piece = 0;
+    x->piece_off = 0;
+    return curl_multi_remove_handle(h->multi, x->easy) == CURLM_OK &&
+           curl_easy_setopt(x->easy, CURLOPT_FRESH_CONNECT, 1l) == CURLE_OK &&
+           curl_multi_add_handle(h->multi, x->easy) == CURLM_OK;
+}
+
 static void reap(struct s3_http *h)
 {
     int left;
@@ -163,6 +184,9 @@ static void reap(struct s3_http *h)
         CURLcode code = m->data.result;
         if (m->msg != CURLMSG_DONE ||
             curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&x) != CURLE_OK) {
+            continue;
+        }
+        if (send_again(h, x, code)) {
             continue;
         }
         if (code != CURLE_OK && x->why[0] == '\0') {

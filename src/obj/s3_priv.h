@@ -79,6 +79,7 @@ struct s3_exchange {
     uint64_t arrived; /* bytes of the answer's body */
     bool ranged;      /* the answer is the range that was asked for */
     bool too_long;
+    bool sent_again; /* on a fresh connection, after a kept one broke */
     bool queued;
     bool cancelled;
     struct rt_event done;
