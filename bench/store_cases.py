@@ -105,10 +105,11 @@ class StoreBench:
                                    stdin=subprocess.DEVNULL, capture_output=True,
                                    timeout=120).stdout)
 
-    def bare_put_ms(self):
-        """What the store takes for 4 KiB, from nobody here."""
+    def bare_put_ms(self, pause_ms):
+        """What the store takes for 4 KiB, from nobody here, at the pace of depth 1."""
         bucket, took = self.gateway.objects(), []
-        for n in range(100):
+        for n in range(50):
+            time.sleep(pause_ms / 1000)
             begin = time.monotonic()
             bucket.put(f"bare/{n}", os.urandom(4096))
             took.append(time.monotonic() - begin)
@@ -122,10 +123,11 @@ def durable(bench):
     goals = []
     for delay in DELAYS_MS:
         s = bench.server(delay)
-        trip_ms = delay + bench.bare_put_ms()
+        trip_ms = delay + bench.bare_put_ms(delay)
         for connections, depth in ((1, 1), (1, 8), (1, 32), (4, 8)):
             before, begin = s.requests(), time.monotonic()
-            got = bench.load(s, "-w", "100", "-u", "-d", str(depth), "-c", str(connections))
+            got = bench.load(s, "-w", "100", "-u", "-d", str(depth), "-c", str(connections),
+                             seconds=2.0 if depth > 1 else 5.0)
             puts = (s.requests()["put"] - before["put"]) / (time.monotonic() - begin)
             each = got.iops * trip_ms / 1000
             lines.append(f"| {delay} | {connections} x {depth} | {got.iops:,.0f} | "

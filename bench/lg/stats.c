@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Latencies in buckets: 64 for each power of two, so that a quantile is right to 2 %. */
+/* Latencies in buckets: 256 for each power of two, so that a quantile is right to 0.4 %. */
 #include "lg.h"
 
-#define SUB_BITS 6
+#define SUB_BITS 8
 #define SUB (1u << SUB_BITS)
 
 static unsigned bucket_of(uint64_t ns)
@@ -15,12 +15,14 @@ static unsigned bucket_of(uint64_t ns)
     return MIN_OF(b, LG_BUCKETS - 1u);
 }
 
-static uint64_t bucket_ns(unsigned b)
+/* The middle of a bucket. */
+static double bucket_ns(unsigned b)
 {
     if (b < SUB) {
         return b;
     }
-    return (uint64_t)(SUB + b % SUB) << (b / SUB - 1);
+    uint64_t width = (uint64_t)1 << (b / SUB - 1);
+    return (double)((SUB + b % SUB) * width) + (double)width / 2;
 }
 
 void lg_stats_add(struct lg_stats *s, uint64_t ns)
@@ -44,7 +46,7 @@ double lg_stats_quantile_us(const struct lg_stats *s, double q)
     for (unsigned i = 0; i < LG_BUCKETS; i++) {
         below += s->buckets[i];
         if (below > 0 && (double)below >= q * (double)s->ops) {
-            return (double)bucket_ns(i) / 1000;
+            return bucket_ns(i) / 1000;
         }
     }
     return 0;
