@@ -19,11 +19,27 @@ enum scsi_cmd_flags {
     SCSI_CMD_QUICK = 128,     /* has no data, never waits: ends within begin */
 };
 
+/*
+ * What a command wants of the logical unit, which a persistent reservation may refuse: the columns
+ * of SPC-4 table 65 and SBC-4 table 13. Whoever holds the reservation is refused nothing, and
+ * neither is a registered nexus when the type is one of registrants.
+ */
+enum scsi_access {
+    SCSI_ACCESS_UNSAID,     /* no row has this */
+    SCSI_ACCESS_ANY,        /* never refused */
+    SCSI_ACCESS_READ,       /* refused by the Exclusive Access types */
+    SCSI_ACCESS_WRITE,      /* refused by all types */
+    SCSI_ACCESS_START_STOP, /* as WRITE, unless it starts */
+    SCSI_ACCESS_LEGACY,     /* RESERVE and RELEASE: SPC-4 5.13.3 */
+    SCSI_ACCESS_PERSISTENT, /* PERSISTENT RESERVE IN and OUT have rules of their own */
+};
+
 struct scsi_command {
     const char *name; /* NULL: no such command */
     uint8_t opcode;
     int8_t action;
     uint8_t cdb_len;
+    uint8_t access;    /* enum scsi_access */
     uint8_t usage[16]; /* CDB usage data: a bit is set where the field is looked at */
     enum scsi_dir dir;
     uint8_t len_at;   /* where the CDB has its allocation or parameter list length, and */
