@@ -40,6 +40,7 @@
     X(ERR_DRAINING, ESHUTDOWN, "the server is shutting down")                                      \
     X(ERR_IN_USE, EBUSY, "a client is attached")                                                   \
     X(ERR_CACHE_LOST, EIO, "unflushed writes were lost with an earlier server")                    \
+    X(ERR_READ_ONLY, EPERM, "the device is read-only")                                             \
     X(ERR_FAULT_INJECTED, EIO, "an injected fault")
 
 enum err_code {

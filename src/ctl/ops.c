@@ -135,17 +135,17 @@ bool ops_flag(const json_t *request, const char *key, bool absent)
     return json_is_boolean(value) ? json_is_true(value) : absent;
 }
 
-json_t *ops_size(const json_t *request, uint64_t *ret_bytes)
+json_t *ops_size(const json_t *request, uint32_t block, uint64_t *ret_bytes)
 {
     uint64_t bytes = 0;
     if (!ops_number(request, "size", &bytes) || bytes == 0) {
         return ops_failure(OPS_USAGE, "a size of more than 0 bytes is needed: --size 10G");
     }
-    if (bytes % 512 != 0) {
+    if (bytes % block != 0) {
         return ops_failure(OPS_USAGE,
-                           "the size must be a multiple of 512 bytes: %" PRIu64 " or %" PRIu64
+                           "the size must be a multiple of %u bytes: %" PRIu64 " or %" PRIu64
                            " would do, %" PRIu64 " does not",
-                           bytes / 512 * 512, (bytes / 512 + 1) * 512, bytes);
+                           block, bytes / block * block, (bytes / block + 1) * block, bytes);
     }
     if (bytes > VOL_SIZE_MAX) {
         return ops_failure(OPS_USAGE, "a device is at most 1024P (2^60 bytes) long");
@@ -177,13 +177,14 @@ json_t *ops_device_json(struct ops *o, const struct dev_info *info)
 {
     char uuid[UUID_TEXT_SIZE];
     uuid_format(&info->uuid, uuid);
-    json_t *device = json_pack("{s:s, s:s, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:o}", "name",
-                               info->name, "uuid", uuid, "inode", (json_int_t)info->inode, "size",
-                               (json_int_t)info->size_bytes, "write_cache", info->write_cache,
-                               "logical_block_size", (json_int_t)info->logical_block_bytes,
-                               "physical_block_size", (json_int_t)info->physical_block_bytes,
-                               "created", (json_int_t)(info->created_ns / NS_PER_S), "attached",
-                               (json_int_t)info->attached, "clients", clients_json(o, info));
+    json_t *device =
+        json_pack("{s:s, s:s, s:I, s:I, s:b, s:b, s:I, s:I, s:I, s:I, s:o}", "name", info->name,
+                  "uuid", uuid, "inode", (json_int_t)info->inode, "size",
+                  (json_int_t)info->size_bytes, "write_cache", info->write_cache, "read_only",
+                  info->read_only, "logical_block_size", (json_int_t)info->logical_block_bytes,
+                  "physical_block_size", (json_int_t)info->physical_block_bytes, "created",
+                  (json_int_t)(info->created_ns / NS_PER_S), "attached", (json_int_t)info->attached,
+                  "clients", clients_json(o, info));
     if (device && info->kind == DEV_ISCSI) {
         json_object_set_new(device, "lun", json_integer(info->lun));
     }
@@ -193,9 +194,9 @@ json_t *ops_device_json(struct ops *o, const struct dev_info *info)
 json_t *ops_resize(struct ops *o, struct dev *d, const json_t *request)
 {
     uint64_t bytes = 0;
-    json_t *failed = ops_size(request, &bytes);
     struct dev_info before;
     dev_info(d, &before);
+    json_t *failed = ops_size(request, before.logical_block_bytes, &bytes);
     bool shrinks = !failed && bytes < before.size_bytes;
     if (shrinks && !ops_flag(request, "force", false)) {
         failed = ops_failure(OPS_REFUSED,
@@ -244,6 +245,9 @@ json_t *ops_set(struct ops *o, struct dev *d, const json_t *request)
     int r = 0;
     if (json_is_boolean(json_object_get(request, "write_cache"))) {
         r = dev_write_cache_set(o->registry, d, ops_flag(request, "write_cache", true));
+    }
+    if (r >= 0 && json_is_boolean(json_object_get(request, "read_only"))) {
+        r = dev_read_only_set(o->registry, d, ops_flag(request, "read_only", false));
     }
     if (r < 0) {
         dev_unref(d);

@@ -88,6 +88,31 @@ static json_t *find_lun(struct ops *o, const json_t *request, struct dev **ret_d
     return failed;
 }
 
+/* A block size of the request, 512 or 4096, or what it is without one. */
+static json_t *check_block(const json_t *request, const char *key, uint32_t absent,
+                           uint32_t *ret_bytes)
+{
+    uint64_t bytes = absent;
+    if (json_object_get(request, key) &&
+        (!ops_number(request, key, &bytes) || (bytes != 512 && bytes != 4096))) {
+        return ops_failure(OPS_USAGE, "--%s is 512 or 4096", key);
+    }
+    *ret_bytes = (uint32_t)bytes;
+    return NULL;
+}
+
+static json_t *block_options(const json_t *request, struct dev_create_options *opt)
+{
+    json_t *failed = check_block(request, "sector", 512, &opt->logical_block_bytes);
+    if (!failed) {
+        failed = check_block(request, "physical", 4096, &opt->physical_block_bytes);
+    }
+    if (!failed && opt->physical_block_bytes < opt->logical_block_bytes) {
+        failed = ops_failure(OPS_USAGE, "physical blocks are not smaller than sectors");
+    }
+    return failed;
+}
+
 /* Target and LUN options of a request; has_lun says whether a LUN was asked for. */
 static json_t *lun_options(const json_t *request, struct dev_create_options *ret_opt,
                            bool *ret_has_lun)
@@ -99,12 +124,16 @@ static json_t *lun_options(const json_t *request, struct dev_create_options *ret
     }
     json_t *failed = json_object_get(request, "lun") ? check_lun(request, &lun) : NULL;
     if (!failed) {
-        failed = ops_size(request, &bytes);
+        failed = block_options(request, ret_opt);
+    }
+    if (!failed) {
+        failed = ops_size(request, ret_opt->logical_block_bytes, &bytes);
     }
     ret_opt->kind = DEV_ISCSI;
     ret_opt->lun = (uint32_t)lun;
     ret_opt->size_bytes = bytes;
     ret_opt->write_cache_off = !ops_flag(request, "write_cache", true);
+    ret_opt->read_only = ops_flag(request, "read_only", false);
     return failed;
 }
 

@@ -27,7 +27,7 @@ static json_t *create(struct ops *o, const json_t *request)
                            name ? why : "the name of the new device is needed: --name NAME");
     }
     uint64_t bytes = 0;
-    json_t *failed = ops_size(request, &bytes);
+    json_t *failed = ops_size(request, 512, &bytes);
     if (failed) {
         return failed;
     }

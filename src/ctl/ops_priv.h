@@ -23,8 +23,8 @@ json_t *ops_error(int r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 const char *ops_text(const json_t *request, const char *key);
 bool ops_number(const json_t *request, const char *key, uint64_t *ret_value);
 bool ops_flag(const json_t *request, const char *key, bool absent);
-/* The size of the request, checked: NULL, or a failure. */
-json_t *ops_size(const json_t *request, uint64_t *ret_bytes);
+/* The size of the request, checked, in blocks of so many bytes: NULL, or a failure. */
+json_t *ops_size(const json_t *request, uint32_t block, uint64_t *ret_bytes);
 
 /* One device as JSON, with the names of who is attached. */
 json_t *ops_device_json(struct ops *o, const struct dev_info *info);

@@ -28,9 +28,18 @@ static int put_target(struct vol_txn *t, const struct dev_target_info *info)
     return vol_txn_put(t, key, key_len, value, dev_target_value(info, value));
 }
 
-static int check_size(uint64_t size)
+static int check_size(uint64_t size, uint32_t block)
 {
-    return size == 0 || size % 512 != 0 || size > VOL_SIZE_MAX ? -EINVAL : 0;
+    return size == 0 || size % block != 0 || size > VOL_SIZE_MAX ? -EINVAL : 0;
+}
+
+/* 512 and 4096 are what initiators know; a physical block holds whole logical ones. */
+static int check_blocks(const struct dev_info *info)
+{
+    uint32_t logical = info->logical_block_bytes;
+    uint32_t physical = info->physical_block_bytes;
+    bool known = (logical == 512 || logical == 4096) && (physical == 512 || physical == 4096);
+    return known && physical >= logical ? 0 : -EINVAL;
 }
 
 static struct uuid fresh_uuid(void)
@@ -53,8 +62,9 @@ static int plan_device(const struct dev_create_options *opt, struct dev_info *re
         .size_bytes = opt->size_bytes,
         .created_ns = time_wall_ns(),
         .write_cache = !opt->write_cache_off,
-        .logical_block_bytes = 512,
-        .physical_block_bytes = 4096,
+        .read_only = opt->read_only,
+        .logical_block_bytes = opt->logical_block_bytes ? opt->logical_block_bytes : 512,
+        .physical_block_bytes = opt->physical_block_bytes ? opt->physical_block_bytes : 4096,
     };
     int r = opt->kind == DEV_NBD ? dev_name_check(opt->name, why, sizeof why)
                                  : dev_iqn_check(opt->name, info.name, why, sizeof why);
@@ -64,11 +74,11 @@ static int plan_device(const struct dev_create_options *opt, struct dev_info *re
     if (opt->kind == DEV_NBD) {
         snprintf(info.name, sizeof info.name, "%s", opt->name);
     }
-    if (info.lun > DEV_LUN_MAX) {
+    if (info.lun > DEV_LUN_MAX || check_blocks(&info) < 0) {
         return -EINVAL;
     }
     *ret_info = info;
-    return check_size(opt->size_bytes);
+    return check_size(opt->size_bytes, info.logical_block_bytes);
 }
 
 static int plan_target(const char *iqn, struct dev_target **ret_target)
@@ -305,7 +315,7 @@ static int resize_locked(struct dev_registry *g, struct dev *d, uint64_t size, b
 
 int dev_resize(struct dev_registry *g, struct dev *d, uint64_t size_bytes, bool shrink)
 {
-    int r = check_size(size_bytes);
+    int r = check_size(size_bytes, d->id.logical_block_bytes);
     if (r < 0) {
         return r;
     }
@@ -315,17 +325,41 @@ int dev_resize(struct dev_registry *g, struct dev *d, uint64_t size_bytes, bool 
     return r;
 }
 
-static int write_cache_locked(struct dev_registry *g, struct dev *d, bool on) WAITS
+enum setting {
+    SETTING_WRITE_CACHE,
+    SETTING_READ_ONLY,
+    SETTING_SAVED_MODES,
+};
+
+/* False when it is so already. */
+static bool change_info(struct dev_info *info, enum setting what, uint8_t value)
+{
+    struct dev_info before = *info;
+    switch (what) {
+    case SETTING_WRITE_CACHE:
+        info->write_cache = value;
+        return info->write_cache != before.write_cache;
+    case SETTING_READ_ONLY:
+        info->read_only = value;
+        return info->read_only != before.read_only;
+    case SETTING_SAVED_MODES:
+        info->saved_modes = value;
+        return info->saved_modes != before.saved_modes;
+    }
+    return false;
+}
+
+static int change_locked(struct dev_registry *g, struct dev *d, enum setting what, uint8_t value)
+    WAITS
 {
     if (dev_is_gone(d)) {
         return -ENODEV;
     }
     struct dev_info info;
     dev_info(d, &info);
-    if (info.write_cache == on) {
+    if (!change_info(&info, what, value)) {
         return 0;
     }
-    info.write_cache = on;
     struct vol_txn *t;
     int r = vol_txn_begin(g->v, &t);
     if (r < 0) {
@@ -340,18 +374,35 @@ static int write_cache_locked(struct dev_registry *g, struct dev *d, bool on) WA
     if (r < 0) {
         return r;
     }
-    atomic_store(&d->write_cache, on);
+    atomic_store(&d->write_cache, info.write_cache);
+    atomic_store(&d->read_only, info.read_only);
+    atomic_store(&d->saved_modes, info.saved_modes);
     r = vol_flush(g->v); /* also covers what was written while the cache was on */
     dev_notify(d, DEV_EVENT_SETTINGS);
     return r;
 }
 
-int dev_write_cache_set(struct dev_registry *g, struct dev *d, bool on)
+static int change(struct dev_registry *g, struct dev *d, enum setting what, uint8_t value) WAITS
 {
     rt_lock_take(&g->change);
-    int r = write_cache_locked(g, d, on);
+    int r = change_locked(g, d, what, value);
     rt_lock_release(&g->change);
     return r;
+}
+
+int dev_write_cache_set(struct dev_registry *g, struct dev *d, bool on)
+{
+    return change(g, d, SETTING_WRITE_CACHE, on);
+}
+
+int dev_read_only_set(struct dev_registry *g, struct dev *d, bool on)
+{
+    return change(g, d, SETTING_READ_ONLY, on);
+}
+
+int dev_saved_modes_set(struct dev_registry *g, struct dev *d, uint8_t modes)
+{
+    return change(g, d, SETTING_SAVED_MODES, modes);
 }
 
 /*

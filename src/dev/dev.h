@@ -43,8 +43,10 @@ struct dev_info {
     uint64_t size_bytes;
     uint64_t created_ns;           /* wall clock */
     bool write_cache;              /* off: each write is answered when it is durable */
-    uint32_t logical_block_bytes;  /* 512 */
-    uint32_t physical_block_bytes; /* 4096: 512e */
+    bool read_only;                /* changes of its data are refused */
+    uint8_t saved_modes;           /* of SCSI mode pages, kept for scsi */
+    uint32_t logical_block_bytes;  /* 512 or 4096 */
+    uint32_t physical_block_bytes; /* 512 to 4096, not less than the logical */
     uint32_t attached;             /* clients at this moment */
 };
 
@@ -74,8 +76,11 @@ struct dev_create_options {
     enum dev_kind kind;
     const char *name; /* the export, or the IQN of a target that exists */
     uint32_t lun;
-    uint64_t size_bytes; /* a multiple of 512, at most VOL_SIZE_MAX, not 0 */
+    uint64_t size_bytes; /* a multiple of the logical block, at most VOL_SIZE_MAX, not 0 */
     bool write_cache_off;
+    bool read_only;
+    uint32_t logical_block_bytes;  /* 512, 4096; 0 = 512 */
+    uint32_t physical_block_bytes; /* 512, 4096; 0 = 4096 */
 };
 /*
  * 0, -EEXIST, -EINVAL, -ENOENT (no such target), and what the volume says. Durable when it returns.
@@ -85,6 +90,9 @@ MUST int dev_create(struct dev_registry *g, const struct dev_create_options *opt
 /* Grows, or with shrink also shrinks. Watchers are told (DEV_EVENT_RESIZED). */
 MUST int dev_resize(struct dev_registry *g, struct dev *d, uint64_t size_bytes, bool shrink) WAITS;
 MUST int dev_write_cache_set(struct dev_registry *g, struct dev *d, bool on) WAITS;
+/* What is under way when it is switched on may still change the data. */
+MUST int dev_read_only_set(struct dev_registry *g, struct dev *d, bool on) WAITS;
+MUST int dev_saved_modes_set(struct dev_registry *g, struct dev *d, uint8_t modes) WAITS;
 /*
  * ERR_IN_USE while attached, unless force: then watchers are told (DEV_EVENT_REMOVED) and I/O gives
  * -ENODEV from then on.
@@ -134,12 +142,13 @@ size_t dev_lun_list(struct dev_registry *g, const char *iqn, uint32_t *ret_luns,
 void dev_info(struct dev *d, struct dev_info *ret_info);
 uint64_t dev_size(const struct dev *d);
 bool dev_is_gone(const struct dev *d);
+bool dev_is_read_only(const struct dev *d);
 struct vol *dev_volume(const struct dev *d);
 
 enum dev_event {
     DEV_EVENT_RESIZED,
     DEV_EVENT_REMOVED,
-    DEV_EVENT_SETTINGS, /* write cache */
+    DEV_EVENT_SETTINGS, /* write cache, read-only, saved modes */
 };
 /*
  * Who is attached; told of events. fn is called on whatever core the change happens on, must not
@@ -178,7 +187,8 @@ enum dev_flags {
 /*
  * I/O. off and len in bytes, inside the device (-EINVAL otherwise), len 1 to DEV_IO_MAX for read
  * and write, any for the rest. Results as the vol_ function of the same name; -ENODEV when the
- * device was deleted. With the device's write cache off, every change is durable before it returns.
+ * device was deleted, ERR_READ_ONLY for a change of a device that is read-only. With the device's
+ * write cache off, every change is durable before it returns.
  */
 MUST int dev_read(struct dev *d, uint64_t off, uint32_t len, struct rt_chain *ret_data) WAITS;
 MUST int dev_write(struct dev *d, uint64_t off, const struct rt_chain *data, unsigned flags,

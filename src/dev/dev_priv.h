@@ -60,6 +60,8 @@ struct dev {
     _Atomic uint32_t refs;
     _Atomic bool gone;
     _Atomic bool write_cache;
+    _Atomic bool read_only;
+    _Atomic uint8_t saved_modes;
     _Atomic uint64_t size_bytes;
     struct vol_file *file; /* NULL once deleted */
     struct dev_ranges ranges;

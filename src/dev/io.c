@@ -10,6 +10,7 @@
  * who overlaps waits for a step and not for terabytes (he comes before or after the zeroes of his
  * place, as requests at the same time may), and dirty space is left to others.
  */
+#include "base/err.h"
 #include "dev/dev_priv.h"
 
 #define ZERO_STEP_BYTES (256ull << 20)
@@ -21,6 +22,16 @@ static int check(const struct dev *d, uint64_t off, uint64_t len)
     }
     uint64_t size = atomic_load_explicit(&d->size_bytes, memory_order_acquire);
     return unlikely(len == 0 || off > size || len > size - off) ? -EINVAL : 0;
+}
+
+bool dev_is_read_only(const struct dev *d)
+{
+    return atomic_load_explicit(&d->read_only, memory_order_relaxed);
+}
+
+static int check_changeable(const struct dev *d)
+{
+    return unlikely(dev_is_read_only(d)) ? ERR_READ_ONLY : 0;
 }
 
 int dev_range_lock(struct dev *d, struct dev_range *ret_range, uint64_t off, uint64_t len,
@@ -134,7 +145,10 @@ int dev_write(struct dev *d, uint64_t off, const struct rt_chain *data, unsigned
         return -EINVAL;
     }
     struct dev_range range;
-    int r = dev_range_lock(d, &range, off, data->len, true);
+    int r = check_changeable(d);
+    if (likely(r >= 0)) {
+        r = dev_range_lock(d, &range, off, data->len, true);
+    }
     if (unlikely(r < 0)) {
         return r;
     }
@@ -160,7 +174,10 @@ int dev_zero(struct dev *d, uint64_t off, uint64_t len, unsigned flags)
     enum vol_zero_kind kind = flags & DEV_ANCHOR    ? VOL_ANCHORED
                               : flags & DEV_NO_HOLE ? VOL_ZEROED
                                                     : VOL_HOLE;
-    int r = check(d, off, len);
+    int r = check_changeable(d);
+    if (r == 0) {
+        r = check(d, off, len);
+    }
     for (uint64_t end = off + len; r == 0 && off < end;) {
         uint64_t step = kind == VOL_HOLE ? len : ZERO_STEP_BYTES - off % ZERO_STEP_BYTES;
         step = MIN_OF(step, end - off);
@@ -176,7 +193,10 @@ int dev_zero(struct dev *d, uint64_t off, uint64_t len, unsigned flags)
 int dev_discard(struct dev *d, uint64_t off, uint64_t len, unsigned flags)
 {
     struct dev_range range;
-    int r = dev_range_lock(d, &range, off, len, true);
+    int r = check_changeable(d);
+    if (r >= 0) {
+        r = dev_range_lock(d, &range, off, len, true);
+    }
     if (r < 0) {
         return r;
     }
@@ -237,6 +257,9 @@ int dev_write_locked(struct dev *d, uint64_t off, const struct rt_chain *data,
                      struct vol_space *space)
 {
     int r = data->len > DEV_IO_MAX ? -EINVAL : check(d, off, data->len);
+    if (r >= 0) {
+        r = check_changeable(d);
+    }
     if (r < 0) {
         return r;
     }

@@ -3,8 +3,11 @@
 #include "base/err.h"
 #include <string.h>
 
+#define TARGET_VERSION 1
+
 enum {
     FLAG_WRITE_CACHE = 1,
+    FLAG_READ_ONLY = 2,
 };
 
 size_t dev_record_key(const struct dev_info *info, uint8_t ret_key[DEV_KEY_MAX])
@@ -25,14 +28,16 @@ size_t dev_record_key(const struct dev_info *info, uint8_t ret_key[DEV_KEY_MAX])
 size_t dev_record_value(const struct dev_info *info, uint8_t ret_value[DEV_VALUE_MAX])
 {
     uint8_t *p = ret_value;
-    p[0] = DEV_RECORD_VERSION;
-    p[1] = info->write_cache ? FLAG_WRITE_CACHE : 0;
+    p[0] = info->read_only ? 2 : 1;
+    p[1] = (uint8_t)((info->write_cache ? FLAG_WRITE_CACHE : 0) |
+                     (info->read_only ? FLAG_READ_ONLY : 0));
     memcpy(p + 2, info->uuid.bytes, 16);
     le64_store(p + 18, info->inode);
     le64_store(p + 26, info->created_ns);
     le32_store(p + 34, info->logical_block_bytes);
     le32_store(p + 38, info->physical_block_bytes);
-    return 42;
+    p[42] = info->saved_modes;
+    return 43;
 }
 
 size_t dev_target_key(const char *iqn, uint8_t ret_key[DEV_KEY_MAX])
@@ -46,7 +51,7 @@ size_t dev_target_key(const char *iqn, uint8_t ret_key[DEV_KEY_MAX])
 size_t dev_target_value(const struct dev_target_info *info, uint8_t ret_value[DEV_VALUE_MAX])
 {
     uint8_t *p = ret_value;
-    p[0] = DEV_RECORD_VERSION;
+    p[0] = TARGET_VERSION;
     memcpy(p + 1, info->uuid.bytes, 16);
     le64_store(p + 17, info->created_ns);
     return 25;
@@ -117,6 +122,10 @@ int dev_record_decode(const struct dev_record_bytes *in, struct dev_info *ret_in
     }
     memcpy(info.uuid.bytes, uuid, 16);
     info.write_cache = flags & FLAG_WRITE_CACHE;
+    info.read_only = flags & FLAG_READ_ONLY;
+    if (bytes_left(&r) > 0) {
+        info.saved_modes = bytes_u8(&r);
+    }
     *ret_info = info;
     return 0;
 }
@@ -130,7 +139,7 @@ int dev_target_decode(const struct dev_record_bytes *in, struct dev_target_info 
     }
     struct bytes_reader r = bytes_reader_of(in->value, in->value_len);
     uint8_t version = bytes_u8(&r);
-    if (version > DEV_RECORD_VERSION) {
+    if (version > TARGET_VERSION) {
         return -ENOTSUP;
     }
     const uint8_t *uuid = bytes_take(&r, 16);

@@ -76,6 +76,8 @@ int dev_new(struct dev_registry *g, const struct dev_info *info, struct dev **re
     atomic_init(&d->refs, 1);
     atomic_init(&d->gone, false);
     atomic_init(&d->write_cache, info->write_cache);
+    atomic_init(&d->read_only, info->read_only);
+    atomic_init(&d->saved_modes, info->saved_modes);
     atomic_init(&d->size_bytes, vol_file_size(d->file));
     dev_ranges_init(&d->ranges);
     dev_loss_init(d);
@@ -308,6 +310,8 @@ void dev_info(struct dev *d, struct dev_info *ret_info)
     *ret_info = d->id;
     ret_info->size_bytes = dev_size(d);
     ret_info->write_cache = atomic_load(&d->write_cache);
+    ret_info->read_only = atomic_load(&d->read_only);
+    ret_info->saved_modes = atomic_load(&d->saved_modes);
     rt_mutex_lock(&d->m);
     ret_info->attached = d->attached;
     rt_mutex_unlock(&d->m);

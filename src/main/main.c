@@ -26,6 +26,15 @@
         .name = "write-cache", .value = "on|off",                                                  \
         .help = "off: each write is durable when answered"                                         \
     }
+#define READ_ONLY_OPTION                                                                           \
+    {                                                                                              \
+        .name = "read-only", .value = "on|off", .help = "on: initiators cannot change its data"    \
+    }
+#define SECTOR_OPTIONS                                                                             \
+    {.name = "sector", .value = "512|4096", .help = "logical block; default 512"},                 \
+    {                                                                                              \
+        .name = "physical", .value = "512|4096", .help = "physical block; default 4096"            \
+    }
 #define DELETE_OPTIONS                                                                             \
     {.name = "force", .help = "do not ask"},                                                       \
     {                                                                                              \
@@ -83,14 +92,15 @@ static const struct arg_spec resize_specs[] = {
 static const struct arg_spec delete_specs[] = {NAME_ARG, DELETE_OPTIONS, ADMIN_OPTIONS, {0}};
 static const struct arg_spec set_specs[] = {NAME_ARG, CACHE_OPTION, ADMIN_OPTIONS, {0}};
 static const struct arg_spec target_specs[] = {IQN_ARG, ADMIN_OPTIONS, {0}};
-static const struct arg_spec target_lun_specs[] = {IQN_ARG,      LUN_ARG,       SIZE_ARG,
-                                                   CACHE_OPTION, ADMIN_OPTIONS, {0}};
+static const struct arg_spec target_lun_specs[] = {
+    IQN_ARG, LUN_ARG, SIZE_ARG, CACHE_OPTION, SECTOR_OPTIONS, READ_ONLY_OPTION, ADMIN_OPTIONS, {0}};
 static const struct arg_spec lun_resize_specs[] = {
     IQN_ARG,       LUN_ARG, SIZE_ARG, {.name = "force", .help = "also make it smaller"},
     ADMIN_OPTIONS, {0}};
 static const struct arg_spec lun_delete_specs[] = {
     IQN_ARG, LUN_ARG, DELETE_OPTIONS, ADMIN_OPTIONS, {0}};
-static const struct arg_spec lun_set_specs[] = {IQN_ARG, LUN_ARG, CACHE_OPTION, ADMIN_OPTIONS, {0}};
+static const struct arg_spec lun_set_specs[] = {IQN_ARG,          LUN_ARG,       CACHE_OPTION,
+                                                READ_ONLY_OPTION, ADMIN_OPTIONS, {0}};
 static const struct arg_spec target_delete_specs[] = {IQN_ARG, DELETE_OPTIONS, ADMIN_OPTIONS, {0}};
 
 static const struct command {
@@ -163,7 +173,7 @@ static bool add_number(json_t *request, const struct args *a, const char *key)
     errno = 0;
     unsigned long value = strtoul(text, &end, 10);
     if (errno || *end || !*text || text[0] == '-' || value > 1000000) {
-        fprintf(stderr, "zerofs: --%s: '%.40s' is not a number from 0 to 16383\n", key, text);
+        fprintf(stderr, "zerofs: --%s: '%.40s' is not a number that it could be\n", key, text);
         return false;
     }
     json_object_set_new(request, key, json_integer((json_int_t)value));
@@ -186,18 +196,18 @@ static bool add_size(json_t *request, const struct args *a)
     return true;
 }
 
-static bool add_write_cache(json_t *request, const struct args *a)
+static bool add_switch(json_t *request, const struct args *a, const char *option, const char *key)
 {
-    const char *text = args_get(a, "write-cache");
+    const char *text = args_get(a, option);
     if (!text) {
         return true;
     }
     bool on = strcmp(text, "on") == 0;
     if (!on && strcmp(text, "off") != 0) {
-        fprintf(stderr, "zerofs: --write-cache is on or off, not '%.40s'\n", text);
+        fprintf(stderr, "zerofs: --%s is on or off, not '%.40s'\n", option, text);
         return false;
     }
-    json_object_set_new(request, "write_cache", json_boolean(on));
+    json_object_set_new(request, key, json_boolean(on));
     return true;
 }
 
@@ -220,7 +230,11 @@ static json_t *build_request(const struct command *c, const struct args *a)
             json_object_set_new(request, flags[i], json_true());
         }
     }
-    if (!add_size(request, a) || !add_number(request, a, "lun") || !add_write_cache(request, a)) {
+    bool good = add_size(request, a) && add_number(request, a, "lun") &&
+                add_number(request, a, "sector") && add_number(request, a, "physical") &&
+                add_switch(request, a, "write-cache", "write_cache") &&
+                add_switch(request, a, "read-only", "read_only");
+    if (!good) {
         json_decref(request);
         return NULL;
     }

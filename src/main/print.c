@@ -36,6 +36,9 @@ static void print_details(const json_t *device)
     printf("  %-12s %s\n", "UUID:", text_of(device, "uuid"));
     printf("  %-12s %" PRIu64 "\n", "Inode:", number_of(device, "inode"));
     printf("  %-12s %s\n", "Write cache:", flag_of(device, "write_cache") ? "on" : "off");
+    if (flag_of(device, "read_only")) {
+        printf("  %-12s on\n", "Read-only:");
+    }
     printf("  %-12s %" PRIu64 " logical, %" PRIu64 " physical\n",
            "Block size:", number_of(device, "logical_block_size"),
            number_of(device, "physical_block_size"));
@@ -120,6 +123,15 @@ static void print_devices(const json_t *result)
     }
 }
 
+/* The trade's name for its sizes of logical and physical blocks. */
+static const char *format_of(const json_t *lun)
+{
+    if (number_of(lun, "logical_block_size") > 512) {
+        return "4Kn";
+    }
+    return number_of(lun, "physical_block_size") > 512 ? "512e" : "512n";
+}
+
 static void print_luns(const json_t *target, const char *indent)
 {
     size_t i;
@@ -129,8 +141,9 @@ static void print_luns(const json_t *target, const char *indent)
         char size[SIZE_TEXT_SIZE], grouped[SIZE_TEXT_SIZE];
         size_format(number_of(lun, "size"), size);
         size_format_grouped(number_of(lun, "size"), grouped);
-        printf("%sLUN %-5" PRIu64 " %12s %24s %8" PRIu64 " clients\n", indent,
-               number_of(lun, "lun"), size, grouped, number_of(lun, "attached"));
+        printf("%sLUN %-5" PRIu64 " %12s %24s %8" PRIu64 " clients  %5s%s\n", indent,
+               number_of(lun, "lun"), size, grouped, number_of(lun, "attached"), format_of(lun),
+               flag_of(lun, "read_only") ? "  read-only" : "");
     }
 }
 

@@ -2,7 +2,9 @@
 /* Logical units, and the views that nexuses have of them. */
 #include "base/assert.h"
 #include "base/msg.h"
+#include "scsi/mode.h"
 #include "scsi/scsi_priv.h"
+#include "scsi/sense.h"
 #include <stdio.h>
 
 static uint32_t log2_of(uint32_t power)
@@ -30,6 +32,7 @@ int scsi_lu_create(struct scsi_target *t, uint32_t lun, struct dev *d, struct sc
         lu->physical_shift = log2_of(info.physical_block_bytes) - lu->block_shift;
     }
     atomic_init(&lu->refs, 1);
+    atomic_init(&lu->mode, info.saved_modes & SCSI_MODE_BITS);
     atomic_init(&lu->ordered_oldest, UINT64_MAX);
     list_init(&lu->ordered);
     rt_mutex_init(&lu->m);
@@ -63,6 +66,19 @@ void scsi_lu_unref(struct scsi_lu *lu)
     free(lu);
 }
 
+bool scsi_lu_writable(struct scsi_task *t)
+{
+    if (unlikely(dev_is_read_only(t->lu->dev))) {
+        scsi_fail(t, SCSI_KEY_DATA_PROTECT, SCSI_ASC_WRITE_PROTECTED);
+        return false;
+    }
+    if (unlikely(scsi_lu_mode(t->lu) & SCSI_MODE_SWP)) {
+        scsi_fail(t, SCSI_KEY_DATA_PROTECT, SCSI_ASC_SOFTWARE_WRITE_PROTECTED);
+        return false;
+    }
+    return true;
+}
+
 void scsi_lu_attention(struct scsi_lu *lu, enum scsi_ua ua, const struct scsi_nexus *except)
 {
     rt_mutex_lock(&lu->m);
@@ -77,7 +93,7 @@ void scsi_lu_attention(struct scsi_lu *lu, enum scsi_ua ua, const struct scsi_ne
 void scsi_lu_reset(struct scsi_lu *lu, enum scsi_ua ua)
 {
     atomic_store(&lu->reserved_by, 0);
-    atomic_store(&lu->mode, 0);
+    atomic_store(&lu->mode, scsi_mode_saved(lu).bits);
     scsi_lu_attention(lu, ua, NULL);
 }
 

@@ -17,12 +17,22 @@ static const uint16_t pages[SCSI_MODE_PAGES] = {
 };
 
 #define MODE_BUFFER 512
+#define PS 0x80 /* the page can be saved */
 
 struct scsi_mode scsi_mode_current(const struct scsi_lu *lu)
 {
     struct dev_info info;
     dev_info(lu->dev, &info);
     return (struct scsi_mode){.bits = scsi_lu_mode(lu), .write_cache = info.write_cache};
+}
+
+/* The write cache has no value but the device's, which is always saved. */
+struct scsi_mode scsi_mode_saved(const struct scsi_lu *lu)
+{
+    struct dev_info info;
+    dev_info(lu->dev, &info);
+    return (struct scsi_mode){.bits = info.saved_modes & SCSI_MODE_BITS,
+                              .write_cache = info.write_cache};
 }
 
 bool scsi_mode_page_at(size_t i, uint8_t *ret_code, uint8_t *ret_subpage)
@@ -61,10 +71,12 @@ size_t scsi_mode_page_put(enum scsi_mode_pc pc, const struct scsi_mode *m, unsig
         break;
     case PAGE_CACHING:
         len = 20;
+        p[0] = PS;
         p[2] = mask || m->write_cache ? 0x04 : 0; /* WCE */
         break;
     case PAGE_CONTROL:
         len = 12;
+        p[0] = PS;
         put_control(pc, m, p);
         break;
     case PAGE_CONTROL_1:
@@ -111,10 +123,6 @@ void scsi_mode_sense_parse(struct scsi_task *t)
 {
     uint8_t want = t->cdb[2] & 0x3f;
     uint8_t want_sub = t->cdb[3];
-    if (t->cdb[2] >> 6 == SCSI_MODE_SAVED) {
-        scsi_fail(t, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_SAVING_NOT_SUPPORTED);
-        return;
-    }
     if (want == SCSI_MODE_ALL && want_sub != 0 && want_sub != SCSI_MODE_ALL_SUBPAGES) {
         scsi_fail_cdb(t, 3, 7);
         return;
@@ -179,6 +187,8 @@ void scsi_mode_sense_run(struct scsi_task *t)
     struct scsi_mode now = scsi_mode_current(t->lu);
     if (t->cdb[2] >> 6 == SCSI_MODE_CURRENT) {
         m = now;
+    } else if (t->cdb[2] >> 6 == SCSI_MODE_SAVED) {
+        m = scsi_mode_saved(t->lu);
     }
     size_t header = ten ? 8 : 4;
     size_t descriptor = 0;
@@ -188,7 +198,7 @@ void scsi_mode_sense_run(struct scsi_task *t)
     size_t len = header + descriptor;
     len += put_pages(t, &m, b->data + len);
     uint8_t specific = 0x10; /* DPOFUA */
-    if (now.bits & SCSI_MODE_SWP) {
+    if ((now.bits & SCSI_MODE_SWP) || dev_is_read_only(t->lu->dev)) {
         specific |= 0x80; /* WP */
     }
     if (ten) {

@@ -23,6 +23,8 @@ struct scsi_mode {
 };
 
 struct scsi_mode scsi_mode_current(const struct scsi_lu *lu);
+/* What stays over a reset and a restart. */
+struct scsi_mode scsi_mode_saved(const struct scsi_lu *lu);
 /* The i-th page by rising code: code and subpage; false when there are no more. */
 bool scsi_mode_page_at(size_t i, uint8_t *ret_code, uint8_t *ret_subpage);
 /* Writes a page with its header at p; its length, or 0 for a page there is not. */

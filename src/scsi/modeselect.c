@@ -11,8 +11,6 @@ void scsi_mode_select_parse(struct scsi_task *t)
 {
     if (!(t->cdb[1] & 0x10)) {
         scsi_fail_cdb(t, 1, 4); /* PF = 0: vendor specific pages */
-    } else if (t->cdb[1] & 0x01) {
-        scsi_fail_cdb(t, 1, 0); /* SP: pages are not saved */
     } else if (t->data_len > LIST_MAX) {
         scsi_fail(t, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_PARAMETER_LIST_LENGTH);
     }
@@ -107,27 +105,41 @@ static bool take_page(struct scsi_task *t, struct mode_list *l, struct scsi_mode
     }
     uint8_t clean[SCSI_MODE_PAGE_MAX];
     memcpy(clean, p, len);
-    clean[0] = now[0]; /* PS is reserved here */
+    clean[0] &= 0x7f; /* PS is reserved here */
     scsi_mode_page_take(clean, m);
     l->at += len;
     return true;
 }
 
-static int apply(struct scsi_task *t, const struct scsi_mode *before, const struct scsi_mode *after)
+/* What the device keeps. Its watchers hear of it; this nexus is not to. */
+static int keep(struct scsi_task *t, const struct scsi_mode *before, const struct scsi_mode *after)
+    WAITS
 {
     struct scsi_lu *lu = t->lu;
-    bool cache_changes = before->write_cache != after->write_cache;
-    if (before->bits == after->bits && !cache_changes) {
-        return 0;
+    struct dev_registry *g = lu->target->host->registry;
+    bool saves = t->cdb[1] & 0x01; /* SP */
+    int r = 0;
+    atomic_store(&lu->mode_selecting, t->nexus->id);
+    if (saves && scsi_mode_saved(lu).bits != after->bits) {
+        r = dev_saved_modes_set(g, lu->dev, (uint8_t)after->bits);
     }
-    if (cache_changes) {
-        /* The device's watchers hear of it; this nexus is not to. */
-        atomic_store(&lu->mode_selecting, t->nexus->id);
-        int r = dev_write_cache_set(lu->target->host->registry, lu->dev, after->write_cache);
-        atomic_store(&lu->mode_selecting, 0);
-        if (r < 0) {
-            return r;
-        }
+    if (r >= 0 && before->write_cache != after->write_cache) {
+        r = dev_write_cache_set(g, lu->dev, after->write_cache);
+    }
+    atomic_store(&lu->mode_selecting, 0);
+    return r;
+}
+
+static int apply(struct scsi_task *t, const struct scsi_mode *before, const struct scsi_mode *after)
+    WAITS
+{
+    struct scsi_lu *lu = t->lu;
+    int r = keep(t, before, after);
+    if (r < 0) {
+        return r;
+    }
+    if (before->bits == after->bits && before->write_cache == after->write_cache) {
+        return 0;
     }
     atomic_store(&lu->mode, after->bits);
     scsi_lu_attention(lu, SCSI_UA_MODE_CHANGED, t->nexus);

@@ -45,6 +45,7 @@ enum scsi_mode_bit {
     SCSI_MODE_D_SENSE = 1,
     SCSI_MODE_SWP = 2,
     SCSI_MODE_TAS = 4,
+    SCSI_MODE_BITS = 7, /* all of them: what a device's record saves */
 };
 
 enum scsi_task_state {
@@ -155,6 +156,8 @@ MUST int scsi_lu_create(struct scsi_target *t, uint32_t lun, struct dev *d,
                         struct scsi_lu **ret_lu);
 struct scsi_lu *scsi_lu_ref(struct scsi_lu *lu);
 void scsi_lu_unref(struct scsi_lu *lu); /* accepts NULL */
+/* Neither the device nor SWP protects it; else the task has failed. */
+bool scsi_lu_writable(struct scsi_task *t);
 static inline uint32_t scsi_lu_mode(const struct scsi_lu *lu)
 {
     return atomic_load_explicit(&lu->mode, memory_order_relaxed);

@@ -129,8 +129,7 @@ static bool examine(struct scsi_task *t, const struct scsi_command *c)
     t->command = c;
     t->dir = c->dir;
     t->data_len = cdb_length_field(t, c);
-    if (t->lu && (c->flags & SCSI_CMD_WRITES) && (scsi_lu_mode(t->lu) & SCSI_MODE_SWP)) {
-        scsi_fail(t, SCSI_KEY_DATA_PROTECT, SCSI_ASC_SOFTWARE_WRITE_PROTECTED);
+    if (t->lu && (c->flags & SCSI_CMD_WRITES) && !scsi_lu_writable(t)) {
         return false;
     }
     if (c->parse) {

@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         return 0;
     }
     uint64_t bytes = 0;
-    json_t *failed = ops_size(message, &bytes);
+    json_t *failed = ops_size(message, 512, &bytes);
     ASSERT(failed ? ops_exit_of(failed) == OPS_USAGE : bytes > 0 && bytes % 512 == 0);
     json_decref(failed);
     uint64_t lun;

@@ -11,8 +11,8 @@ IQN = "iqn.2024-01.net.zerofs:storage"
 TEXT, NUMBER, FLAG = str, int, bool
 
 DEVICE = {"name": TEXT, "uuid": TEXT, "inode": NUMBER, "size": NUMBER, "write_cache": FLAG,
-          "logical_block_size": NUMBER, "physical_block_size": NUMBER, "created": NUMBER,
-          "attached": NUMBER, "clients": [TEXT]}
+          "read_only": FLAG, "logical_block_size": NUMBER, "physical_block_size": NUMBER,
+          "created": NUMBER, "attached": NUMBER, "clients": [TEXT]}
 LUN = dict(DEVICE, lun=NUMBER)
 TARGET = {"iqn": TEXT, "uuid": TEXT, "created": NUMBER, "luns": [LUN]}
 KINDS = ("put", "get", "head", "list", "delete")
@@ -136,7 +136,24 @@ def iscsi(s, tag):
     grown = result(s, dict(LUN, old_size=NUMBER), "iscsi", "resize-lun", iqn, "0", "2G")
     assert (grown["old_size"], grown["size"]) == (1 << 30, 2 << 30)
     changed = result(s, LUN, "iscsi", "set-lun", iqn, "7", "--write-cache=on")
-    assert changed["write_cache"] is True
+    assert changed["write_cache"] is True and changed["read_only"] is False
+    changed = result(s, LUN, "iscsi", "set-lun", iqn, "7", "--read-only", "on")
+    assert changed["write_cache"] is True and changed["read_only"] is True
+    native = result(s, LUN, "iscsi", "add-lun", iqn, "8", "1M", "--sector", "4096",
+                    "--read-only=on")
+    assert (native["logical_block_size"], native["physical_block_size"]) == (4096, 4096), native
+    assert native["read_only"] is True
+    small = result(s, LUN, "iscsi", "add-lun", iqn, "9", "1536", "--physical", "512")
+    assert (small["logical_block_size"], small["physical_block_size"]) == (512, 512), small
+    listed = text(s, "iscsi", "info", iqn)
+    for lun, words in ((0, "512e"), (7, "512e  read-only"), (8, "4Kn  read-only"), (9, "512n")):
+        assert re.search(rf"^  LUN {lun} .* {words}$", listed, re.M), listed
+    for words in (("add-lun", iqn, "10", "1536", "--sector", "4096"),
+                  ("add-lun", iqn, "10", "1M", "--sector", "4096", "--physical", "512"),
+                  ("add-lun", iqn, "10", "1M", "--sector", "1024"),
+                  ("resize-lun", iqn, "8", "1537K"),
+                  ("set-lun", iqn, "8", "--read-only", "maybe")):
+        assert s.cli("iscsi", *words, check=False).returncode == 2, words
     gone = result(s, LUN, "iscsi", "remove-lun", "--iqn", iqn, "--lun", "7", "--force")
     assert gone["uuid"] == added["uuid"]
     gone = result(s, TARGET, "iscsi", "delete-target", f"iqn.2024.net.zerofs:{tag}", "--force")

@@ -157,7 +157,7 @@ static void sizes_are_checked(void **state)
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         json_t *q = parse(table[i].request);
         uint64_t bytes = 0;
-        json_t *failed = ops_size(q, &bytes);
+        json_t *failed = ops_size(q, 512, &bytes);
         if (table[i].said) {
             assert_int_equal(ops_exit_of(failed), OPS_USAGE);
             assert_non_null(

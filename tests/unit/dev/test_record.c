@@ -44,7 +44,8 @@ static void every_truncation_is_refused(void **state)
     size_t key_len = dev_record_key(&in, key);
     size_t value_len = dev_record_value(&in, value);
     struct dev_info out;
-    for (size_t n = 0; n < value_len; n++) {
+    assert_int_equal(value_len, 43);
+    for (size_t n = 0; n < 42; n++) {
         struct dev_record_bytes b = {key, key_len, value, n};
         assert_int_equal(dev_record_decode(&b, &out), ERR_CORRUPT_RECORD);
     }
@@ -71,13 +72,42 @@ static void later_versions_are_told_apart(void **state)
     struct dev_record_bytes b = {key, dev_record_key(&in, key), value,
                                  dev_record_value(&in, value)};
     struct dev_info out;
-    value[0] = 2;
+    assert_int_equal(value[0], 1);
+    value[0] = 3;
     assert_int_equal(dev_record_decode(&b, &out), -ENOTSUP);
     value[0] = 0;
     assert_int_equal(dev_record_decode(&b, &out), ERR_CORRUPT_RECORD);
     value[0] = 1;
     b.value_len++; /* an addition that this version does not know */
     assert_int_equal(dev_record_decode(&b, &out), 0);
+}
+
+/* Whoever does not know of read-only devices would write to them. */
+static void settings_go_round(void **state)
+{
+    (void)state;
+    struct dev_info in = {.kind = DEV_NBD,
+                          .name = "a",
+                          .read_only = true,
+                          .saved_modes = 5,
+                          .logical_block_bytes = 4096,
+                          .physical_block_bytes = 4096};
+    uint8_t key[DEV_KEY_MAX];
+    uint8_t value[DEV_VALUE_MAX];
+    struct dev_record_bytes b = {key, dev_record_key(&in, key), value,
+                                 dev_record_value(&in, value)};
+    struct dev_info out;
+    assert_int_equal(value[0], 2);
+    assert_int_equal(dev_record_decode(&b, &out), 0);
+    assert_true(out.read_only);
+    assert_int_equal(out.saved_modes, 5);
+    assert_int_equal(out.logical_block_bytes, 4096);
+    b.value_len = 42; /* as the first version wrote it */
+    value[0] = 1;
+    value[1] = 0;
+    assert_int_equal(dev_record_decode(&b, &out), 0);
+    assert_int_equal(out.saved_modes, 0);
+    assert_false(out.read_only);
 }
 
 static void names(void **state)
@@ -154,6 +184,8 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(device_goes_round),
                                        cmocka_unit_test(every_truncation_is_refused),
                                        cmocka_unit_test(later_versions_are_told_apart),
-                                       cmocka_unit_test(names), cmocka_unit_test(iscsi_names)};
+                                       cmocka_unit_test(settings_go_round),
+                                       cmocka_unit_test(names),
+                                       cmocka_unit_test(iscsi_names)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -128,6 +128,46 @@ static void durability_body(void *arg)
     dev_registry_close(reg);
 }
 
+static void read_only_body(void *arg)
+{
+    (void)arg;
+    struct dev *d;
+    struct dev_info info;
+    struct dev_create_options opt = {.kind = DEV_NBD, .name = "n", .size_bytes = 8192};
+    open_it();
+    opt.logical_block_bytes = 4096;
+    opt.physical_block_bytes = 512;
+    assert_int_equal(dev_create(reg, &opt, &info), -EINVAL);
+    opt.physical_block_bytes = 0;
+    opt.size_bytes = 8704;
+    assert_int_equal(dev_create(reg, &opt, &info), -EINVAL);
+    opt.size_bytes = 8192;
+    assert_int_equal(dev_create(reg, &opt, &info), 0);
+    assert_int_equal(dev_find_nbd(reg, "n", &d), 0);
+    assert_int_equal(dev_resize(reg, d, 8704, false), -EINVAL);
+    assert_int_equal(write_at(d, 0, "x", 0), 0);
+    assert_int_equal(dev_read_only_set(reg, d, true), 0);
+    assert_int_equal(dev_saved_modes_set(reg, d, 3), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_true(dev_is_read_only(d));
+        assert_int_equal(write_at(d, 0, "y", 0), ERR_READ_ONLY);
+        assert_int_equal(dev_discard(d, 0, 4096, 0), ERR_READ_ONLY);
+        assert_int_equal(dev_zero(d, 0, 4096, 0), ERR_READ_ONLY);
+        assert_int_equal(dev_flush(d), 0);
+        dev_unref(d);
+        dev_registry_close(reg);
+        open_it();
+        assert_int_equal(dev_find_nbd(reg, "n", &d), 0);
+    }
+    dev_info(d, &info);
+    assert_int_equal(info.logical_block_bytes, 4096);
+    assert_int_equal(info.saved_modes, 3);
+    assert_int_equal(dev_read_only_set(reg, d, false), 0);
+    assert_int_equal(write_at(d, 0, "x", 0), 0);
+    dev_unref(d);
+    dev_registry_close(reg);
+}
+
 static unsigned resized;
 static unsigned removed;
 
@@ -272,14 +312,16 @@ static void shrink_waits_body(void *arg)
 BODY(lifecycle)
 BODY(sizes)
 BODY(durability)
+BODY(read_only)
 BODY(watchers)
 BODY(targets)
 BODY(shrink_waits)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lifecycle), cmocka_unit_test(sizes),   cmocka_unit_test(durability),
-        cmocka_unit_test(watchers),  cmocka_unit_test(targets), cmocka_unit_test(shrink_waits)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(lifecycle),  cmocka_unit_test(sizes),
+                                       cmocka_unit_test(durability), cmocka_unit_test(watchers),
+                                       cmocka_unit_test(targets),    cmocka_unit_test(shrink_waits),
+                                       cmocka_unit_test(read_only)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -191,6 +191,20 @@ void dev_detach(struct dev *d, struct dev_watch *w)
     (void)w;
 }
 
+bool dev_is_read_only(const struct dev *d)
+{
+    (void)d;
+    return false;
+}
+
+int dev_saved_modes_set(struct dev_registry *g, struct dev *d, uint8_t modes)
+{
+    (void)g;
+    (void)d;
+    (void)modes;
+    return 0;
+}
+
 int dev_write_cache_set(struct dev_registry *g, struct dev *d, bool on)
 {
     (void)g;

@@ -259,6 +259,21 @@ void dev_detach(struct dev *d, struct dev_watch *w)
     rt_mutex_unlock(&d->m);
 }
 
+bool dev_is_read_only(const struct dev *d)
+{
+    return d->info.read_only;
+}
+
+int dev_saved_modes_set(struct dev_registry *g, struct dev *d, uint8_t modes)
+{
+    (void)g;
+    rt_mutex_lock(&d->m);
+    d->info.saved_modes = modes;
+    rt_mutex_unlock(&d->m);
+    fake_tell(d, DEV_EVENT_SETTINGS);
+    return 0;
+}
+
 int dev_write_cache_set(struct dev_registry *g, struct dev *d, bool on)
 {
     (void)g;

@@ -77,7 +77,6 @@ static void pages_there_are_not(struct world *w)
     CHECK(in(w->a, 0, 255, CDB(0x1a, 0, 0x05, 0, 255))->len == 0 && field_is(2, 5));
     CHECK(in(w->a, 0, 255, CDB(0x1a, 0, 0x08, 7, 255))->len == 0 && field_is(3, 7));
     CHECK(in(w->a, 0, 255, CDB(0x1a, 0, 0x3f, 7, 255))->len == 0 && field_is(3, 7));
-    CHECK(in(w->a, 0, 255, CDB(0x1a, 0, 0xc8, 0, 255))->len == 0 && sense_is(5, 0x3900));
 }
 WORLD_TEST(pages_there_are_not)
 
@@ -154,10 +153,59 @@ static void a_list_is_checked_whole(struct world *w)
     CHECK(disk(w, 0)->info.write_cache && tur(w->b, 0) == SCSI_GOOD);
     CHECK(select6(w->a, two, 3) == SCSI_CHECK_CONDITION && sense_is(5, 0x1a00));
     CHECK(select6(w->a, two, 0) == SCSI_GOOD);
-    CHECK(out(w->a, 0, two, 36, CDB(0x15, 0x11, 0, 0, 36))->status != 0 && field_is(1, 0));
     CHECK(out(w->a, 0, two, 36, CDB(0x15, 0x00, 0, 0, 36))->status != 0 && field_is(1, 4));
 }
 WORLD_TEST(a_list_is_checked_whole)
+
+static void saved_modes_outlive_a_reset(struct world *w)
+{
+    uint8_t list[16] = {0, 0, 0, 0, 0x0a, 0x0a, 0x06, 0x10, 0, 0x40, 0, 0, 0xff, 0xff};
+    uint8_t extra[3];
+    CHECK(in(w->a, 0, 255, CDB(0x1a, 8, 0xca, 0, 255))->status == SCSI_GOOD);
+    CHECK(reply.data[4] == 0x8a && !(reply.data[6] & 4) && reply.data[9] == 0);
+    CHECK(out(w->a, 0, list, 16, CDB(0x15, 0x11, 0, 0, 16))->status == SCSI_GOOD);
+    CHECK(disk(w, 0)->info.saved_modes == 5 && tur(w->b, 0) == SCSI_CHECK_CONDITION);
+    list[6] = 0x02; /* and now without SP: the current values alone */
+    CHECK(select6(w->a, list, 16) == SCSI_GOOD && disk(w, 0)->info.saved_modes == 5);
+    CHECK(!(in(w->a, 0, 255, CDB(0x1a, 8, 0x0a, 0, 255))->data[6] & 4));
+    CHECK(in(w->a, 0, 255, CDB(0x1a, 8, 0xca, 0, 255))->data[6] & 4);
+    CHECK(scsi_tmf(w->a, SCSI_TMF_LU_RESET, 0, 0, extra) == SCSI_TMF_COMPLETE);
+    CHECK(tur(w->a, 0) == SCSI_CHECK_CONDITION && reply.sense[0] == 0x72);
+    CHECK(in(w->a, 0, 255, CDB(0x1a, 8, 0x0a, 0, 255))->data[6] & 4);
+    CHECK(reply.data[9] == 0x40);
+}
+WORLD_TEST(saved_modes_outlive_a_reset)
+
+static void a_unit_that_is_read_only(struct world *w)
+{
+    static const uint8_t writers[][16] = {
+        {0x0a, 0, 0, 0, 1},
+        {0x2a, 0, 0, 0, 0, 0, 0, 0, 1},
+        {0xaa, 0, 0, 0, 0, 0, 0, 0, 0, 1},
+        {0x8a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1},
+        {0x2e, 0, 0, 0, 0, 0, 0, 0, 1},
+        {0xae, 0, 0, 0, 0, 0, 0, 0, 0, 1},
+        {0x8e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1},
+        {0x41, 0, 0, 0, 0, 0, 0, 0, 1},
+        {0x93, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1},
+        {0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1},
+        {0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1},
+        {0x42, 0, 0, 0, 0, 0, 0, 0, 24},
+    };
+    uint8_t block[1024] = {0};
+    disk(w, 0)->info.read_only = true;
+    fake_tell(disk(w, 0), DEV_EVENT_SETTINGS);
+    CHECK(tur(w->a, 0) == SCSI_CHECK_CONDITION && attention_is(0x2a01));
+    for (size_t i = 0; i < ARRAY_LEN(writers); i++) {
+        CHECK(out(w->a, 0, block, 1024, writers[i])->status == SCSI_CHECK_CONDITION);
+        CHECK(sense_is(SCSI_KEY_DATA_PROTECT, 0x2700) && reply.residual == 1024);
+    }
+    CHECK(in(w->a, 0, 512, CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 1))->status == SCSI_GOOD);
+    CHECK(none(w->a, 0, CDB(0x35)) == SCSI_GOOD);
+    CHECK(in(w->a, 0, 255, CDB(0x1a, 0, 0x08, 0, 255))->data[2] == 0x90);
+    CHECK(in(w->a, 0, 255, CDB(0x5a, 0, 0x08, 0, 0, 0, 0, 0, 255))->data[3] == 0x90);
+}
+WORLD_TEST(a_unit_that_is_read_only)
 
 static void block_descriptors_say_what_is(struct world *w)
 {
@@ -187,6 +235,8 @@ int main(void)
         cmocka_unit_test(test_descriptor_sense),
         cmocka_unit_test(test_a_list_is_checked_whole),
         cmocka_unit_test(test_block_descriptors_say_what_is),
+        cmocka_unit_test(test_saved_modes_outlive_a_reset),
+        cmocka_unit_test(test_a_unit_that_is_read_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
