@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# long
 # store: s3
 # limit: 600
 """The S3 server itself dies and comes back, and falls silent for half a minute, under load, and the

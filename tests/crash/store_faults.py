@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# long
 # limit: 1500
 """A store that fails requests, loses replies, carries requests out twice or late, and is slow: NBD
 and iSCSI clients see no error and no wrong byte, and nothing that was flushed is lost over clean
@@ -16,7 +17,7 @@ SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
 LIVES = 40 if zt.SOAK else 1 if zt.BRIEF else 5
 BLOCKS = 2048
 IQN = "iqn.2024-01.net.zerofs:faults"
-FLUSH_LIMIT_S = 20
+FLUSH_LIMIT_S = 60
 SWEEP = (
     "fail_before=0.05",
     "fail_after=0.05",

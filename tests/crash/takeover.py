@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# long
 # limit: 600
 """Two servers take one store from each other. The one that serves is frozen under load at any
 moment; the other takes over and has everything that was acknowledged; the first, woken, answers no
@@ -111,11 +112,11 @@ class Frozen:
                     load.drop(p)
         for load in self.loads:
             while load.peers and load.under_way:
-                assert load.turn(), "woken, but neither an answer nor an end within 30 s"
+                assert load.turn(), "woken, but neither an answer nor an end came"
                 self.flush(load)
             load.history.check()
             load.close()
-        code = self.server.process.wait(20)
+        code = self.server.process.wait(zt.LIMIT_S)
         assert code == HELD, f"exit code {code}: {self.server.log_text()[-4000:]}"
         self.server.process = None
 

@@ -78,7 +78,7 @@ class Initiator:
         self.cmdsn, self.itt, self.exp_statsn = 1, 1, 0
         self.header_digest = self.data_digest = False
         self.send_len = 8192
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def close(self):

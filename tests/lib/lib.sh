@@ -74,7 +74,7 @@ server_start() {
     : >"$SERVER_LOG"
     "$ZEROFS" run -c "$CONFIG" >>"$SERVER_LOG" 2>&1 &
     SERVER_PID=$!
-    wait_for 20 server_is_ready || fail "the server did not become ready"
+    wait_for 60 server_is_ready || fail "the server did not become ready"
 }
 
 server_is_ready() {

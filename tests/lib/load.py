@@ -97,7 +97,7 @@ class Load:
     def __init__(self, history, rnd, peers, depth=32, may_fail=False):
         self.history, self.rnd, self.peers, self.depth = history, rnd, peers, depth
         self.may_fail = may_fail
-        self.limit_s = 30    # for a reply; more when the store is away for a while
+        self.limit_s = 60    # for a reply; more when the store is away for a while
         self.clock = 0
         self.busy = set()    # blocks with a write under way
         self.read = {}       # block: reads of it under way

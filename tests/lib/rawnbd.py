@@ -63,7 +63,7 @@ class Reply:
 
 
 class Client:
-    def __init__(self, address, flags=3, timeout_s=30):
+    def __init__(self, address, flags=3, timeout_s=60):
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(timeout_s)

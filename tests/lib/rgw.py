@@ -18,6 +18,7 @@ import subprocess
 import time
 
 import s3
+from ports import free_port
 
 BUCKET = "zerofs-tests"
 TRIES = 3
@@ -55,12 +56,6 @@ rgw num control oids = 1
 rgw data log num shards = 1
 rgw md log max shards = 1
 """
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def dies_with_its_parent():
@@ -129,7 +124,7 @@ class Gateway:
 
     def start_gateway(self):
         self.spawn("rgw", "radosgw", "-n", "client.admin")
-        ends_at = time.monotonic() + 30
+        ends_at = time.monotonic() + 60
         while not self.answers():
             if self.processes["rgw"].poll() is not None or time.monotonic() > ends_at:
                 raise RuntimeError("radosgw does not answer")

@@ -51,7 +51,7 @@ def signed(method, host, path, query, payload):
 class Bucket:
     """One thread's view of a bucket; path style."""
 
-    def __init__(self, endpoint, name, limit_s=30):
+    def __init__(self, endpoint, name, limit_s=60):
         self.endpoint, self.name, self.limit_s = endpoint, name, limit_s
         self.host = urllib.parse.urlsplit(endpoint).netloc
         self.connection = None

@@ -23,6 +23,7 @@ SCRIPTS = {
     "of-any": ("pass", 'test "$TEST_COMPRESSION" != zstd-3 || test "${TEST_BRIEF:-}" = 1'),
     "of-file": ("pass", "# store: file\nexit 0"),
     "of-heavy": ("pass", "# heavy\nexit 0"),
+    "of-no-bytes": ("pass", "# compression: any (names only)\n# long\nexit 0"),
 }
 
 
@@ -36,8 +37,9 @@ def variants(command, env):
     wanted = ["pass     of-any.sh [file lz4 clear]",
               "pass     of-any.sh [file zstd-3]", "pass     of-file.sh [file lz4 clear]",
               "pass     of-heavy.sh [file lz4 clear]",
-              "to soak  of-heavy.sh [file zstd-3]"]
-    assert sorted(said[:-1]) == sorted(wanted) and said[-1] == "4 passed, 0 failed", done.stdout
+              "pass     of-no-bytes.sh [file lz4 clear]",
+              "to soak  of-heavy.sh [file zstd-3]", "to soak  of-no-bytes.sh [file zstd-3]"]
+    assert sorted(said[:-1]) == sorted(wanted) and said[-1] == "5 passed, 0 failed", done.stdout
 
 
 def main():
@@ -61,7 +63,7 @@ def main():
                 if line.split()[1:2] and line.split()[1].startswith("interop/")}
         for name, (verdict, _) in SCRIPTS.items():
             assert said.get(f"interop/x/{name}.sh") == verdict, (name, verdict, done.stdout)
-        assert done.stdout.endswith("\n6 passed, 4 failed\n"), done.stdout
+        assert done.stdout.endswith("\n7 passed, 4 failed\n"), done.stdout
         assert "interop/x/good.sh [file lz4 clear]" in done.stdout
         assert "| the reason" in done.stdout
         assert done.returncode == 1

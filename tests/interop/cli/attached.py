@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# compression: any (it is about who is attached)
 """Commands while clients are attached: who they are is shown, deletion is refused unless they are
 to be disconnected, growth is seen, and the clients of other devices notice nothing."""
 import json
@@ -17,7 +18,7 @@ class Initiator:
     """As much of an iSCSI initiator as it takes to be logged in."""
 
     def __init__(self, port, name):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=zt.LIMIT_S)
         keys = (f"InitiatorName=iqn.2024-01.net.zerofs.test:{name}", f"TargetName={IQN}",
                 "SessionType=Normal", "HeaderDigest=None", "DataDigest=None")
         text = "".join(k + "\0" for k in keys).encode()

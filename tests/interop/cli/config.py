@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# compression: any (what a configuration may say)
 """A configuration with every kind of mistake: all are told at once, with file and line, by every
 command, and nothing is touched."""
 import os
@@ -42,7 +43,7 @@ WANTED = ((2, "storage.url"), (3, "storage.owner?"), (4, "dir is missing"),
 
 def run(path, *words):
     return subprocess.run([zt.ZEROFS, *words, "-c", path], text=True, capture_output=True,
-                          stdin=subprocess.DEVNULL, timeout=30, check=False)
+                          stdin=subprocess.DEVNULL, timeout=zt.LIMIT_S, check=False)
 
 
 def write(text):

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# compression: any (questions and answers of commands)
 """Deletion asks on a terminal; only a yes deletes."""
 import os
 import pty

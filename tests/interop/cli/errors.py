@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# compression: any (what commands say and end with)
 """What commands refuse, in which words and with which exit code, with the server stopped and
 running. Nothing that was refused leaves a trace."""
 import json

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# compression: any (whose the store is)
 """Who may open a volume: commands not after another owner's crash, unless they say so; the server
 always, and then the one that had the volume ends."""
 

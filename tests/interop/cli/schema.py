@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# compression: any (what commands print)
 """Every command, with the server stopped and with it running: both forms of arguments, and --json
 against the schema that docs/CLI.md documents, field by field."""
 import json

@@ -71,7 +71,7 @@ def read_only():
         done = s.cli("nbd", "list", check=False)
         assert done.returncode in (0, STORE), done
         done = subprocess.run([zt.ZEROFS, "run", "-c", s.config], text=True, capture_output=True,
-                              timeout=60, check=False)
+                              timeout=2 * zt.LIMIT_S, check=False)
         says(done, STORE, "cannot be opened")
         mount("-o", "remount,rw", store)
         assert [d["name"] for d in json.loads(s.cli("nbd", "list", "--json").stdout)["devices"]] \
@@ -90,7 +90,7 @@ def read_only():
         assert other.pread(8192, 0) == b"1" * 4096 + b"2" * 4096
         assert s.process.poll() is None
         mount("-o", "remount,rw", store)
-        zt.wait_for(flush.done, 60)
+        zt.wait_for(flush.done, 2 * zt.LIMIT_S)
         s.kill()
         s.start()
         h = connect(s, "d")
@@ -116,7 +116,7 @@ def full():
         assert other.pread(1 << 20, 0) == kept
         assert "d" in s.cli("nbd", "list").stdout
         mount("-o", "remount,size=256m", store)
-        zt.wait_for(flush.done, 60)
+        zt.wait_for(flush.done, 2 * zt.LIMIT_S)
         s.kill()
         s.start()
         h = connect(s, "d")

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# compression: any (the order of replies)
 # limit: 120
 """A large read among many small ones of its session: those that came before it may end before it,
 those that came later may not, however many they are."""
@@ -29,7 +30,7 @@ def overtaken(q, depth, small):
     for _ in range(depth):
         any_small()
     large = start(q, LARGE, 0)
-    count, ends_at = 0, time.monotonic() + 20
+    count, ends_at = 0, time.monotonic() + zt.LIMIT_S
     while True:
         itt, status = q.ended()
         assert status.status == 0, status.sense.hex()

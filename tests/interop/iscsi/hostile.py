@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# compression: any (what does not come as far as the store)
 # limit: 240
 """Peers that mean harm, or do not know better. After each a client that logged in before them still
 does verified I/O on its old connection, and nothing that they grew stays."""
@@ -23,7 +24,7 @@ class World:
         self.turn = 0
 
     def connect(self):
-        sock = socket.create_connection(("127.0.0.1", self.s.iscsi_port), timeout=30)
+        sock = socket.create_connection(("127.0.0.1", self.s.iscsi_port), timeout=zt.LIMIT_S)
         return sock
 
     def enemy(self, **keys):
@@ -123,14 +124,14 @@ def many_r2ts(w):
     cdb = struct.pack(">BBQIBB", 0x8A, 0, 0, 2048, 0, 0)
     for _ in range(200):  # more than the window takes
         i.command(cdb, 2048 * 512, initiator.FINAL | 0x20)
-    r2ts = 0
+    while i.receive().opcode != initiator.R2T:
+        pass
     i.sock.settimeout(1)
     try:
         while True:
-            r2ts += i.receive().opcode == initiator.R2T
+            i.receive()
     except socket.timeout:
         pass
-    assert r2ts > 0
     w.check()
     i.close()
 

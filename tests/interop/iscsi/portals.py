@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# compression: any (addresses)
 """Portals over IPv4 and IPv6, and what SendTargets gives for them: the address at which the client
 came, or what the configuration says, also after it was read again."""
 import signal
@@ -39,12 +40,12 @@ def main():
         s.start()
         assert portals(s, s.iscsi_port) == [f"127.0.0.1:{s.iscsi_port},1"]
         assert portals(s, s.third) == [f"127.0.0.1:{s.third},1"]
-        done = subprocess.run(["iscsi-ls", f"iscsi://[::1]:{s.second}"], text=True, timeout=30,
-                              capture_output=True, check=False)
+        done = subprocess.run(["iscsi-ls", f"iscsi://[::1]:{s.second}"], text=True,
+                              timeout=zt.LIMIT_S, capture_output=True, check=False)
         assert f"Target:{IQN} Portal:[::1]:{s.second},1" in done.stdout, (done.stdout, done.stderr)
         # A session over IPv6, with I/O.
         done = subprocess.run(["iscsi-readcapacity16", f"iscsi://[::1]:{s.second}/{IQN}/0"],
-                              text=True, timeout=30, capture_output=True, check=False)
+                              text=True, timeout=zt.LIMIT_S, capture_output=True, check=False)
         assert "Total size:67108864" in done.stdout, (done.stdout, done.stderr)
 
         # A running session does not notice the change; the next discovery does.

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# compression: any (sessions, which hold no data)
 # limit: 240
 """Many sessions: idle ones cost little, one nexus has one session however hard its initiator
 knocks, and a server that ends asks them all to log out."""
@@ -26,7 +27,7 @@ def idle_sessions(s):
         i = Initiator(s.iscsi_port, IQN, name=f"iqn.2024-01.test:idle{n}")
         held.append(i.login())
     # The receive buffer of a session that has just been busy is given back after a second.
-    zt.wait_for(lambda: (s.used_kib() - before) / IDLE < IDLE_KIB, limit_s=10, every_s=0.3)
+    zt.wait_for(lambda: (s.used_kib() - before) / IDLE < IDLE_KIB, every_s=0.3)
     print(f"{IDLE} idle sessions: {(s.used_kib() - before) / IDLE:.1f} KiB each")
     assert held[0].nop().data == b"ping" and held[-1].nop().data == b"ping"
     for i in held:
@@ -82,7 +83,7 @@ def drained(s):
     s.stop()
     took = time.monotonic() - begin
     t.join()
-    assert took < 12, took
+    assert took < 30, took
     assert deaf.is_dropped()
 
 

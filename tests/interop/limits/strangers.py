@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-# heavy
+# store: s3 (it is the one that wants descriptors of its own)
 # serial
 # limit: 400
 """Strangers by the thousand on both ports: silent, byte by byte, gone without a word, half
@@ -65,7 +65,7 @@ class Good:
         for load in self.loads:
             load.run(seconds)
             load.finish()
-            assert load.flush_latency_max_s < 5, load.flush_latency_max_s
+            assert load.flush_latency_max_s < LOGIN_S - 3, load.flush_latency_max_s
 
     def newcomers(self):
         NbdPeer(("127.0.0.1", self.s.nbd_port), "disk").close()
@@ -80,9 +80,9 @@ class Good:
             h.verify(image_of(peer, BLOCKS))
 
 
-def all_sent_away(strangers, limit_s):
+def all_sent_away(strangers):
     """The server ends every one of them, whatever it says before."""
-    ends_at = time.monotonic() + limit_s
+    ends_at = time.monotonic() + LOGIN_S + zt.LIMIT_S
     poll = select.epoll()
     left = {k.fileno(): k for k in strangers}
     for fd in left:
@@ -108,14 +108,14 @@ def says_more(k):
 
 
 def silent(s, good):
-    begin, strangers = time.monotonic(), []
+    strangers = []
     for port in (s.nbd_port, s.iscsi_port):
         before = s.used_kib(), descriptors(s)
         begun = time.monotonic()
         fresh = [connect(port, n) for n in range(STRANGERS)]
         zt.wait_for(lambda fds=before[1]: descriptors(s) > fds + STRANGERS / 4)
         for k in fresh[:STRANGERS - STRANGERS_MAX - 100]:  # cores admit not quite in order
-            k.settimeout(10)
+            k.settimeout(LOGIN_S - 1)
             while says_more(k):
                 pass
         if time.monotonic() - begun < LOGIN_S - 2:
@@ -127,7 +127,7 @@ def silent(s, good):
         assert grown < STRANGER_KIB
         good.work()
         good.newcomers()
-    all_sent_away(strangers, begin + LOGIN_S + 15 - time.monotonic())
+    all_sent_away(strangers)
 
 
 def is_sent_away(k):
@@ -150,7 +150,7 @@ def byte_by_byte(s, good):
         left.update({connect(port, n): words for n in range(300)})
     begin, turn = time.monotonic(), 0
     while left:
-        assert time.monotonic() - begin < LOGIN_S + 15, f"{len(left)} are still at it"
+        assert time.monotonic() - begin < LOGIN_S + zt.LIMIT_S, f"{len(left)} are still at it"
         for k, words in list(left.items()):
             try:
                 k.send(words[turn:turn + 1] if turn < len(words) - 1 else b"")
@@ -188,8 +188,11 @@ def no_descriptors(rnd):
         s.start()
         good = Good(s, rnd)
         for port in (s.nbd_port, s.iscsi_port):
-            strangers = [connect(port, n) for n in range(600)]
-            zt.wait_for(lambda: descriptors(s) >= 200)
+            strangers, most = [], 0
+            while len(strangers) < 600:
+                strangers += [connect(port, n) for n in range(20)]
+                most = max(most, descriptors(s))
+            zt.wait_for(lambda seen=most: max(seen, descriptors(s)) >= 200)
             for _ in range(3):
                 good.work(0.5)
             print(f"{descriptors(s)} descriptors of 400 are in use", flush=True)

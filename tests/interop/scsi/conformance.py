@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# long
 # limit: 420
 """The conformance suite of libiscsi (iscsi-test-cu) against the real program: every test in a
 process of its own, with --dataloss, --allow-sanitize and two URLs, on LUNs of each sector format

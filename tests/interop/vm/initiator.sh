@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# long
 # heavy
 # limit: 480
 # Linux' own initiator with each way to move data it knows: digests, immediate data, R2T. (libiscsi

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# long
 # store: file
 # limit: 480
 # README's transcript, word for word, as root of a Debian machine: installed program, nbd-client,
