@@ -147,12 +147,12 @@ static json_t *iscsi_json(const struct iscsi_server *s)
 {
     struct iscsi_counts c;
     iscsi_counts(s, &c);
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "sessions", (json_int_t)c.sessions,
-                     "connections", (json_int_t)c.connections, "logins", (json_int_t)c.logins,
-                     "login_failures", (json_int_t)c.login_failures, "commands",
-                     (json_int_t)c.commands, "digest_errors", (json_int_t)c.digest_errors,
-                     "rejects", (json_int_t)c.rejects, "latency_us_log2",
-                     histogram_json(c.latency_us_log2));
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "sessions", (json_int_t)c.sessions,
+        "connections", (json_int_t)c.connections, "logins", (json_int_t)c.logins, "login_failures",
+        (json_int_t)c.login_failures, "auth_failures", (json_int_t)c.auth_failures, "commands",
+        (json_int_t)c.commands, "digest_errors", (json_int_t)c.digest_errors, "rejects",
+        (json_int_t)c.rejects, "latency_us_log2", histogram_json(c.latency_us_log2));
 }
 
 json_t *ops_status(struct ops *o, const json_t *request)

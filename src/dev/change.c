@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "base/err.h"
 #include "base/time.h"
+#include "dev/access.h"
 #include "dev/dev_priv.h"
 #include "dev/record.h"
 #include "rt/rt.h"
@@ -466,6 +467,9 @@ static int commit_deletion(struct dev_registry *g, struct dev *const *devices, s
     if (r >= 0 && iqn) {
         r = vol_txn_delete(t, key, dev_target_key(iqn, key));
     }
+    if (r >= 0 && iqn) {
+        r = dev_access_delete(g, t, iqn);
+    }
     if (r < 0) {
         vol_txn_abort(t);
         return r;
@@ -505,6 +509,9 @@ static int delete_devices(struct dev_registry *g, struct dev **devices, size_t c
         tree_remove(&g->targets, &t->node);
     }
     rt_mutex_unlock(&g->m);
+    if (t) {
+        dev_access_unref(t->access);
+    }
     free(t);
     for (size_t i = 0; i < count; i++) {
         dev_notify(devices[i], DEV_EVENT_REMOVED);

@@ -105,6 +105,7 @@ struct dev_target_info {
     struct uuid uuid;
     uint64_t created_ns;
     uint32_t luns;
+    bool ruled; /* there are access rules (dev/access.h) */
 };
 MUST int dev_target_create(struct dev_registry *g, const char *iqn,
                            struct dev_target_info *ret_info) WAITS;

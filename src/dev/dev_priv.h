@@ -20,6 +20,7 @@
 #include <stdatomic.h>
 
 struct dev_witness;
+struct dev_access;
 
 struct dev_registry {
     struct vol *v;
@@ -28,9 +29,10 @@ struct dev_registry {
     struct rt_event marking; /* a device was marked */
     struct rt_lock change;
     struct rt_mutex m;
-    struct tree devices; /* by (kind, name, lun) */
-    struct tree targets; /* by IQN */
-    uint64_t generation; /* the last one given to a target; under m */
+    struct tree devices;          /* by (kind, name, lun) */
+    struct tree targets;          /* by IQN */
+    uint64_t generation;          /* the last one given to a target; under m */
+    struct dev_access *discovery; /* its rules; under m */
 };
 
 struct dev_key {
@@ -75,6 +77,7 @@ struct dev {
 struct dev_target {
     struct tree_node node;
     uint64_t generation;
+    struct dev_access *access;   /* under the registry's m, as are luns and ruled */
     struct dev_target_info info; /* luns: under the registry's m */
 };
 
@@ -88,6 +91,11 @@ MUST int dev_new(struct dev_registry *g, const struct dev_info *info, struct dev
 /* Puts device and file into the tree and tells the target; takes over the caller's reference. */
 void dev_tree_add(struct dev_registry *g, struct dev *d);
 void dev_tree_remove(struct dev_registry *g, struct dev *d);
+
+/* access_store.c */
+MUST int dev_access_load(struct dev_registry *g) WAITS;
+/* The target goes, and its rules. */
+MUST int dev_access_delete(struct dev_registry *g, struct vol_txn *t, const char *iqn);
 
 /* watch.c */
 void dev_notify(struct dev *d, enum dev_event event);

@@ -51,7 +51,7 @@ size_t dev_target_key(const char *iqn, uint8_t ret_key[DEV_KEY_MAX])
 size_t dev_target_value(const struct dev_target_info *info, uint8_t ret_value[DEV_VALUE_MAX])
 {
     uint8_t *p = ret_value;
-    p[0] = TARGET_VERSION;
+    p[0] = info->ruled ? DEV_TARGET_RULED : TARGET_VERSION;
     memcpy(p + 1, info->uuid.bytes, 16);
     le64_store(p + 17, info->created_ns);
     return 25;
@@ -139,7 +139,7 @@ int dev_target_decode(const struct dev_record_bytes *in, struct dev_target_info 
     }
     struct bytes_reader r = bytes_reader_of(in->value, in->value_len);
     uint8_t version = bytes_u8(&r);
-    if (version > TARGET_VERSION) {
+    if (version > DEV_TARGET_RULED) {
         return -ENOTSUP;
     }
     const uint8_t *uuid = bytes_take(&r, 16);
@@ -148,6 +148,7 @@ int dev_target_decode(const struct dev_record_bytes *in, struct dev_target_info 
         return ERR_CORRUPT_RECORD;
     }
     memcpy(info.uuid.bytes, uuid, 16);
+    info.ruled = version == DEV_TARGET_RULED;
     *ret_info = info;
     return 0;
 }

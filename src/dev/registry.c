@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/msg.h"
 #include "base/vec.h"
+#include "dev/access.h"
 #include "dev/dev_priv.h"
 #include "dev/record.h"
 #include "dev/witness.h"
@@ -189,6 +190,10 @@ static int load(struct loading *l) WAITS
     if (r < 0) {
         return r;
     }
+    r = dev_access_load(l->g);
+    if (r < 0) {
+        return r;
+    }
     r = vol_scan(l->g->v, &devices, 1, load_device, l);
     if (r < 0) {
         return r;
@@ -260,8 +265,10 @@ void dev_registry_close(struct dev_registry *g)
     }
     tree_for_each(&g->targets, struct dev_target, node, t) {
         tree_remove(&g->targets, &t->node);
+        dev_access_unref(t->access);
         free(t);
     }
+    dev_access_unref(g->discovery);
     dev_witness_close(g->witness);
     rt_event_destroy(&g->marking);
     rt_lock_destroy(&g->change);

@@ -28,6 +28,7 @@ void iscsi_conn_unref(struct iscsi_conn *c)
     rt_mutex_destroy(&c->egress_lock);
     free(c->initiator);
     free(c->iqn);
+    free(c->auth.user);
     free(c);
     rt_mem_add(RT_MEM_CONNECTIONS, -(int64_t)sizeof *c);
 }

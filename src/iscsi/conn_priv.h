@@ -18,6 +18,7 @@
 #pragma once
 #include "base/bytes.h"
 #include "base/list.h"
+#include "iscsi/guard.h"
 #include "iscsi/iscsi.h"
 #include "iscsi/nego.h"
 #include "iscsi/pdu.h"
@@ -81,6 +82,8 @@ struct iscsi_server {
     _Atomic bool draining;
     _Atomic uint64_t logins;
     _Atomic uint64_t login_failures;
+    _Atomic uint64_t auth_failures; /* of those: a wrong name or secret */
+    _Atomic unsigned chap_minimum;  /* the weakest algorithm that will do */
     struct iscsi_core cores[RT_CORES_MAX];
 
     struct rt_mutex lock; /* all below, and conn.[lock] */
@@ -94,6 +97,7 @@ struct iscsi_server {
     uint16_t last_tsih;
     char **advertise;
     size_t advertise_count;
+    struct iscsi_guard guard;
 };
 
 #define ISCSI_SESSION_BUCKETS 1024u
@@ -151,6 +155,11 @@ struct iscsi_conn {
     struct iscsi_owner *owner;
     uint64_t reserved; /* of server->ingress */
     uint32_t window_size;
+    struct {
+        char *user; /* CHAP_N; NULL: nobody asked */
+        uint8_t algorithm;
+        bool mutual;
+    } auth;
     char peer[NET_ADDRESS_SIZE];
     char local[NET_ADDRESS_SIZE];
 
@@ -229,8 +238,10 @@ MUST int iscsi_login(struct iscsi_conn *c) WAITS;
 MUST int iscsi_session_open(struct iscsi_conn *c, uint16_t tsih, uint64_t deadline_ns) WAITS;
 /* The connection's tasks have ended. Gives nexus and table entry back, or over to the heir. */
 void iscsi_session_close(struct iscsi_conn *c) WAITS;
-/* Chooses the target and reserves for its window before negotiation. Status as above. */
+/* Chooses the target, which must let the initiator in. Status as above. */
 MUST int iscsi_session_admit(struct iscsi_conn *c) WAITS;
+/* Reserves for the window, before the operational keys are negotiated. */
+void iscsi_session_reserve(struct iscsi_conn *c);
 void iscsi_session_limits(struct iscsi_conn *c, struct iscsi_limits *ret_limits);
 /* The negotiation is over: how many commands the reservation carries. Status as above. */
 MUST int iscsi_session_window(struct iscsi_conn *c);

@@ -25,6 +25,7 @@ struct iscsi_options {
     unsigned sessions_max;    /* 0 = 16384 */
     unsigned login_timeout_s; /* 0 = 15 */
     unsigned nop_interval_s;  /* 0 = 30 */
+    unsigned chap_minimum;    /* number of the weakest CHAP algorithm that will do; 0 = MD5 */
     /*
      * Memory for the immediate and unsolicited data of all sessions' command windows, reserved at
      * login; 0 = 64 MiB. Sessions for which there is too little left are told to send all data on
@@ -54,6 +55,7 @@ struct iscsi_counts {
     uint64_t connections;
     uint64_t logins;
     uint64_t login_failures;
+    uint64_t auth_failures;
     uint64_t commands;
     uint64_t digest_errors;
     uint64_t rejects;

@@ -2,10 +2,8 @@
 /*
  * The login phase (RFC 7143 §6, §11.12, §11.13), as steps in a line:
  *
- *     receive the first request -> who and what (names, session type) -> admit -> [security stage]
- * -> [operational stage]
- *                                                                                             ->
- * session -> last response
+ *     receive the first request -> who and what (names, session type) -> admit ->
+ *     [security stage (auth.c)] -> [operational stage] -> session -> last response
  *
  * A stage is left when the initiator says so (T) and we agree. Either stage may lead to full
  * feature phase; an initiator may also begin with the operational one. A step that fails gives a
@@ -14,6 +12,7 @@
  */
 #include "base/err.h"
 #include "base/msg.h"
+#include "iscsi/auth.h"
 #include "iscsi/conn_priv.h"
 #include "iscsi/rx.h"
 #include "iscsi/tx.h"
@@ -35,6 +34,9 @@ struct login {
     unsigned rounds;
     bool started; /* the first request has been taken */
     bool portal_sent;
+    bool negotiates; /* nego is there, and what it promises is reserved */
+    struct iscsi_nego nego;
+    struct iscsi_auth auth;
     uint64_t deadline_ns;
 };
 
@@ -42,7 +44,9 @@ static const char *status_text(int status)
 {
     switch (status) {
     case ISCSI_LOGIN_AUTH_FAILED:
-        return "no common authentication method";
+        return "authentication failed";
+    case ISCSI_LOGIN_FORBIDDEN:
+        return "the target is not for this initiator";
     case ISCSI_LOGIN_NOT_FOUND:
         return "no such target";
     case ISCSI_LOGIN_VERSION:
@@ -268,7 +272,7 @@ static int step_identity(struct login *l)
 }
 
 /* Step: do we want it at all. */
-static int step_admit(struct login *l, struct iscsi_nego *n)
+static int step_admit(struct login *l)
 {
     struct iscsi_conn *c = l->c;
     if (atomic_load(&c->server->draining)) {
@@ -278,10 +282,27 @@ static int step_admit(struct login *l, struct iscsi_nego *n)
     if (r < 0) {
         return r;
     }
-    struct iscsi_limits limits;
-    iscsi_session_limits(c, &limits);
-    iscsi_nego_init(n, &limits, c->discovery);
+    r = iscsi_auth_init(&l->auth, c, l->deadline_ns);
+    if (r < 0) {
+        return r;
+    }
+    if (l->stage != ISCSI_STAGE_SECURITY && l->auth.required) {
+        l->auth.why = "CHAP is needed, and was skipped";
+        return -ISCSI_LOGIN_AUTH_FAILED;
+    }
     return 0;
+}
+
+/* Who has proved who he is may bind memory. */
+static void begin_negotiation(struct login *l)
+{
+    struct iscsi_limits limits;
+    if (!l->negotiates) {
+        l->negotiates = true;
+        iscsi_session_reserve(l->c);
+        iscsi_session_limits(l->c, &limits);
+        iscsi_nego_init(&l->nego, &limits, l->c->discovery);
+    }
 }
 
 /* Declarations that need no answer, and may come again in a later stage. */
@@ -312,22 +333,12 @@ static bool is_misplaced(const struct iscsi_key *k)
 
 static int security_key(struct login *l, const struct iscsi_key *k)
 {
-    static const char *const methods[] = {"None"};
-    if (!iscsi_key_is(k, "AuthMethod")) {
-        return 1;
-    }
-    if (l->stage != ISCSI_STAGE_SECURITY) {
-        return -ISCSI_LOGIN_INITIATOR_ERROR;
-    }
-    if (iscsi_text_choose(k->value, methods, 1) < 0) {
-        return -ISCSI_LOGIN_AUTH_FAILED;
-    }
-    iscsi_text_put_key(&l->out, k, "None");
-    return 0;
+    int r = iscsi_auth_key(&l->auth, k, &l->out);
+    return r <= 0 && l->stage != ISCSI_STAGE_SECURITY ? -ISCSI_LOGIN_INITIATOR_ERROR : r;
 }
 
 /* One key of a request, in either stage. */
-static int take_key(struct login *l, struct iscsi_nego *n, const struct iscsi_key *k)
+static int take_key(struct login *l, const struct iscsi_key *k)
 {
     if (is_declaration(k)) {
         return 0;
@@ -340,7 +351,7 @@ static int take_key(struct login *l, struct iscsi_nego *n, const struct iscsi_ke
         return r;
     }
     if (l->stage == ISCSI_STAGE_OPERATIONAL) {
-        r = iscsi_nego_key(n, k, &l->out);
+        r = iscsi_nego_key(&l->nego, k, &l->out);
         if (r < 0) {
             return -ISCSI_LOGIN_INITIATOR_ERROR;
         }
@@ -351,13 +362,13 @@ static int take_key(struct login *l, struct iscsi_nego *n, const struct iscsi_ke
     return 0;
 }
 
-static int take_text(struct login *l, struct iscsi_nego *n)
+static int take_text(struct login *l)
 {
     struct iscsi_text t = iscsi_text_of(l->in.data, l->in.len);
     struct iscsi_key k;
     int r;
     while ((r = iscsi_text_next(&t, &k)) > 0) {
-        r = take_key(l, n, &k);
+        r = take_key(l, &k);
         if (r < 0) {
             return r;
         }
@@ -366,7 +377,7 @@ static int take_text(struct login *l, struct iscsi_nego *n)
 }
 
 /* What we declare of ourselves. */
-static void declare(struct login *l, struct iscsi_nego *n)
+static void declare(struct login *l)
 {
     if (!l->portal_sent && !l->c->discovery) {
         iscsi_text_put(&l->out, "TargetAlias", "ZeroFS");
@@ -374,18 +385,19 @@ static void declare(struct login *l, struct iscsi_nego *n)
     }
     l->portal_sent = true;
     if (l->stage == ISCSI_STAGE_OPERATIONAL) {
-        iscsi_nego_declare(n, &l->out);
+        iscsi_nego_declare(&l->nego, &l->out);
         if (l->req.final) {
-            iscsi_nego_insist(n, &l->out);
+            iscsi_nego_insist(&l->nego, &l->out);
         }
     }
 }
 
 /* Step: the session exists from here on. */
-static int step_session(struct login *l, const struct iscsi_nego *n)
+static int step_session(struct login *l)
 {
     struct iscsi_conn *c = l->c;
-    c->params = n->agreed;
+    begin_negotiation(l);
+    c->params = l->nego.agreed;
     if (l->tsih_asked == 0 || c->discovery) {
         int r = iscsi_session_window(c);
         if (r < 0) {
@@ -400,20 +412,36 @@ static int step_session(struct login *l, const struct iscsi_nego *n)
     return iscsi_session_open(c, l->tsih_asked, l->deadline_ns);
 }
 
+/* One request's keys, by the rules of its stage. */
+static int step_stage(struct login *l, bool *ret_may_leave)
+{
+    if (l->stage == ISCSI_STAGE_OPERATIONAL) {
+        begin_negotiation(l);
+        return take_text(l);
+    }
+    int r = take_text(l);
+    if (r >= 0) {
+        r = iscsi_auth_step(&l->auth, l->req.final, &l->out);
+    }
+    *ret_may_leave = r > 0;
+    return r;
+}
+
 /* Exchanges until full feature phase. The first request is there. */
-static int step_stages(struct login *l, struct iscsi_nego *n)
+static int step_stages(struct login *l)
 {
     for (;;) {
-        int r = take_text(l, n);
+        bool may_leave = true;
+        int r = step_stage(l, &may_leave);
         if (r < 0) {
             return r;
         }
-        declare(l, n);
+        declare(l);
         /* With text for several PDUs the stage is not left; the initiator asks again. */
-        bool transit = l->req.final && l->out.len <= LOGIN_SEND_LEN;
+        bool transit = may_leave && l->req.final && l->out.len <= LOGIN_SEND_LEN;
         bool last = transit && l->req.login.next_stage == ISCSI_STAGE_FULL_FEATURE;
         if (last) {
-            r = step_session(l, n);
+            r = step_session(l);
             if (r < 0) {
                 return r;
             }
@@ -434,7 +462,6 @@ static int step_stages(struct login *l, struct iscsi_nego *n)
 
 static int run_steps(struct login *l)
 {
-    struct iscsi_nego nego;
     int r = receive(l);
     if (r < 0) {
         return r;
@@ -443,11 +470,11 @@ static int run_steps(struct login *l)
     if (r < 0) {
         return r;
     }
-    r = step_admit(l, &nego);
+    r = step_admit(l);
     if (r < 0) {
         return r;
     }
-    return step_stages(l, &nego);
+    return step_stages(l);
 }
 
 /* Status codes are above 0x0200 = 512, errno values below, private codes far below zero. */
@@ -461,6 +488,8 @@ int iscsi_login(struct iscsi_conn *c)
     struct login l = {.c = c, .deadline_ns = rt_now_ns() + c->server->login_timeout_ns};
     c->rx.deadline_ns = l.deadline_ns;
     int r = run_steps(&l);
+    const char *why = l.auth.why;
+    iscsi_auth_free(&l.auth);
     bytes_writer_free(&l.in);
     bytes_writer_free(&l.out);
     if (r < 0) {
@@ -468,7 +497,7 @@ int iscsi_login(struct iscsi_conn *c)
         if (is_status(r)) {
             msg_warn_paced("iscsi", "%s: login of %s to %s refused: %s (%04x)", c->peer,
                            c->initiator ? c->initiator : "?", c->iqn ? c->iqn : "discovery",
-                           status_text(-r), (unsigned)-r);
+                           why ? why : status_text(-r), (unsigned)-r);
             send_response(&l, (uint8_t)(l.stage << 2), -r, NULL, 0);
         }
         return is_status(r) ? ERR_PROTOCOL : r;

@@ -2,6 +2,7 @@
 #include "base/assert.h"
 #include "base/err.h"
 #include "base/msg.h"
+#include "iscsi/chap.h"
 #include "iscsi/conn_priv.h"
 
 #include <errno.h>
@@ -61,6 +62,7 @@ static struct iscsi_server *server_new(const struct iscsi_options *opt)
     s->sessions_max = opt->sessions_max ? opt->sessions_max : 16384;
     s->login_timeout_ns = (opt->login_timeout_s ? opt->login_timeout_s : 15) * 1000000000ull;
     s->nop_interval_ns = (opt->nop_interval_s ? opt->nop_interval_s : 30) * 1000000000ull;
+    atomic_init(&s->chap_minimum, opt->chap_minimum ? opt->chap_minimum : ISCSI_CHAP_MD5);
     rt_credits_init(&s->ingress, opt->ingress_bytes ? opt->ingress_bytes : INGRESS_BYTES);
     rt_credits_init(&s->gather, GATHER_BYTES);
     rt_mutex_init(&s->lock);
@@ -184,7 +186,8 @@ void iscsi_counts(const struct iscsi_server *server, struct iscsi_counts *ret_co
 {
     struct iscsi_server *s = (struct iscsi_server *)server; /* for its lock */
     *ret_counts = (struct iscsi_counts){.logins = atomic_load(&s->logins),
-                                        .login_failures = atomic_load(&s->login_failures)};
+                                        .login_failures = atomic_load(&s->login_failures),
+                                        .auth_failures = atomic_load(&s->auth_failures)};
     rt_mutex_lock(&s->lock);
     ret_counts->sessions = s->session_count;
     ret_counts->connections = s->conn_count;

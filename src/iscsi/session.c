@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "base/hash.h"
 #include "base/msg.h"
+#include "dev/access.h"
 #include "iscsi/conn_priv.h"
 
 #include <errno.h>
@@ -53,10 +54,13 @@ static void insert(struct iscsi_conn *c)
  * The unsolicited data of a whole window: as much for each command as a quarter of what is free
  * allows, or nothing, and then every byte is asked for by R2T.
  */
-static void reserve(struct iscsi_conn *c)
+void iscsi_session_reserve(struct iscsi_conn *c)
 {
     static const uint32_t steps[] = {ISCSI_FIRST_BURST_MAX, 16384, 8192};
     struct rt_credits *pool = &c->server->ingress;
+    if (c->discovery) {
+        return;
+    }
     for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
         uint64_t want = (uint64_t)steps[i] * ISCSI_WINDOW_MAX;
         uint64_t used = rt_credits_used(pool);
@@ -83,8 +87,14 @@ int iscsi_session_admit(struct iscsi_conn *c)
     if (r < 0) {
         return r == -ENOENT ? -ISCSI_LOGIN_NOT_FOUND : -ISCSI_LOGIN_NO_RESOURCES;
     }
-    reserve(c);
-    return 0;
+    struct dev_access *rules;
+    r = dev_access_get(s->registry, c->iqn, &rules);
+    if (r < 0) {
+        return -ISCSI_LOGIN_NOT_FOUND;
+    }
+    bool allowed = dev_access_allows(rules, c->initiator, c->peer);
+    dev_access_unref(rules);
+    return allowed ? 0 : -ISCSI_LOGIN_FORBIDDEN;
 }
 
 void iscsi_session_limits(struct iscsi_conn *c, struct iscsi_limits *ret_limits)

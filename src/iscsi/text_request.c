@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Text requests in full feature phase (RFC 7143 §11.10, §11.11) and SendTargets (appendix C). */
 #include "base/err.h"
+#include "dev/access.h"
 #include "iscsi/conn_priv.h"
 #include "iscsi/tx.h"
 
@@ -33,6 +34,18 @@ static void put_target(struct iscsi_conn *c, const char *iqn)
     }
 }
 
+/* Only what it may log in to. */
+static bool is_shown(struct iscsi_conn *c, const char *iqn)
+{
+    struct dev_access *rules;
+    if (dev_access_get(c->server->registry, iqn, &rules) < 0) {
+        return false;
+    }
+    bool shown = dev_access_allows(rules, c->initiator, c->peer);
+    dev_access_unref(rules);
+    return shown;
+}
+
 static void put_all_targets(struct iscsi_conn *c)
 {
     struct dev_target_info infos[TARGETS_AT_ONCE];
@@ -41,7 +54,9 @@ static void put_all_targets(struct iscsi_conn *c)
     do {
         n = dev_target_list(c->server->registry, after, infos, TARGETS_AT_ONCE);
         for (size_t i = 0; i < n; i++) {
-            put_target(c, infos[i].iqn);
+            if (is_shown(c, infos[i].iqn)) {
+                put_target(c, infos[i].iqn);
+            }
         }
         if (n > 0) {
             memcpy(after, infos[n - 1].iqn, sizeof after);
@@ -67,7 +82,8 @@ static void send_targets(struct iscsi_conn *c, const struct iscsi_key *k)
         iscsi_text_put_key(&c->text_out, k, "Reject");
         return;
     }
-    if (strlen(name) <= DEV_IQN_MAX && dev_target_find(c->server->registry, name, &info) >= 0) {
+    if (strlen(name) <= DEV_IQN_MAX && dev_target_find(c->server->registry, name, &info) >= 0 &&
+        is_shown(c, info.iqn)) {
         put_target(c, info.iqn);
     }
 }

@@ -7,6 +7,7 @@
  * memory.
  */
 #pragma once
+#include "dev/access.h"
 #include "dev/dev.h"
 #include "rt/rt.h"
 #include "rt/sync.h"
@@ -28,6 +29,7 @@ static struct {
     struct rt_event go;
     _Atomic unsigned waiting;
     _Atomic uint64_t space_held;
+    struct dev_access *rules[2]; /* of discovery, of every target */
 } ram;
 
 static void ram_init(unsigned targets)
@@ -40,6 +42,8 @@ static void ram_init(unsigned targets)
 static void ram_free(void)
 {
     rt_event_destroy(&ram.go);
+    dev_access_unref(ram.rules[0]);
+    dev_access_unref(ram.rules[1]);
     free(ram.bytes);
     memset(&ram, 0, sizeof ram);
 }
@@ -101,6 +105,16 @@ size_t dev_target_list(struct dev_registry *g, const char *after, struct dev_tar
         ram_target_info(i, &ret[n++]);
     }
     return n;
+}
+
+int dev_access_get(struct dev_registry *g, const char *iqn, struct dev_access **ret_access)
+{
+    (void)g;
+    if (*iqn && ram_index(iqn) < 0) {
+        return -ENOENT;
+    }
+    *ret_access = dev_access_ref(ram.rules[*iqn ? 1 : 0]);
+    return 0;
 }
 
 uint64_t dev_target_generation(struct dev_registry *g, const char *iqn)
