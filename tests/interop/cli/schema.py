@@ -43,8 +43,8 @@ SERVERS = {
             "requests": NUMBER, "errors": NUMBER, "bytes_in": NUMBER, "bytes_out": NUMBER,
             "latency_us_log2": [NUMBER]},
     "iscsi": {"sessions": NUMBER, "connections": NUMBER, "logins": NUMBER,
-              "login_failures": NUMBER, "auth_failures": NUMBER, "commands": NUMBER, "digest_errors": NUMBER,
-              "rejects": NUMBER, "latency_us_log2": [NUMBER]},
+              "login_failures": NUMBER, "auth_failures": NUMBER, "commands": NUMBER,
+              "digest_errors": NUMBER, "rejects": NUMBER, "latency_us_log2": [NUMBER]},
     "uptime_seconds": NUMBER,
 }
 
