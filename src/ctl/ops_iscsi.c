@@ -214,8 +214,13 @@ static json_t *add_lun(struct ops *o, const json_t *request)
     if (r == -EEXIST) {
         return ops_failure(OPS_EXISTS, "target '%s' has a LUN %u already", target.iqn, opt.lun);
     }
-    return r < 0 ? ops_error(r, "LUN %u was not added to '%s'", opt.lun, target.iqn)
-                 : ops_success(ops_device_json(o, &lun));
+    if (r < 0) {
+        return ops_error(r, "LUN %u was not added to '%s'", opt.lun, target.iqn);
+    }
+    if (o->iscsi) {
+        iscsi_luns_changed(o->iscsi, target.iqn);
+    }
+    return ops_success(ops_device_json(o, &lun));
 }
 
 static json_t *resize_lun(struct ops *o, const json_t *request)
@@ -228,8 +233,17 @@ static json_t *resize_lun(struct ops *o, const json_t *request)
 static json_t *remove_lun(struct ops *o, const json_t *request)
 {
     struct dev *d = NULL;
-    json_t *failed = find_lun(o, request, &d);
-    return failed ? failed : ops_delete(o, d, request);
+    json_t *result = find_lun(o, request, &d);
+    if (result) {
+        return result;
+    }
+    struct dev_info info;
+    dev_info(d, &info);
+    result = ops_delete(o, d, request);
+    if (o->iscsi) {
+        iscsi_luns_changed(o->iscsi, info.name);
+    }
+    return result;
 }
 
 static json_t *set_lun(struct ops *o, const json_t *request)

@@ -58,6 +58,7 @@ static struct iscsi_task *task_new(struct iscsi_conn *c, const struct iscsi_requ
     t->open = 0;
     t->data_lost = false;
     t->no_memory = false;
+    atomic_store_explicit(&t->fiber, NULL, memory_order_relaxed);
     t->waits = false;
     struct iscsi_task **at = bucket_of(c, q->itt);
     t->next = *at;
@@ -102,11 +103,17 @@ void iscsi_task_pool_free(struct iscsi_conn *c)
     }
 }
 
-/* On any core. */
+/* On any core. Whoever sets the fiber looks afterwards whether the task is aborted already. */
 static void on_abort(struct scsi_task *s)
 {
     struct iscsi_task *t = s->transport_arg;
-    rt_event_set(&t->wake);
+    struct rt_fiber *fiber = atomic_load(&t->fiber);
+    if (t->waits) {
+        rt_event_set(&t->wake);
+    }
+    if (fiber) {
+        rt_fiber_cancel(fiber);
+    }
 }
 
 /* What is wrong with the request, or NULL: §11.3. */
@@ -160,9 +167,9 @@ static int set_up(struct iscsi_task *t, const struct iscsi_request *q, const uin
     if (q->command.write && (q->data_len < q->command.edtl || !q->final)) {
         rt_event_init(&t->wake);
         t->waits = true;
-        s->on_abort = on_abort;
-        s->transport_arg = t;
     }
+    s->on_abort = on_abort;
+    s->transport_arg = t;
     return 0;
 }
 
@@ -324,6 +331,7 @@ static void run(void *arg)
     struct scsi_task *s = &t->scsi;
     uint64_t reading = 0;
     int r = 0;
+    atomic_store(&t->fiber, rt_self());
     if (!s->ended) {
         r = data_phase(t, &reading);
         if (t->no_memory) {
@@ -334,7 +342,7 @@ static void run(void *arg)
             scsi_task_run(s);
         }
     }
-    /* An aborted task's data need not come any more; without a connection nothing does. */
+    rt_cancel_heeded();
     r = iscsi_data_settle(t);
     if (c->broken == 0 && (r >= 0 || scsi_task_is_aborted(s) || s->aborted)) {
         iscsi_reply(t);

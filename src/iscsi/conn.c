@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/assert.h"
+#include "base/endian.h"
 #include "base/err.h"
 #include "base/msg.h"
 #include "iscsi/rx.h"
@@ -41,6 +42,21 @@ void iscsi_conn_break(struct iscsi_conn *c, int r)
     net_shutdown(c->stream);
 }
 
+/* Event 0, with sense data (§11.9.4). */
+static void tell_news(struct iscsi_conn *c)
+{
+    uint8_t data[2 + SCSI_SENSE_MAX];
+    size_t len;
+    struct iscsi_answer a = {.opcode = ISCSI_ASYNC_MESSAGE,
+                             .flags = ISCSI_FINAL,
+                             .itt = ISCSI_TAG_NONE,
+                             .event = ISCSI_ASYNC_SCSI};
+    while (scsi_nexus_news(c->nexus, &a.lun, data + 2, &len)) {
+        be16_store(data, (uint16_t)len);
+        iscsi_tx_answer(c, &a, data, (uint32_t)(2 + len));
+    }
+}
+
 void iscsi_conn_heed(struct iscsi_conn *c)
 {
     unsigned what = atomic_exchange(&c->pokes, 0);
@@ -53,6 +69,9 @@ void iscsi_conn_heed(struct iscsi_conn *c)
         iscsi_tx_async(c, ISCSI_ASYNC_LOGOUT, (uint16_t[3]){0, 0, LOGOUT_SECONDS});
     } else if ((what & ISCSI_POKE_LOGOUT) && !full) {
         what |= ISCSI_POKE_DROP;
+    }
+    if ((what & ISCSI_POKE_NEWS) && full) {
+        tell_news(c);
     }
     if ((what & ISCSI_POKE_ASYNC_DROP) && full) {
         iscsi_tx_async(c, ISCSI_ASYNC_DROP_SESSION, (uint16_t[3]){0, 2, 0});
@@ -103,6 +122,7 @@ static struct iscsi_conn *conn_new(struct iscsi_server *s, struct net_stream *st
     c->params.recv_len = 8192;
     c->rx.last_ns = rt_now_ns();
     list_init(&c->held);
+    list_init(&c->egress_line);
     list_init(&c->session_link);
     list_init(&c->all_link);
     list_init(&c->stranger_link);

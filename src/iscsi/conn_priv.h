@@ -43,6 +43,7 @@
 #define ISCSI_GATHER_BYTES (256u << 10)  /* one buffer of gathered data */
 #define ISCSI_SOLICITED_BYTES (8u << 20) /* asked for by R2T at a time, per connection */
 #define ISCSI_DATA_OUT_NS 15000000000ull /* within which asked-for data must come */
+#define ISCSI_ABORT_DATA_NS 500000000ull /* and after an abort of the task */
 #define ISCSI_TASK_BUCKETS 64u
 #define ISCSI_IMMEDIATE_MAX 16u       /* immediate commands and TMFs under way */
 #define ISCSI_EGRESS_BYTES (8u << 20) /* read data under way or queued, per connection */
@@ -191,9 +192,8 @@ struct iscsi_conn {
     struct rt_credits solicited; /* what R2Ts hold while their data are on their way */
     uint64_t data_out_ns;        /* when the last Data-Out came */
 
-    uint64_t reading;         /* bytes of Data-In being prepared */
-    uint64_t egress_arrivals; /* of those that had to wait, and whose turn it is */
-    uint64_t egress_turn;
+    uint64_t reading;        /* bytes of Data-In being prepared */
+    struct list egress_line; /* those that wait for room, by arrival */
     bool egress_pump;
     struct rt_mutex egress_lock;
     struct rt_waitq egress;
@@ -204,7 +204,8 @@ struct iscsi_conn {
     uint32_t text_ttt; /* ISCSI_TAG_NONE: no exchange is open */
     uint32_t text_itt;
 
-    uint32_t ping_ttt; /* ISCSI_TAG_NONE: none outstanding */
+    uint32_t ping_ttt;        /* ISCSI_TAG_NONE: none outstanding */
+    uint64_t fast_abort_told; /* of the last message with event 5: scsi's abort_id */
     bool logout_requested;
     bool logged_out;
 };
@@ -213,6 +214,7 @@ enum iscsi_poke {
     ISCSI_POKE_DROP = 1,       /* end it now */
     ISCSI_POKE_LOGOUT = 2,     /* ask for a logout */
     ISCSI_POKE_ASYNC_DROP = 4, /* say that the session is dropped, then end it */
+    ISCSI_POKE_NEWS = 8,       /* tell what scsi_nexus_news() has */
 };
 
 /* conn.c */

@@ -192,8 +192,33 @@ static int wait_for_more(struct iscsi_task *t)
     }
 }
 
+/*
+ * Of a task that a function over a whole task set has aborted: the data that were asked for by R2T
+ * are waited for (§4.2.3.3), unless FastAbort was agreed on (§4.2.3.4). There are initiators that
+ * do not send them all the same, so not for long.
+ */
+static void await_bursts(struct iscsi_task *t)
+{
+    struct iscsi_conn *c = t->conn;
+    uint64_t begin = rt_now_ns();
+    while (t->open > 0 && c->broken == 0) {
+        uint64_t last = MAX_OF(begin, c->data_out_ns);
+        rt_event_reset(&t->wake);
+        int r = rt_event_wait(&t->wake, last + ISCSI_ABORT_DATA_NS);
+        if (r == -ECANCELED || (r == -ETIMEDOUT && MAX_OF(begin, c->data_out_ns) == last)) {
+            return;
+        }
+    }
+}
+
+/* An aborted task's unsolicited data need not come any more; without a connection nothing does. */
 int iscsi_data_settle(struct iscsi_task *t)
 {
+    const struct scsi_task *s = &t->scsi;
+    bool asked = t->open > 0 && s->aborted && s->by_set && !s->by_other;
+    if (unlikely(asked && !t->conn->params.fast_abort)) {
+        await_bursts(t);
+    }
     while (t->unsolicited) {
         rt_event_reset(&t->wake);
         if (is_over(t)) {

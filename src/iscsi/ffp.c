@@ -151,7 +151,7 @@ static enum iscsi_window_verdict judge(const struct iscsi_conn *c, const struct 
         return iscsi_window_judge(&c->window, q->cmdsn);
     }
     bool waits = q->opcode == ISCSI_TMF_REQUEST && q->tmf.function != SCSI_TMF_ABORT_TASK &&
-                 iscsi_sn_before(c->window.exp, q->cmdsn);
+                 q->tmf.function != SCSI_TMF_QUERY_TASK && iscsi_sn_before(c->window.exp, q->cmdsn);
     return waits ? ISCSI_WINDOW_HOLD : ISCSI_WINDOW_NOW;
 }
 

@@ -47,6 +47,8 @@ void iscsi_drain(struct iscsi_server *s, uint64_t deadline_ns) WAITS;
 void iscsi_stop(struct iscsi_server *s) WAITS;
 /* Ends every session of the target (deleted by force). */
 void iscsi_target_drop(struct iscsi_server *s, const char *iqn) WAITS;
+/* The target's list of LUNs has changed: its initiators are told (async message, event 0). */
+void iscsi_luns_changed(struct iscsi_server *s, const char *iqn);
 /* New addresses to advertise (SIGHUP). Copied. */
 MUST int iscsi_advertise_set(struct iscsi_server *s, const char *const *advertise, size_t count);
 

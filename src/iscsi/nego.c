@@ -48,8 +48,8 @@ static const struct rule rules[] = {
     {"DataPDUInOrder", RULE_OR, true, 0, 0, 1, RESULT_NONE},
     {"DataSequenceInOrder", RULE_OR, true, 0, 0, 1, RESULT_NONE},
     {"ErrorRecoveryLevel", RULE_MIN, false, 0, 2, 0, RESULT_NONE},
-    {"TaskReporting", RULE_REPORTING, false, 0, 0, 0, RESULT_NONE},
-    {"iSCSIProtocolLevel", RULE_MIN, false, 0, 31, 1, RESULT_NONE},
+    {"TaskReporting", RULE_REPORTING, true, 0, 0, 0, AT(fast_abort)},
+    {"iSCSIProtocolLevel", RULE_MIN, true, 0, 31, 2, AT(level)},
     /* §13.25: obsolete markers. */
     {"IFMarker", RULE_NO, false, 0, 0, 0, RESULT_NONE},
     {"OFMarker", RULE_NO, false, 0, 0, 0, RESULT_NONE},
@@ -70,7 +70,8 @@ void iscsi_nego_init(struct iscsi_nego *n, const struct iscsi_limits *limits, bo
                    .first_burst = 65536,
                    .max_r2t = 1,
                    .time2wait = 2,
-                   .time2retain = 20},
+                   .time2retain = 20,
+                   .level = 1},
     };
 }
 
@@ -111,13 +112,13 @@ static void answer_list(struct iscsi_nego *n, const struct rule *rule, const str
                         struct bytes_writer *out)
 {
     static const char *const digests[] = {"None", "CRC32C"};
-    static const char *const reports[] = {"RFC3720", "ResponseFence"};
+    static const char *const reports[] = {"RFC3720", "ResponseFence", "FastAbort"};
     bool digest = rule->kind == RULE_DIGEST;
     const char *const *known = digest ? digests : reports;
-    int chosen = iscsi_text_choose(k->value, known, 2);
+    int chosen = iscsi_text_choose(k->value, known, digest ? 2 : 3);
     iscsi_text_put_key(out, k, chosen < 0 ? "Reject" : known[chosen]);
-    if (chosen >= 0 && digest) {
-        store_bool(n, rule, chosen == 1);
+    if (chosen >= 0) {
+        store_bool(n, rule, chosen == (digest ? 1 : 2));
     }
 }
 

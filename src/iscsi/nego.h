@@ -40,6 +40,8 @@ struct iscsi_params {
     uint32_t max_r2t;
     uint32_t time2wait;
     uint32_t time2retain;
+    uint32_t level;  /* iSCSIProtocolLevel */
+    bool fast_abort; /* TaskReporting=FastAbort */
 };
 
 struct iscsi_nego {

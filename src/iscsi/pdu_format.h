@@ -58,6 +58,8 @@ enum iscsi_stage { /* §11.12.3 */
 
 enum iscsi_login_status { /* §11.13.5, class in the high byte */
     ISCSI_LOGIN_OK = 0x0000,
+    ISCSI_LOGIN_MOVED_TEMPORARILY = 0x0101,
+    ISCSI_LOGIN_MOVED_PERMANENTLY = 0x0102,
     ISCSI_LOGIN_INITIATOR_ERROR = 0x0200,
     ISCSI_LOGIN_AUTH_FAILED = 0x0201,
     ISCSI_LOGIN_FORBIDDEN = 0x0202,
@@ -105,4 +107,6 @@ enum iscsi_async_event { /* §11.9.1 */
     ISCSI_ASYNC_LOGOUT = 1,
     ISCSI_ASYNC_DROP_CONNECTION = 2,
     ISCSI_ASYNC_DROP_SESSION = 3,
+    ISCSI_ASYNC_NEGOTIATE = 4,
+    ISCSI_ASYNC_FAST_ABORT = 5,
 };

@@ -100,6 +100,26 @@ static void send_response(struct iscsi_task *t, uint8_t residual_flags, uint32_t
     iscsi_tx_copy(c, bhs, data, p.data_len);
 }
 
+/*
+ * FastAbort (§4.2.3.4): a third party hears that all its tasks of the unit are gone, once for each
+ * function. Its Data-Out for them are passed over, so nothing hangs on its acknowledgement.
+ */
+static void tell_fast_abort(const struct iscsi_task *t)
+{
+    struct iscsi_conn *c = t->conn;
+    const struct scsi_task *s = &t->scsi;
+    if (!c->params.fast_abort || !s->by_set || !s->by_other || c->fast_abort_told == s->abort_id) {
+        return;
+    }
+    c->fast_abort_told = s->abort_id;
+    struct iscsi_answer a = {.opcode = ISCSI_ASYNC_MESSAGE,
+                             .flags = ISCSI_FINAL,
+                             .lun = t->lun,
+                             .itt = ISCSI_TAG_NONE,
+                             .event = ISCSI_ASYNC_FAST_ABORT};
+    iscsi_tx_answer(c, &a, NULL, 0);
+}
+
 void iscsi_reply(struct iscsi_task *t)
 {
     struct iscsi_conn *c = t->conn;
@@ -107,8 +127,11 @@ void iscsi_reply(struct iscsi_task *t)
     if (!t->immediate) {
         iscsi_window_give(&c->window); /* the answer itself tells of the room */
     }
-    if (s->aborted && !s->send_aborted) {
-        return;
+    if (unlikely(s->aborted)) {
+        tell_fast_abort(t);
+        if (!s->send_aborted) {
+            return;
+        }
     }
     uint32_t residual;
     uint8_t flags = residual_of(t, &residual);
@@ -131,7 +154,7 @@ static bool egress_fits(const struct iscsi_conn *c, uint64_t len)
 
 static bool somebody_waits(const struct iscsi_conn *c)
 {
-    return c->egress_turn != c->egress_arrivals;
+    return !list_is_empty(&c->egress_line);
 }
 
 bool iscsi_egress_is_free(const struct iscsi_conn *c, uint64_t len)
@@ -169,9 +192,10 @@ static void pump(void *arg)
 /* In the order of arrival: a large read would find no room as long as small ones keep coming. */
 static int wait_turn(struct iscsi_conn *c, uint64_t len)
 {
-    uint64_t turn = c->egress_arrivals++;
+    struct list me;
     int r = 0;
-    while (r >= 0 && (turn != c->egress_turn || !egress_fits(c, len))) {
+    list_push_back(&c->egress_line, &me);
+    while (r >= 0 && (c->egress_line.next != &me || !egress_fits(c, len))) {
         if (!c->egress_pump && net_send_queued(c->stream) > 0) {
             c->egress_pump = true;
             r = rt_group_spawn(c->group, "iscsi-egress", pump, c);
@@ -183,7 +207,7 @@ static int wait_turn(struct iscsi_conn *c, uint64_t len)
         r = r == -ETIMEDOUT ? 0 : r;
         r = c->broken < 0 ? -ECANCELED : r;
     }
-    c->egress_turn++; /* who is out of turn here is so because the connection ends */
+    list_remove(&me); /* perhaps from the middle: its task was aborted */
     return r;
 }
 

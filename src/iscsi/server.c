@@ -171,15 +171,25 @@ void iscsi_stop(struct iscsi_server *s)
     free(s);
 }
 
-void iscsi_target_drop(struct iscsi_server *s, const char *iqn)
+static void poke_target(struct iscsi_server *s, const char *iqn, enum iscsi_poke what)
 {
     rt_mutex_lock(&s->lock);
     list_for_each(&s->conns, struct iscsi_conn, all_link, c) {
         if (c->in_table && strcasecmp(c->iqn, iqn) == 0) {
-            iscsi_conn_poke(c, ISCSI_POKE_ASYNC_DROP);
+            iscsi_conn_poke(c, what);
         }
     }
     rt_mutex_unlock(&s->lock);
+}
+
+void iscsi_target_drop(struct iscsi_server *s, const char *iqn)
+{
+    poke_target(s, iqn, ISCSI_POKE_ASYNC_DROP);
+}
+
+void iscsi_luns_changed(struct iscsi_server *s, const char *iqn)
+{
+    poke_target(s, iqn, ISCSI_POKE_NEWS);
 }
 
 void iscsi_counts(const struct iscsi_server *server, struct iscsi_counts *ret_counts)

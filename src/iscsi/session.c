@@ -154,6 +154,16 @@ static void on_dropped(void *arg)
     rt_mutex_unlock(&o->lock);
 }
 
+static void on_news(void *arg)
+{
+    struct iscsi_owner *o = arg;
+    rt_mutex_lock(&o->lock);
+    if (o->conn) {
+        iscsi_conn_poke(o->conn, ISCSI_POKE_NEWS);
+    }
+    rt_mutex_unlock(&o->lock);
+}
+
 static int make_nexus(struct iscsi_conn *c)
 {
     struct iscsi_owner *o = calloc(1, sizeof *o);
@@ -166,6 +176,7 @@ static int make_nexus(struct iscsi_conn *c)
                                      .tpgt = ISCSI_TPGT,
                                      .relative_port = 1,
                                      .dropped = on_dropped,
+                                     .news = on_news,
                                      .arg = o};
     memcpy(opt.isid, c->isid, sizeof opt.isid);
     int r = scsi_nexus_create(c->target, &opt, &c->nexus);
@@ -275,6 +286,8 @@ static void hand_over(struct iscsi_conn *from, struct iscsi_conn *to)
     to->params.max_burst = from->params.max_burst;
     to->params.first_burst = from->params.first_burst;
     to->params.max_r2t = from->params.max_r2t;
+    to->params.level = from->params.level;
+    to->params.fast_abort = from->params.fast_abort;
     from->nexus = NULL;
     from->owner = NULL;
     from->reserved = 0;

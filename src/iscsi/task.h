@@ -64,7 +64,8 @@ struct iscsi_task {
     struct iscsi_burst bursts[ISCSI_R2T_MAX];
     bool data_lost; /* to a wrong digest */
     bool no_memory;
-    bool waits; /* wake is initialised */
+    bool waits;                     /* wake is initialised */
+    struct rt_fiber *_Atomic fiber; /* that carries it out; NULL: none yet */
     struct rt_event wake;
 };
 

@@ -99,6 +99,14 @@ static bool abort_unstarted(struct iscsi_conn *c, const struct iscsi_request *q,
 int iscsi_tmf_request(struct iscsi_conn *c, const struct iscsi_request *q)
 {
     int r = 0;
+    if (q->tmf.function >= SCSI_TMF_QUERY_TASK && c->params.level < 2) {
+        respond(c, q, SCSI_TMF_NOT_SUPPORTED, no_extra); /* RFC 7144 §4.2 */
+        return 0;
+    }
+    if (q->tmf.function == SCSI_TMF_QUERY_TASK && find_held(c, q->tmf.ref_itt)) {
+        respond(c, q, SCSI_TMF_SUCCEEDED, no_extra); /* received, and not started yet */
+        return 0;
+    }
     if (q->tmf.function == SCSI_TMF_TASK_REASSIGN) {
         respond(c, q, SCSI_TMF_NO_REASSIGN, no_extra);
         return 0;

@@ -174,6 +174,7 @@ int rt_fiber_create(struct rt_core *core, const struct rt_spawn *s, struct rt_fi
     f->name = s->name;
     f->group = s->group;
     f->timer.linked = false;
+    atomic_store_explicit(&f->cancelled, false, memory_order_relaxed);
     f->shields = 0;
     f->lock_ranks = 0;
     f->ended = false;
@@ -306,7 +307,25 @@ int rt_pass(void)
 bool rt_cancelled(void)
 {
     struct rt_fiber *f = rt_fiber_self();
-    return f->group && rt_group_is_cancelled(f->group);
+    return f->group && (rt_group_is_cancelled(f->group) || atomic_load(&f->cancelled));
+}
+
+struct rt_fiber *rt_self(void)
+{
+    struct rt_fiber *f = rt_fiber_self();
+    ASSERT(f->group); /* others cannot be cancelled */
+    return f;
+}
+
+void rt_fiber_cancel(struct rt_fiber *f)
+{
+    atomic_store(&f->cancelled, true);
+    (void)rt_fiber_wake(f, RT_WAIT_CANCELLED);
+}
+
+void rt_cancel_heeded(void)
+{
+    atomic_store(&rt_fiber_self()->cancelled, false);
 }
 
 void rt_shield(void)

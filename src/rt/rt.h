@@ -115,8 +115,19 @@ bool rt_group_is_cancelled(const struct rt_group *g);
 /* Waits until no member is left. Not by a member. Ignores the caller's own cancellation. */
 void rt_group_wait(struct rt_group *g) WAITS;
 void rt_group_destroy(struct rt_group *g); /* accepts NULL; asserts that it is empty */
-/* True when the calling fiber's group is cancelled. */
+/* True when the calling fiber's group is cancelled, or it alone. */
 bool rt_cancelled(void);
+/*
+ * Cancels one fiber of a group as its group would. From any core; whoever calls sees to it that the
+ * fiber has not ended (by a mutex, say, that the fiber takes before it ends). rt_cancel_heeded()
+ * is the fiber's own word that it has taken notice: its waits are as before.
+ *
+ *     job->fiber = rt_self();          // then another core: rt_fiber_cancel(job->fiber)
+ */
+struct rt_fiber;
+struct rt_fiber *rt_self(void);
+void rt_fiber_cancel(struct rt_fiber *f);
+void rt_cancel_heeded(void);
 void rt_shield(void);
 void rt_unshield(void);
 

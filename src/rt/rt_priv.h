@@ -54,7 +54,8 @@ struct rt_fiber {
     struct rt_group *group;
     struct list group_link;
     struct rt_timer timer;
-    _Atomic uint32_t wait; /* enum rt_wait */
+    _Atomic uint32_t wait;  /* enum rt_wait */
+    _Atomic bool cancelled; /* by itself, whatever becomes of its group */
     uint32_t shields;
     uint32_t lock_ranks; /* bit per rank of the rt_locks held */
     bool ended;

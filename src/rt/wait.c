@@ -22,10 +22,11 @@
  * fiber after rt_fiber_wake() returned true. W4. A pointer to a waiting fiber is used only under
  * what keeps the fiber from leaving its wait: the mutex of the list it stands in (a waiter takes
  * that mutex again before its wait returns), the mutex of its group (a fiber ends only after
- * leaving it), or its own core (timers, gates). Hence no waker meets a later wait of the same fiber
- * by mistake; but for the canceller, whose message holds for every later wait too. W5. Cancellation
- * is not lost: the canceller sets the group's flag, then tries each member; a fiber arms, then
- * looks at the flag. Both orders are sequentially consistent, so one of them sees the other.
+ * leaving it), what the caller of rt_fiber_cancel() vouches for, or its own core (timers, gates).
+ * Hence no waker meets a later wait of the same fiber by mistake; but for the canceller, whose
+ * message holds for every later wait too. W5. Cancellation is not lost: the canceller sets the
+ * group's flag, or the fiber's, then tries each member; a fiber arms, then looks at the flag. Both
+ * orders are sequentially consistent, so one of them sees the other.
  */
 #include "base/assert.h"
 #include "rt/rt_priv.h"
@@ -61,7 +62,7 @@ bool rt_fiber_wake(struct rt_fiber *f, enum rt_wait outcome)
 static bool cancel_self(struct rt_fiber *f)
 {
     uint32_t state = RT_WAIT_ARMED;
-    return f->group && rt_group_is_cancelled(f->group) &&
+    return f->group && (rt_group_is_cancelled(f->group) || atomic_load(&f->cancelled)) &&
            atomic_compare_exchange_strong(&f->wait, &state, RT_WAIT_CANCELLED);
 }
 

@@ -12,7 +12,15 @@ static const uint16_t asc_of[SCSI_UA_COUNT] = {
     [SCSI_UA_LUNS_CHANGED] = SCSI_ASC_LUNS_CHANGED,
     [SCSI_UA_MODE_CHANGED] = SCSI_ASC_MODE_CHANGED,
     [SCSI_UA_CAPACITY_CHANGED] = SCSI_ASC_CAPACITY_CHANGED,
+    [SCSI_UA_PREVIOUS_BUSY] = SCSI_ASC_PREVIOUS_BUSY,
+    [SCSI_UA_PREVIOUS_FULL] = SCSI_ASC_PREVIOUS_FULL,
+    [SCSI_UA_PREVIOUS_CONFLICT] = SCSI_ASC_PREVIOUS_CONFLICT,
 };
+
+void scsi_attention_sense(enum scsi_ua ua, struct scsi_sense *ret_sense)
+{
+    *ret_sense = (struct scsi_sense){.key = SCSI_KEY_UNIT_ATTENTION, .asc = asc_of[ua]};
+}
 
 bool scsi_attention_next(struct scsi_itl *itl, bool clear, struct scsi_sense *ret_sense)
 {
@@ -24,8 +32,22 @@ bool scsi_attention_next(struct scsi_itl *itl, bool clear, struct scsi_sense *re
     if (clear) {
         atomic_fetch_and(&itl->ua, ~(1u << first));
     }
-    *ret_sense = (struct scsi_sense){.key = SCSI_KEY_UNIT_ATTENTION, .asc = asc_of[first]};
+    scsi_attention_sense((enum scsi_ua)first, ret_sense);
     return true;
+}
+
+void scsi_attention_status(const struct scsi_task *t)
+{
+    if (!(scsi_lu_mode(t->lu) & SCSI_MODE_UA_STATUS)) {
+        return;
+    }
+    if (t->status == SCSI_BUSY) {
+        scsi_attention_add(t->itl, SCSI_UA_PREVIOUS_BUSY);
+    } else if (t->status == SCSI_TASK_SET_FULL) {
+        scsi_attention_add(t->itl, SCSI_UA_PREVIOUS_FULL);
+    } else if (t->status == SCSI_RESERVATION_CONFLICT) {
+        scsi_attention_add(t->itl, SCSI_UA_PREVIOUS_CONFLICT);
+    }
 }
 
 unsigned scsi_attention_count(const struct scsi_itl *itl)

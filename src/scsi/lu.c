@@ -37,6 +37,7 @@ int scsi_lu_create(struct scsi_target *t, uint32_t lun, struct dev *d, struct sc
     list_init(&lu->ordered);
     rt_mutex_init(&lu->m);
     list_init(&lu->views);
+    lu->shard_tasks_max = SCSI_SHARD_TASKS_MAX;
     for (size_t i = 0; i < SCSI_SHARDS; i++) {
         rt_mutex_init(&lu->shards[i].m);
         list_init(&lu->shards[i].tasks);
@@ -104,6 +105,10 @@ static void watch_event(struct dev_watch *w, enum dev_event event)
     switch (event) {
     case DEV_EVENT_RESIZED:
         scsi_attention_add(itl, SCSI_UA_CAPACITY_CHANGED);
+        atomic_store(&itl->is_resized, true);
+        if (itl->nexus->opt.news) {
+            itl->nexus->opt.news(itl->nexus->opt.arg);
+        }
         break;
     case DEV_EVENT_SETTINGS:
         if (atomic_load(&itl->lu->mode_selecting) != itl->nexus->id) {

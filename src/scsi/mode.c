@@ -50,11 +50,13 @@ static void put_control(enum scsi_mode_pc pc, const struct scsi_mode *m, uint8_t
     bool mask = pc == SCSI_MODE_CHANGEABLE;
     uint32_t bits = mask ? UINT32_MAX : m->bits;
     p[2] = bits & SCSI_MODE_D_SENSE ? 0x04 : 0;
+    p[3] = (bits & SCSI_MODE_QERR ? 0x02 : 0) | (bits & SCSI_MODE_QERR_NEXUS ? 0x04 : 0);
     p[4] = bits & SCSI_MODE_SWP ? 0x08 : 0;
+    p[4] |= (bits & SCSI_MODE_UA_STAYS ? 0x20 : 0) | (bits & SCSI_MODE_UA_STATUS ? 0x10 : 0);
     p[5] = bits & SCSI_MODE_TAS ? 0x40 : 0;
     if (!mask) {
         p[2] |= 0x02;              /* GLTSD */
-        p[3] = 0x10;               /* QUEUE ALGORITHM MODIFIER: SIMPLE commands in any order */
+        p[3] |= 0x10;              /* QUEUE ALGORITHM MODIFIER: SIMPLE commands in any order */
         be16_store(p + 8, 0xffff); /* busy timeout: no limit */
     }
 }
@@ -105,9 +107,25 @@ void scsi_mode_page_take(const uint8_t *page, struct scsi_mode *m)
     if (page[0] == 0x08) {
         m->write_cache = page[2] & 0x04;
     } else if (page[0] == 0x0a) {
-        m->bits = (page[2] & 0x04 ? SCSI_MODE_D_SENSE : 0u) |
-                  (page[4] & 0x08 ? SCSI_MODE_SWP : 0u) | (page[5] & 0x40 ? SCSI_MODE_TAS : 0u);
+        m->bits =
+            (page[2] & 0x04 ? SCSI_MODE_D_SENSE : 0u) | (page[3] & 0x02 ? SCSI_MODE_QERR : 0u) |
+            (page[3] & 0x04 ? SCSI_MODE_QERR_NEXUS : 0u) | (page[4] & 0x08 ? SCSI_MODE_SWP : 0u) |
+            (page[4] & 0x20 ? SCSI_MODE_UA_STAYS : 0u) |
+            (page[4] & 0x10 ? SCSI_MODE_UA_STATUS : 0u) | (page[5] & 0x40 ? SCSI_MODE_TAS : 0u);
     }
+}
+
+size_t scsi_mode_page_check(const uint8_t *page, int *ret_bit)
+{
+    if (page[0] == 0x0a && (page[3] & 0x06) == 0x04) {
+        *ret_bit = 2; /* QERR 10b */
+        return 3;
+    }
+    if (page[0] == 0x0a && (page[4] & 0x30) == 0x10) {
+        *ret_bit = 5; /* UA_INTLCK_CTRL 01b */
+        return 4;
+    }
+    return 0;
 }
 
 /* Which pages a MODE SENSE asks for. */

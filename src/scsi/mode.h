@@ -30,6 +30,9 @@ bool scsi_mode_page_at(size_t i, uint8_t *ret_code, uint8_t *ret_subpage);
 /* Writes a page with its header at p; its length, or 0 for a page there is not. */
 size_t scsi_mode_page_put(enum scsi_mode_pc pc, const struct scsi_mode *m, unsigned page,
                           uint8_t p[SCSI_MODE_PAGE_MAX]);
+/* Looks for a reserved value in a field that can be changed: its byte, and in ret_bit its bit; 0 =
+ * none. */
+size_t scsi_mode_page_check(const uint8_t *page, int *ret_bit);
 /* The settings that a page, as sent by an initiator, asks for. */
 void scsi_mode_page_take(const uint8_t *page, struct scsi_mode *m);
 static inline unsigned scsi_mode_page(uint8_t code, uint8_t subpage)

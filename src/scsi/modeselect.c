@@ -106,6 +106,12 @@ static bool take_page(struct scsi_task *t, struct mode_list *l, struct scsi_mode
     uint8_t clean[SCSI_MODE_PAGE_MAX];
     memcpy(clean, p, len);
     clean[0] &= 0x7f; /* PS is reserved here */
+    int bit = 0;
+    size_t reserved = scsi_mode_page_check(clean, &bit);
+    if (reserved > 0) {
+        scsi_fail_parameter(t, (unsigned)(l->at + reserved), bit);
+        return false;
+    }
     scsi_mode_page_take(clean, m);
     l->at += len;
     return true;

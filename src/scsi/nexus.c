@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/endian.h"
 #include "scsi/scsi_priv.h"
+#include "scsi/sense.h"
 #include <stdio.h>
 
 uint32_t scsi_lun_decode(uint64_t lun_raw)
@@ -86,6 +87,7 @@ static int adopt(struct scsi_nexus *n, const struct scsi_table *table)
     size_t old_count = n->itl_count;
     n->itls = itls;
     n->itl_count = table->count;
+    n->luns_changed = n->generation != UINT64_MAX;
     for (size_t i = 0; i < old_count; i++) {
         if (scsi_nexus_find(n, old_itls[i]->lu->lun) == old_itls[i]) {
             scsi_attention_add(old_itls[i], SCSI_UA_LUNS_CHANGED);
@@ -155,7 +157,7 @@ int scsi_nexus_create(struct scsi_target *t, const struct scsi_nexus_options *op
 
 void scsi_nexus_abort_all(struct scsi_nexus *n)
 {
-    struct scsi_taskset_filter mine = {.nexus = n};
+    struct scsi_taskset_filter mine = {.nexus = n, .whole = true};
     for (size_t i = 0; i < n->itl_count; i++) {
         scsi_taskset_abort(n->itls[i]->lu, &mine, n);
     }
@@ -188,6 +190,29 @@ void scsi_nexus_destroy(struct scsi_nexus *n)
     free(n->itls);
     free(n);
     scsi_target_put(t);
+}
+
+bool scsi_nexus_news(struct scsi_nexus *n, uint64_t *ret_lun_raw, uint8_t ret_sense[SCSI_SENSE_MAX],
+                     size_t *ret_len)
+{
+    struct scsi_sense s;
+    scsi_nexus_refresh(n);
+    if (n->luns_changed) {
+        n->luns_changed = false;
+        scsi_attention_sense(SCSI_UA_LUNS_CHANGED, &s);
+        *ret_lun_raw = n->itl_count > 0 ? scsi_lun_encode(n->itls[0]->lu->lun) : 0;
+        *ret_len = scsi_sense_build(false, &s, ret_sense);
+        return true;
+    }
+    for (size_t i = 0; i < n->itl_count; i++) {
+        if (atomic_exchange(&n->itls[i]->is_resized, false)) {
+            scsi_attention_sense(SCSI_UA_CAPACITY_CHANGED, &s);
+            *ret_lun_raw = scsi_lun_encode(n->itls[i]->lu->lun);
+            *ret_len = scsi_sense_build(false, &s, ret_sense);
+            return true;
+        }
+    }
+    return false;
 }
 
 const char *scsi_nexus_initiator(const struct scsi_nexus *n)

@@ -84,6 +84,8 @@ struct scsi_nexus_options {
      * happens on, perhaps from within a call for this nexus. Must not wait, nor call scsi back.
      */
     void (*dropped)(void *arg);
+    /* There are news for scsi_nexus_news(). Called as dropped is; NULL: not told. */
+    void (*news)(void *arg);
     void *arg;
 };
 /* 0, -ENOMEM. It starts with UNIT ATTENTION POWER ON OCCURRED (29h/00h) on every LU. */
@@ -94,6 +96,14 @@ MUST int scsi_nexus_create(struct scsi_target *t, const struct scsi_nexus_option
 void scsi_nexus_destroy(struct scsi_nexus *n) WAITS;
 /* I_T nexus loss while the nexus lives on (session continuation): aborts what is under way. */
 void scsi_nexus_abort_all(struct scsi_nexus *n) WAITS;
+
+/*
+ * What an initiator may be told without having asked: the list of LUNs, or the capacity of one, has
+ * changed (RFC 7143 §11.9.1, event 0). Looks whether the list has. True: LUN and sense data of one
+ * event; to be called again. The unit attention is reported all the same.
+ */
+bool scsi_nexus_news(struct scsi_nexus *n, uint64_t *ret_lun_raw, uint8_t ret_sense[SCSI_SENSE_MAX],
+                     size_t *ret_len);
 
 struct scsi_task {
     /* Filled by scsi_task_init(); attr to edtl by the transport after it. */
@@ -120,8 +130,9 @@ struct scsi_task {
     struct rt_chain data_out;
     struct vol_space space;
     /*
-     * The task was aborted: told at once, so that the transport gives up gathering. On any core,
-     * under a mutex: it must not wait, nor call scsi back. NULL: not told.
+     * The task was aborted: told at once, so that the transport gives up gathering, and cancels the
+     * fiber that carries it out. On any core, under a mutex that scsi_task_end() takes too: it must
+     * not wait, nor call scsi back. NULL: not told.
      */
     void (*on_abort)(struct scsi_task *t);
     void *transport_arg;
@@ -133,6 +144,9 @@ struct scsi_task {
     struct rt_chain data_in; /* at most edtl bytes */
     uint64_t in_total;       /* what data_in would be without the limit of edtl */
     bool aborted;            /* by task management: send no response, unless send_aborted */
+    bool by_set;             /* and that by a function over whole task sets, */
+    bool by_other;           /* and on behalf of another nexus */
+    uint64_t abort_id;       /* the same for all tasks of a unit that one function has aborted */
     bool send_aborted;       /* TAS = 1 and another nexus aborted it: status is TASK ABORTED */
 
     /* scsi's own. */
@@ -144,9 +158,10 @@ struct scsi_task {
     uint64_t lba;   /* of a medium command, checked */
     uint64_t blocks;
     _Atomic unsigned state;
-    bool awaited;          /* someone waits for its end */
-    bool cleared_by_other; /* aborted by another nexus' CLEAR TASK SET */
-    bool turned;           /* had its turn */
+    bool awaited; /* someone waits for its end */
+    bool by_reset;
+    bool tas;    /* TAS when it was aborted */
+    bool turned; /* had its turn */
 };
 
 void scsi_task_init(struct scsi_task *t, struct scsi_nexus *n, uint64_t lun_raw, const uint8_t *cdb,

@@ -23,6 +23,7 @@
 #include <stdatomic.h>
 
 #define SCSI_SHARDS 8
+#define SCSI_SHARD_TASKS_MAX 2048 /* tasks in a shard; more get TASK SET FULL, or BUSY */
 #define SCSI_WLUN_REPORT_LUNS 0xc101u
 /* How long a busy nexus may overlook a change of the target's LUN list. */
 #define SCSI_LUNS_RECHECK_NS 50000000ull
@@ -37,6 +38,9 @@ enum scsi_ua {
     SCSI_UA_LUNS_CHANGED,
     SCSI_UA_MODE_CHANGED,
     SCSI_UA_CAPACITY_CHANGED,
+    SCSI_UA_PREVIOUS_BUSY, /* these three: UA_INTLCK_CTRL = 11b */
+    SCSI_UA_PREVIOUS_FULL,
+    SCSI_UA_PREVIOUS_CONFLICT,
     SCSI_UA_COUNT,
 };
 
@@ -45,7 +49,11 @@ enum scsi_mode_bit {
     SCSI_MODE_D_SENSE = 1,
     SCSI_MODE_SWP = 2,
     SCSI_MODE_TAS = 4,
-    SCSI_MODE_BITS = 7, /* all of them: what a device's record saves */
+    SCSI_MODE_QERR = 8,        /* CHECK CONDITION aborts the task set */
+    SCSI_MODE_QERR_NEXUS = 16, /* ... those of the same nexus alone; with QERR */
+    SCSI_MODE_UA_STAYS = 32,   /* UA_INTLCK_CTRL 1xb: a reported unit attention stays */
+    SCSI_MODE_UA_STATUS = 64,  /* ... 11b: and so do BUSY, TASK SET FULL and conflicts */
+    SCSI_MODE_BITS = 127,      /* all of them: what a device saves */
 };
 
 enum scsi_task_state {
@@ -58,6 +66,7 @@ enum scsi_task_state {
 struct scsi_shard {
     _Alignas(64) struct rt_mutex m;
     struct list tasks;
+    uint32_t count;
 };
 
 /* Rings when a task has ended that someone waits for. */
@@ -84,6 +93,7 @@ struct scsi_lu {
     struct list ordered;             /* under the target's bell */
     struct rt_mutex m;               /* guards views */
     struct list views;
+    uint32_t shard_tasks_max;
     struct scsi_shard shards[SCSI_SHARDS];
 };
 
@@ -92,7 +102,8 @@ struct scsi_itl {
     struct scsi_lu *lu;
     struct scsi_shard *shard;
     struct list lu_link;
-    _Atomic uint32_t ua; /* a bit per enum scsi_ua */
+    _Atomic uint32_t ua;     /* a bit per enum scsi_ua */
+    _Atomic bool is_resized; /* to be told (scsi_nexus_news) */
     unsigned tasks;
     struct list gone_link; /* no longer in the nexus' table: freed with its last task */
     bool gone;
@@ -132,7 +143,8 @@ struct scsi_nexus {
     struct scsi_itl **itls; /* in rising order of LUN */
     size_t itl_count;
     struct list gone_itls;
-    unsigned tasks; /* begun and not ended */
+    unsigned tasks;    /* begun and not ended */
+    bool luns_changed; /* to be told (scsi_nexus_news) */
     bool dropping;
     bool closing; /* scsi_nexus_destroy() waits for its tasks */
 };
@@ -142,6 +154,7 @@ struct scsi_host {
     struct rt_mutex m;
     struct list targets;
     _Atomic uint64_t nexus_ids;
+    _Atomic uint64_t abort_ids;
 };
 
 /* target.c */
@@ -185,6 +198,9 @@ uint64_t scsi_lun_encode(uint32_t lun);
 struct scsi_sense;
 /* The first pending unit attention as sense; false when there is none. clear: it is taken out. */
 bool scsi_attention_next(struct scsi_itl *itl, bool clear, struct scsi_sense *ret_sense);
+void scsi_attention_sense(enum scsi_ua ua, struct scsi_sense *ret_sense);
+/* The task ends with a status that UA_INTLCK_CTRL may make a unit attention of (SPC-4 7.5.8). */
+void scsi_attention_status(const struct scsi_task *t);
 unsigned scsi_attention_count(const struct scsi_itl *itl);
 static inline void scsi_attention_add(struct scsi_itl *itl, enum scsi_ua ua)
 {
@@ -198,7 +214,8 @@ void scsi_bell_ring(struct scsi_bell *b);
 uint64_t scsi_bell_rings(struct scsi_bell *b);
 /* Waits until it has rung since it stood at rings: 0 or -ECANCELED. */
 MUST int scsi_bell_wait(struct scsi_bell *b, uint64_t rings) WAITS;
-void scsi_taskset_enter(struct scsi_task *t);
+/* False: the set is full, and the task is not in it. */
+MUST bool scsi_taskset_enter(struct scsi_task *t);
 void scsi_taskset_leave(struct scsi_task *t);
 void scsi_taskset_turn(struct scsi_task *t) WAITS;
 /* True when nobody is to be waited for. */
@@ -209,6 +226,9 @@ struct scsi_taskset_filter {
     const struct scsi_nexus *nexus;
     bool by_tag;
     uint64_t tag;
+    bool whole; /* a function over whole task sets: the task is told (t->by_set) */
+    bool reset; /* of a reset, which has unit attentions of its own */
+    const struct scsi_task *except;
 };
 /* Marks the matching tasks as aborted on behalf of `by`; how many there were. */
 unsigned scsi_taskset_abort(struct scsi_lu *lu, const struct scsi_taskset_filter *f,

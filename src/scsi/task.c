@@ -40,6 +40,9 @@ void scsi_task_init(struct scsi_task *t, struct scsi_nexus *n, uint64_t lun_raw,
     rt_chain_init(&t->data_in);
     t->in_total = 0;
     t->aborted = false;
+    t->by_set = false;
+    t->by_other = false;
+    t->abort_id = 0;
     t->send_aborted = false;
     t->command = NULL;
     t->itl = NULL;
@@ -50,7 +53,8 @@ void scsi_task_init(struct scsi_task *t, struct scsi_nexus *n, uint64_t lun_raw,
     t->blocks = 0;
     atomic_store_explicit(&t->state, SCSI_TASK_NEW, memory_order_relaxed);
     t->awaited = false;
-    t->cleared_by_other = false;
+    t->by_reset = false;
+    t->tas = false;
     t->turned = false;
 }
 
@@ -59,21 +63,41 @@ bool scsi_task_is_aborted(const struct scsi_task *t)
     return atomic_load_explicit(&t->state, memory_order_acquire) == SCSI_TASK_ABORTING;
 }
 
+/* A status other than GOOD may mean something for others (QErr), and for later commands. */
+static void ended_badly(struct scsi_task *t)
+{
+    uint32_t mode = scsi_lu_mode(t->lu);
+    if (t->status != SCSI_CHECK_CONDITION) {
+        scsi_attention_status(t);
+    } else if (mode & SCSI_MODE_QERR) {
+        struct scsi_taskset_filter f = {.except = t};
+        f.nexus = mode & SCSI_MODE_QERR_NEXUS ? t->nexus : NULL;
+        scsi_taskset_abort(t->lu, &f, t->nexus);
+    }
+}
+
 /* The result is there: from here on it is too late to abort, or it was in time. */
 static void finish(struct scsi_task *t)
 {
-    unsigned entered = SCSI_TASK_ENTERED;
-    if (likely(!t->itl) || atomic_compare_exchange_strong(&t->state, &entered, SCSI_TASK_DONE)) {
+    unsigned state = SCSI_TASK_ENTERED;
+    if (unlikely(!t->itl)) {
+        return;
+    }
+    if (likely(atomic_compare_exchange_strong(&t->state, &state, SCSI_TASK_DONE)) ||
+        state == SCSI_TASK_DONE) {
+        if (unlikely(t->status != SCSI_GOOD)) {
+            ended_badly(t);
+        }
         return;
     }
     t->aborted = true;
     scsi_fail_status(t, SCSI_TASK_ABORTED);
-    if (!t->cleared_by_other) {
+    if (!t->by_other) {
         return;
     }
-    if (scsi_lu_mode(t->lu) & SCSI_MODE_TAS) {
+    if (t->tas) {
         t->send_aborted = true;
-    } else {
+    } else if (!t->by_reset) {
         scsi_attention_add(t->itl, SCSI_UA_COMMANDS_CLEARED);
     }
 }
@@ -94,7 +118,8 @@ static bool admit(struct scsi_task *t, const struct scsi_command *c, uint32_t lu
     }
     struct scsi_sense attention;
     if (unlikely(atomic_load_explicit(&t->itl->ua, memory_order_relaxed) != 0) &&
-        !(flags & SCSI_CMD_UA_OK) && scsi_attention_next(t->itl, true, &attention)) {
+        !(flags & SCSI_CMD_UA_OK) &&
+        scsi_attention_next(t->itl, !(scsi_lu_mode(t->lu) & SCSI_MODE_UA_STAYS), &attention)) {
         scsi_fail_sense(t, &attention);
         return false;
     }
@@ -149,7 +174,10 @@ static void look_up(struct scsi_task *t, const struct scsi_command *c, uint32_t 
     t->itl = lun <= DEV_LUN_MAX ? scsi_nexus_find(n, lun) : NULL;
     if (likely(t->itl)) {
         t->lu = t->itl->lu;
-        scsi_taskset_enter(t);
+        if (unlikely(!scsi_taskset_enter(t))) {
+            /* BUSY for who has no command in the set: SAM-5 5.3.1. */
+            scsi_fail_status(t, t->itl->tasks > 1 ? SCSI_TASK_SET_FULL : SCSI_BUSY);
+        }
     }
 }
 
@@ -160,7 +188,7 @@ void scsi_task_begin(struct scsi_task *t)
     uint32_t lun = scsi_lun_decode(t->lun_raw);
     t->nexus->tasks++;
     look_up(t, c, lun);
-    bool goes_on = admit(t, c, lun);
+    bool goes_on = t->status == SCSI_GOOD && admit(t, c, lun);
     if (goes_on && !c) {
         if (action_bad) {
             scsi_fail_cdb(t, 1, 4);

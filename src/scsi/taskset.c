@@ -18,6 +18,9 @@
  *
  *     NEW ──enter──> ENTERED ──result there──> DONE
  *                       └──────aborted───────> ABORTING      (it goes on to its end, unsent)
+ *
+ * ROOM. A shard takes only so many tasks. One more is turned away: it is in no list, so that nobody
+ * can abort it or wait for it, and DONE from the beginning.
  */
 #include "base/assert.h"
 #include "scsi/scsi_priv.h"
@@ -88,7 +91,7 @@ static void order_leave(struct scsi_task *t)
     rt_mutex_unlock(&bell->m);
 }
 
-void scsi_taskset_enter(struct scsi_task *t)
+bool scsi_taskset_enter(struct scsi_task *t)
 {
     struct scsi_shard *shard = t->itl->shard;
     t->itl->tasks++;
@@ -99,9 +102,15 @@ void scsi_taskset_enter(struct scsi_task *t)
     if (likely(t->attr != SCSI_ATTR_ORDERED)) {
         t->order = atomic_load(&t->lu->ordered_gen);
     }
-    atomic_store_explicit(&t->state, SCSI_TASK_ENTERED, memory_order_relaxed);
-    list_push_back(&shard->tasks, &t->lu_link);
+    bool full = shard->count >= t->lu->shard_tasks_max;
+    atomic_store_explicit(&t->state, full ? SCSI_TASK_DONE : SCSI_TASK_ENTERED,
+                          memory_order_relaxed);
+    if (likely(!full)) {
+        list_push_back(&shard->tasks, &t->lu_link);
+        shard->count++;
+    }
     rt_mutex_unlock(&shard->m);
+    return !full;
 }
 
 void scsi_taskset_leave(struct scsi_task *t)
@@ -110,6 +119,7 @@ void scsi_taskset_leave(struct scsi_task *t)
     struct scsi_lu *lu = t->lu;
     struct scsi_shard *shard = itl->shard;
     rt_mutex_lock(&shard->m);
+    shard->count -= !list_is_empty(&t->lu_link);
     list_remove(&t->lu_link);
     bool awaited = t->awaited;
     rt_mutex_unlock(&shard->m);
@@ -180,17 +190,27 @@ void scsi_taskset_turn(struct scsi_task *t)
 
 static bool matches(const struct scsi_taskset_filter *f, const struct scsi_task *t)
 {
-    return (!f->nexus || t->nexus == f->nexus) && (!f->by_tag || t->tag == f->tag);
+    return (!f->nexus || t->nexus == f->nexus) && (!f->by_tag || t->tag == f->tag) &&
+           t != f->except;
 }
 
-/* Under the shard's mutex. */
-static void abort_one(struct scsi_task *t, const struct scsi_nexus *by)
+struct abort {
+    const struct scsi_taskset_filter *filter;
+    const struct scsi_nexus *by;
+    uint64_t id;
+};
+
+/* Under the shard's mutex. Who comes first decides how the task is aborted. */
+static void abort_one(struct scsi_task *t, const struct abort *a)
 {
     t->awaited = true;
     unsigned entered = SCSI_TASK_ENTERED;
-    bool other = by && t->nexus != by;
-    if (other) {
-        t->cleared_by_other = true;
+    if (atomic_load(&t->state) == SCSI_TASK_ENTERED) {
+        t->by_other = a->by && t->nexus != a->by;
+        t->by_reset = a->filter->reset;
+        t->tas = scsi_lu_mode(t->lu) & SCSI_MODE_TAS;
+        t->by_set = a->filter->whole;
+        t->abort_id = a->id;
     }
     if (atomic_compare_exchange_strong(&t->state, &entered, SCSI_TASK_ABORTING) && t->on_abort) {
         t->on_abort(t);
@@ -200,12 +220,14 @@ static void abort_one(struct scsi_task *t, const struct scsi_nexus *by)
 unsigned scsi_taskset_abort(struct scsi_lu *lu, const struct scsi_taskset_filter *f,
                             const struct scsi_nexus *by)
 {
+    struct abort a = {.filter = f, .by = by};
+    a.id = 1 + atomic_fetch_add(&lu->target->host->abort_ids, 1);
     unsigned count = 0;
     for (size_t i = 0; i < SCSI_SHARDS; i++) {
         rt_mutex_lock(&lu->shards[i].m);
         list_for_each(&lu->shards[i].tasks, struct scsi_task, lu_link, t) {
             if (matches(f, t)) {
-                abort_one(t, by);
+                abort_one(t, &a);
                 count++;
             }
         }

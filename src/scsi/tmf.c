@@ -20,22 +20,23 @@ static enum scsi_tmf_response abort_task(struct scsi_nexus *n, struct scsi_lu *l
 
 static enum scsi_tmf_response abort_set(struct scsi_nexus *n, struct scsi_lu *lu, bool of_all)
 {
-    struct scsi_taskset_filter f = {.nexus = of_all ? NULL : n};
+    struct scsi_taskset_filter f = {.nexus = of_all ? NULL : n, .whole = true};
     scsi_taskset_abort(lu, &f, n);
     return answer(scsi_taskset_wait(lu, &f));
 }
 
-static void reset_begin(struct scsi_lu *lu, enum scsi_ua ua)
+/* The tasks first: TAS counts as it was, and the reset takes it back. */
+static void reset_begin(struct scsi_nexus *n, struct scsi_lu *lu, enum scsi_ua ua)
 {
-    struct scsi_taskset_filter all = {0};
-    scsi_taskset_abort(lu, &all, NULL);
+    struct scsi_taskset_filter all = {.whole = true, .reset = true};
+    scsi_taskset_abort(lu, &all, n);
     scsi_lu_reset(lu, ua);
 }
 
-static enum scsi_tmf_response reset_lu(struct scsi_lu *lu)
+static enum scsi_tmf_response reset_lu(struct scsi_nexus *n, struct scsi_lu *lu)
 {
     struct scsi_taskset_filter all = {0};
-    reset_begin(lu, SCSI_UA_LU_RESET);
+    reset_begin(n, lu, SCSI_UA_LU_RESET);
     return answer(scsi_taskset_wait(lu, &all));
 }
 
@@ -62,7 +63,7 @@ static enum scsi_tmf_response reset_target(struct scsi_nexus *n, bool cold)
     }
     msg_info("scsi", "%s: %s reset by %s", t->iqn, cold ? "cold" : "warm", n->initiator);
     for (size_t i = 0; i < table->count; i++) {
-        reset_begin(table->lus[i], SCSI_UA_TARGET_RESET);
+        reset_begin(n, table->lus[i], SCSI_UA_TARGET_RESET);
     }
     struct scsi_taskset_filter all = {0};
     for (size_t i = 0; i < table->count && r >= 0; i++) {
@@ -132,7 +133,7 @@ static enum scsi_tmf_response of_unit(struct scsi_itl *itl, enum scsi_tmf functi
     } else if (function == SCSI_TMF_CLEAR_TASK_SET) {
         r = abort_set(n, lu, true);
     } else if (function == SCSI_TMF_LU_RESET) {
-        r = reset_lu(lu);
+        r = reset_lu(n, lu);
     } else if (function == SCSI_TMF_QUERY_TASK) {
         r = query_set(n, lu, true, tag);
     } else if (function == SCSI_TMF_QUERY_TASK_SET) {

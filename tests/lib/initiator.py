@@ -77,6 +77,7 @@ class Initiator:
                        "MaxBurstLength": "262144", "MaxOutstandingR2T": "1"}
         self.cmdsn, self.itt, self.exp_statsn = 1, 1, 0
         self.header_digest = self.data_digest = False
+        self.asyncs = []  # asynchronous messages that came while something else was waited for
         self.send_len = 8192
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -133,6 +134,21 @@ class Initiator:
                           fields=((20, pdu.word(20)), (24, self.cmdsn)))
             return self.receive()
         return pdu
+
+    def answer(self):
+        """The next PDU that is not an asynchronous message."""
+        while True:
+            pdu = self.receive()
+            if pdu.opcode != ASYNC:
+                return pdu
+            self.asyncs.append(pdu)
+
+    def event(self):
+        """The next asynchronous message: its event, LUN, three parameters, sense data."""
+        pdu = self.asyncs.pop(0) if self.asyncs else self.receive()
+        assert pdu.opcode == ASYNC and pdu.itt == NONE, pdu.bhs
+        words = struct.unpack(">HHH", pdu.bhs[38:44])
+        return pdu.bhs[36], int.from_bytes(pdu.bhs[8:16], "big"), words, pdu.data[2:]
 
     def is_dropped(self):
         """True when the server ends the connection; what it says before is passed over."""
@@ -235,6 +251,9 @@ class Initiator:
             pdu = self.receive()
             if pdu.opcode == REJECT:
                 raise Rejected(pdu.bhs[2])
+            if pdu.opcode == ASYNC:
+                self.asyncs.append(pdu)
+                continue
             assert pdu.itt == itt, (hex(pdu.opcode), pdu.itt, itt)
             if pdu.opcode == R2T:
                 assert pdu.word(36) == r2ts, "R2TSN"
@@ -289,4 +308,4 @@ class Initiator:
     def nop(self, data=b"ping"):
         self.send(NOP_OUT | IMMEDIATE, FINAL, data, ((20, NONE), (24, self.cmdsn)))
         self.itt += 1
-        return self.receive()
+        return self.answer()

@@ -49,7 +49,7 @@ class Lun(iscsi.Initiator):
         self.send(iscsi.TMF | iscsi.IMMEDIATE, iscsi.FINAL | function,
                   fields=((20, iscsi.NONE), (24, self.cmdsn), (28, self.exp_statsn)))
         self.itt += 1
-        pdu = self.receive()
+        pdu = self.answer()
         assert pdu.opcode == iscsi.TMF_RESPONSE, pdu.bhs
         return pdu.bhs[2]
 

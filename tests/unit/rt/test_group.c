@@ -60,6 +60,57 @@ static void cancel_wakes_members(void **state)
     }
 }
 
+/* One fiber of a group is cancelled, the other is not; it takes notice and goes on. */
+static struct rt_fiber *_Atomic single;
+
+static void cancelled_alone(void *arg)
+{
+    (void)arg;
+    atomic_store(&single, rt_self());
+    CHECK(rt_sleep_until(RT_FOREVER) == -ECANCELED);
+    CHECK(rt_cancelled() && rt_sleep_ms(0) == -ECANCELED);
+    rt_shield();
+    CHECK(rt_sleep_ms(0) == 0);
+    rt_unshield();
+    rt_cancel_heeded();
+    CHECK(!rt_cancelled() && rt_sleep_ms(1) == 0);
+    atomic_fetch_add(&ready, 1);
+}
+
+static void single_main(void *arg)
+{
+    struct rt_group *g;
+    (void)arg;
+    atomic_store(&ready, 0);
+    atomic_store(&cancelled, 0);
+    atomic_store(&single, NULL);
+    CHECK(rt_group_create(&g) == 0);
+    CHECK(rt_group_spawn(g, "sleep", sleep_long, NULL) == 0);
+    CHECK(rt_group_spawn_on(g, rt_core_count() - 1, "alone", cancelled_alone, NULL) == 0);
+    wait_until(&ready, 1);
+    while (!atomic_load(&single)) {
+        CHECK(rt_sleep_ms(1) == 0);
+    }
+    rt_fiber_cancel(atomic_load(&single));
+    wait_until(&ready, 2);
+    CHECK(atomic_load(&cancelled) == 0);
+    rt_group_cancel(g);
+    rt_group_wait(g);
+    CHECK(atomic_load(&cancelled) == 1);
+    rt_group_destroy(g);
+}
+
+static void one_fiber_is_cancelled(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 20; i++) {
+        run_on(1 + i % 2, single_main);
+    }
+    for (uint64_t seed = 0; seed < 10; seed++) {
+        run_sim(seed, single_main, NULL);
+    }
+}
+
 static void shielded(void *arg)
 {
     (void)arg;
@@ -201,9 +252,8 @@ static void one_wait_one_outcome(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cancel_wakes_members),
-        cmocka_unit_test(shield_puts_off),
-        cmocka_unit_test(destroy_after_wait),
+        cmocka_unit_test(cancel_wakes_members), cmocka_unit_test(one_fiber_is_cancelled),
+        cmocka_unit_test(shield_puts_off),      cmocka_unit_test(destroy_after_wait),
         cmocka_unit_test(one_wait_one_outcome),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,7 +2,9 @@
 #include "scsi_test.h"
 
 #define CONTROL_D_SENSE 0x04
+#define CONTROL_QERR 0x06
 #define CONTROL_SWP 0x08
+#define CONTROL_UA_INTLCK 0x30
 #define CONTROL_TAS 0x40
 
 /* The page as MODE SENSE(10) gives it, without header and descriptors. */
@@ -54,7 +56,9 @@ static void pages_by_control(struct world *w)
     CHECK(reply.len == 8 + 44);
     CHECK(page(w->a, 0, 0x08, 0)[2] == 0x04 && page(w->a, 1, 0x08, 0)[2] == 0x04);
     CHECK(page(w->a, 1, 0x0a, 0)[2] == CONTROL_D_SENSE);
-    CHECK(page(w->a, 1, 0x0a, 0)[4] == CONTROL_SWP && page(w->a, 1, 0x0a, 0)[5] == CONTROL_TAS);
+    CHECK(page(w->a, 1, 0x0a, 0)[3] == CONTROL_QERR);
+    CHECK(page(w->a, 1, 0x0a, 0)[4] == (CONTROL_SWP | CONTROL_UA_INTLCK));
+    CHECK(page(w->a, 1, 0x0a, 0)[5] == CONTROL_TAS);
 }
 WORLD_TEST(pages_by_control)
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Several nexuses: unit attentions, ordering, task management, changes of the LUN list. */
+#include "scsi/scsi_priv.h"
 #include "scsi_test.h"
 
 /* A READ(10) that waits in the device until the gate opens, on a fiber of its own. */
@@ -302,6 +303,170 @@ static void a_reset_aborts_everybody(struct world *w)
 }
 WORLD_TEST(a_reset_aborts_everybody)
 
+/* MODE SELECT of the control page: QERR, UA_INTLCK_CTRL, TAS. */
+static enum scsi_status control(struct scsi_nexus *n, uint8_t qerr, uint8_t intlck, bool tas)
+{
+    uint8_t list[16] = {0, 0, 0, 0, 0x0a, 0x0a, 0x02, (uint8_t)(0x10 | qerr << 1)};
+    list[8] = (uint8_t)(intlck << 4);
+    list[9] = tas ? 0x40 : 0;
+    list[12] = list[13] = 0xff;
+    return out(n, 0, list, 16, CDB(0x15, 0x10, 0, 0, 16))->status;
+}
+
+static void set_control(struct world *w, uint8_t qerr, uint8_t intlck, bool tas)
+{
+    CHECK(control(w->a, qerr, intlck, tas) == SCSI_GOOD);
+    (void)in(w->b, 0, 252, CDB(0x03, 0, 0, 0, 252)); /* MODE PARAMETERS CHANGED */
+    CHECK(tur(w->a, 0) == SCSI_GOOD && tur(w->b, 0) == SCSI_GOOD);
+}
+
+/* What a function of a's does to a task of a's, to one of b's, and to one of a's on another LUN. */
+struct scope {
+    enum scsi_tmf what;
+    bool tas;
+    bool own;
+    bool others;
+    bool other_lun;
+    bool other_status;  /* TASK ABORTED */
+    uint16_t attention; /* of b */
+};
+
+static void check_scope(struct world *w, const struct scope *s)
+{
+    set_control(w, 0, 0, s->tas);
+    gate_close();
+    start(0, w->a, SCSI_ATTR_SIMPLE);
+    start(1, w->b, SCSI_ATTR_SIMPLE);
+    job[2] = (struct job){.n = w->a, .lun = 1, .tag = 102};
+    CHECK(rt_group_spawn_now(jobs, "job", run_job, &job[2]) == 0);
+    manage(w->a, s->what, 100);
+    CHECK(!function.done);
+    gate_open();
+    CHECK(function.done && function.response == SCSI_TMF_COMPLETE);
+    CHECK(job[0].r.aborted == s->own && job[1].r.aborted == s->others);
+    CHECK(job[2].r.aborted == s->other_lun && !job[0].t.send_aborted);
+    CHECK(job[1].t.send_aborted == s->other_status);
+    CHECK(!s->others || (job[1].t.by_other && job[1].t.by_set && job[1].t.abort_id > 0));
+    CHECK(job[0].t.by_set == (s->what != SCSI_TMF_ABORT_TASK) && !job[0].t.by_other);
+    if (s->attention) {
+        CHECK(tur(w->b, 0) == SCSI_CHECK_CONDITION && attention_is(s->attention));
+    }
+    CHECK(tur(w->b, 0) == SCSI_GOOD);
+    for (uint32_t lun = 0; lun < 2; lun++) {
+        clear_attentions(w->a, lun);
+        clear_attentions(w->b, lun);
+    }
+}
+
+static void functions_have_their_scope(struct world *w)
+{
+    static const struct scope scopes[] = {
+        {SCSI_TMF_ABORT_TASK, true, true, false, false, false, 0},
+        {SCSI_TMF_ABORT_TASK_SET, true, true, false, false, false, 0},
+        {SCSI_TMF_CLEAR_TASK_SET, false, true, true, false, false, 0x2f00},
+        {SCSI_TMF_CLEAR_TASK_SET, true, true, true, false, true, 0},
+        {SCSI_TMF_LU_RESET, false, true, true, false, false, 0x2903},
+        {SCSI_TMF_LU_RESET, true, true, true, false, true, 0x2903},
+        {SCSI_TMF_WARM_RESET, false, true, true, true, false, 0x2902},
+        {SCSI_TMF_WARM_RESET, true, true, true, true, true, 0x2902},
+        {SCSI_TMF_COLD_RESET, false, true, true, true, false, 0x2902},
+        {SCSI_TMF_NEXUS_RESET, true, true, false, true, false, 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(scopes); i++) {
+        check_scope(w, &scopes[i]);
+    }
+    CHECK(w->drops == 2); /* the cold reset */
+}
+WORLD_TEST(functions_have_their_scope)
+
+/* A CHECK CONDITION of a's while a task of each nexus is under way. */
+static void fail_among_others(struct world *w, uint8_t qerr)
+{
+    set_control(w, qerr, 0, false);
+    gate_close();
+    start(0, w->a, SCSI_ATTR_SIMPLE);
+    start(1, w->b, SCSI_ATTR_SIMPLE);
+    CHECK(none(w->a, 0, CDB(0x1b, 0, 0, 0, 0xf0)) == SCSI_CHECK_CONDITION);
+    gate_open();
+    CHECK(job[0].r.aborted == (qerr != 0) && job[1].r.aborted == (qerr == 1));
+    if (qerr == 1) {
+        CHECK(tur(w->b, 0) == SCSI_CHECK_CONDITION && attention_is(0x2f00));
+    }
+    CHECK(tur(w->a, 0) == SCSI_GOOD && tur(w->b, 0) == SCSI_GOOD);
+}
+
+static void qerr_says_whom_an_error_aborts(struct world *w)
+{
+    fail_among_others(w, 0);
+    fail_among_others(w, 1);
+    fail_among_others(w, 3);
+    CHECK(control(w->a, 2, 0, false) == SCSI_CHECK_CONDITION && sense_is(5, 0x2600));
+    CHECK(control(w->a, 0, 1, false) == SCSI_CHECK_CONDITION && sense_is(5, 0x2600));
+}
+WORLD_TEST(qerr_says_whom_an_error_aborts)
+
+static void interlocked_attentions_stay(struct world *w)
+{
+    set_control(w, 0, 2, false);
+    fake_tell(disk(w, 0), DEV_EVENT_RESIZED);
+    CHECK(tur(w->b, 0) == SCSI_CHECK_CONDITION && attention_is(0x2a09));
+    CHECK(tur(w->b, 0) == SCSI_CHECK_CONDITION && attention_is(0x2a09));
+    CHECK(in(w->b, 0, 252, CDB(0x03, 0, 0, 0, 252))->data[12] == 0x2a);
+    CHECK(tur(w->b, 0) == SCSI_GOOD);
+    CHECK(none(w->a, 0, CDB(0x16)) != SCSI_GOOD && in(w->a, 0, 252, CDB(0x03, 0, 0, 0, 252)));
+    CHECK(none(w->a, 0, CDB(0x16)) == SCSI_GOOD);
+    CHECK(tur(w->b, 0) == SCSI_RESERVATION_CONFLICT);
+    CHECK(none(w->a, 0, CDB(0x17)) == SCSI_GOOD && tur(w->b, 0) == SCSI_GOOD);
+    set_control(w, 0, 3, false);
+    CHECK(none(w->a, 0, CDB(0x16)) == SCSI_GOOD);
+    CHECK(tur(w->b, 0) == SCSI_RESERVATION_CONFLICT);
+    CHECK(none(w->a, 0, CDB(0x17)) == SCSI_GOOD);
+    CHECK(tur(w->b, 0) == SCSI_CHECK_CONDITION && attention_is(0x2c09));
+    CHECK(in(w->b, 0, 252, CDB(0x03, 0, 0, 0, 252))->data[13] == 0x09);
+    CHECK(tur(w->b, 0) == SCSI_GOOD);
+}
+WORLD_TEST(interlocked_attentions_stay)
+
+static void a_full_set_takes_no_more(struct world *w)
+{
+    gate_close();
+    start(0, w->a, SCSI_ATTR_SIMPLE);
+    start(1, w->a, SCSI_ATTR_SIMPLE);
+    struct scsi_lu *lu = job[0].t.lu;
+    lu->shard_tasks_max = 2;
+    start(2, w->a, SCSI_ATTR_ORDERED);
+    CHECK(job[2].ended && job[2].r.status == SCSI_TASK_SET_FULL && !job[2].r.aborted);
+    CHECK(tur(w->b, 0) == SCSI_GOOD); /* another shard */
+    lu->shard_tasks_max = 0;
+    CHECK(tur(w->b, 0) == SCSI_BUSY); /* nothing of its own is in the set */
+    lu->shard_tasks_max = 2;
+    manage(w->a, SCSI_TMF_ABORT_TASK, 102);
+    CHECK(function.done && function.response == SCSI_TMF_NO_TASK);
+    gate_open();
+    CHECK(job[0].r.status == SCSI_GOOD && job[1].r.status == SCSI_GOOD);
+    CHECK(tur(w->a, 0) == SCSI_GOOD);
+    lu->shard_tasks_max = SCSI_SHARD_TASKS_MAX;
+}
+WORLD_TEST(a_full_set_takes_no_more)
+
+static void there_are_news_of_luns_and_capacity(struct world *w)
+{
+    uint64_t lun;
+    uint8_t sense[SCSI_SENSE_MAX];
+    size_t len;
+    CHECK(!scsi_nexus_news(w->a, &lun, sense, &len));
+    fake_add(w->registry, 2, LUN_SIZE);
+    fake_tell(disk(w, 1), DEV_EVENT_RESIZED);
+    CHECK(scsi_nexus_news(w->a, &lun, sense, &len));
+    CHECK(len == 18 && sense[2] == 6 && be16_load(sense + 12) == 0x3f0e);
+    CHECK(scsi_nexus_news(w->a, &lun, sense, &len));
+    CHECK(lun == 1ull << 48 && be16_load(sense + 12) == 0x2a09);
+    CHECK(!scsi_nexus_news(w->a, &lun, sense, &len));
+    /* The attentions are there all the same. */
+    CHECK(tur(w->a, 0) == SCSI_CHECK_CONDITION && attention_is(0x3f0e));
+}
+WORLD_TEST(there_are_news_of_luns_and_capacity)
+
 static struct scsi_nexus *dying;
 
 static void destroy_it(void *arg)
@@ -401,6 +566,11 @@ int main(void)
         cmocka_unit_test(test_clear_task_set_tells_the_others),
         cmocka_unit_test(test_with_tas_the_others_get_a_status),
         cmocka_unit_test(test_a_reset_aborts_everybody),
+        cmocka_unit_test(test_functions_have_their_scope),
+        cmocka_unit_test(test_qerr_says_whom_an_error_aborts),
+        cmocka_unit_test(test_interlocked_attentions_stay),
+        cmocka_unit_test(test_a_full_set_takes_no_more),
+        cmocka_unit_test(test_there_are_news_of_luns_and_capacity),
         cmocka_unit_test(test_a_lost_nexus_waits_for_its_tasks),
         cmocka_unit_test(test_two_cores),
     };
