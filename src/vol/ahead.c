@@ -12,8 +12,10 @@
  * look at `active`. The third read in a row starts the first job; random reads start none.
  *
  * S2. Each job fetches `window` bytes, from the stream's end on, and the window grows fourfold up
- * to v->ahead_bytes: 512 KiB and 2 MiB cost two requests, and the third is a large one. A job ends
- * early where a segment does, so that a segment, once the window covers it, comes by one request.
+ * to v->ahead_bytes: 512 KiB and 2 MiB cost two requests, and the third is a large one. A job
+ * begins with what the read that starts it lacks, which then costs no request of its own. A job
+ * that would end within a segment ends where that begins, or where it ends if that is near, so that
+ * a segment, once the window covers it, comes by one request, and a larger one by as few as can be.
  *
  * S3. Frames that wait to be read have a queue of their own in the cache, at most a quarter of it;
  * the streams that started the last jobs share half of that. What was fetched and is not there any
@@ -29,6 +31,8 @@
 #define WINDOW_FIRST (512u << 10)
 #define SCORE_MIN 2u
 #define WINDOW_GROWTH 4u
+#define PAGE_MASK ((1u << VOL_PAGE_BLOCKS) - 1)
+#define MORE_PART 4u          /* of a job: by so much it may grow to end where a segment does */
 #define NEAR_BYTES (4u << 20) /* reads of a stream that overtook each other */
 
 struct job {
@@ -39,6 +43,8 @@ struct job {
     uint64_t end;
     struct log_location last; /* the frame that was looked at last */
     uint64_t last_wanted;     /* its segment, or that of an earlier one that is wanted */
+    uint64_t segment_at;      /* where that segment begins; 0: where the job does */
+    size_t segment_wants;     /* wants before that */
     VEC(struct vol_want) wants;
 };
 
@@ -109,6 +115,21 @@ static uint64_t window_max(struct vol *v, uint64_t id)
     return MAX_OF(most / VOL_PAGE_BYTES, 1u) * VOL_PAGE_BYTES;
 }
 
+/* What the stream's next job fetches; from `lacks` on nothing was, for the read that is noted. */
+static void job_plan(struct vol *v, struct vol_stream *s, uint64_t lacks, struct job *j)
+{
+    uint64_t size = atomic_load_explicit(&j->f->size, memory_order_relaxed);
+    uint64_t most = window_max(v, s->id);
+    uint64_t window = MIN_OF(s->window, most);
+    j->id = s->id;
+    j->from = MIN_OF(lacks, s->end);
+    j->end = MAX_OF(j->from + window, s->end + MIN_OF(window, WINDOW_FIRST));
+    j->end = MIN_OF(j->end, page_up(size));
+    s->end = j->end;
+    s->window = MIN_OF(s->window * WINDOW_GROWTH, most);
+    s->jobs++;
+}
+
 /* With the mutex held: true when a job is to be started. */
 static bool stream_note(struct vol_file *f, uint64_t off, uint64_t end, bool missed, struct job *j)
 {
@@ -117,6 +138,7 @@ static bool stream_note(struct vol_file *f, uint64_t off, uint64_t end, bool mis
     struct vol_stream *s = &a->streams[k];
     uint64_t size = atomic_load_explicit(&f->size, memory_order_relaxed);
     bool goes_on = s->used > 0 && page_up(end) > s->next;
+    uint64_t lacks = MAX_OF(off / VOL_PAGE_BYTES * VOL_PAGE_BYTES, s->end);
     s->used = ++a->clock;
     s->score += goes_on && s->score < SCORE_MIN;
     if (missed && s->score >= SCORE_MIN && s->jobs == 0 && page_up(end) < s->end) {
@@ -128,32 +150,27 @@ static bool stream_note(struct vol_file *f, uint64_t off, uint64_t end, bool mis
     bool due = s->score >= SCORE_MIN && s->end - s->next <= s->window / 2 && s->end < size &&
                s->jobs < VOL_STREAM_JOBS_MAX;
     if (due) {
+        j->f = f;
         j->stream = k;
-        j->id = s->id;
-        j->from = s->end;
-        uint64_t most = window_max(f->v, s->id);
-        j->end = MIN_OF(s->end + MIN_OF(s->window, most), page_up(size));
-        s->end = j->end;
-        s->window = MIN_OF(s->window * WINDOW_GROWTH, most);
-        s->jobs++;
+        job_plan(f->v, s, lacks, j);
     }
     tell(a, k);
     return due;
 }
 
 /* The job ends at `end` and not where it was to, unless another has begun there. True when so. */
-static bool job_cut(struct job *j, uint64_t end)
+static bool job_end_set(struct job *j, uint64_t end)
 {
     struct vol_ahead *a = &j->f->ahead;
     rt_mutex_lock(&a->m);
     struct vol_stream *s = &a->streams[j->stream];
-    bool cut = s->id == j->id && s->end == j->end && s->next <= end;
-    if (cut) {
+    bool may = s->id == j->id && s->end == j->end && s->next <= end;
+    if (may) {
         s->end = end;
         tell(a, j->stream);
     }
     rt_mutex_unlock(&a->m);
-    return cut;
+    return may;
 }
 
 static int want_add(struct job *j, const struct vol_run *run)
@@ -171,34 +188,79 @@ static int want_add(struct job *j, const struct vol_run *run)
     return vec_push(&j->wants, w);
 }
 
-/* One page's frames. 1: the page begins a segment, and there is enough without it. */
-static int page_add(struct job *j, uint64_t off)
+static bool is_stored(const struct vol_source *s)
 {
-    struct vol_source sources[VOL_PAGE_BLOCKS];
-    unsigned mask = (1u << VOL_PAGE_BLOCKS) - 1;
+    return s->slot.kind == VOL_RUN_DATA && !s->slot.buf;
+}
+
+static int page_resolve(const struct job *j, uint64_t off, struct vol_source *sources)
+{
     for (unsigned k = 0; k < VOL_PAGE_BLOCKS; k++) {
         sources[k].slot.buf = NULL;
     }
-    int r = vol_resolve(j->f, off / VOL_PAGE_BYTES, mask, sources);
+    return vol_resolve(j->f, off / VOL_PAGE_BYTES, PAGE_MASK, sources);
+}
+
+/* One page's frames. goes_on: if some are of the segment that was wanted last; 1: none is. */
+static int page_add(struct job *j, uint64_t off, bool goes_on)
+{
+    struct vol_source sources[VOL_PAGE_BLOCKS];
+    int r = page_resolve(j, off, sources);
+    if (r < 0) {
+        return r;
+    }
     size_t before = j->wants.len;
     uint64_t seq = j->last_wanted;
-    for (unsigned k = 0; r == 0 && k < VOL_PAGE_BLOCKS; k++) {
-        const struct vol_source *s = &sources[k];
-        if (s->slot.kind != VOL_RUN_DATA || s->slot.buf) {
-            continue;
-        }
-        if (before > 0 && s->run.seq != seq && off - j->from >= (j->end - j->from) / 2 &&
-            job_cut(j, off)) {
-            j->wants.len = before;
-            r = 1;
-            break;
-        }
-        r = want_add(j, &s->run);
+    bool found = !goes_on;
+    for (unsigned k = 0; k < VOL_PAGE_BLOCKS && !found; k++) {
+        found = is_stored(&sources[k]) && sources[k].run.seq == seq;
     }
-    if (r >= 0) {
-        vol_sources_drop(sources, mask);
+    for (unsigned k = 0; k < VOL_PAGE_BLOCKS && found && r == 0; k++) {
+        if (is_stored(&sources[k]) && before > 0 && sources[k].run.seq != seq) {
+            j->segment_at = off;
+            j->segment_wants = before;
+        }
+        r = is_stored(&sources[k]) ? want_add(j, &sources[k].run) : 0;
     }
-    return r;
+    vol_sources_drop(sources, PAGE_MASK);
+    return found ? r : 1;
+}
+
+/* A job that ends within a segment takes a little more when that is all of it, and else leaves it
+ * to the next one. */
+static void job_end_find(struct job *j)
+{
+    uint64_t size = atomic_load_explicit(&j->f->size, memory_order_relaxed);
+    uint64_t limit = MIN_OF(j->end + (j->end - j->from) / MORE_PART, page_up(size));
+    uint64_t segment_at = j->segment_at;
+    size_t segment_wants = j->segment_wants;
+    size_t wants = j->wants.len;
+    uint64_t end = j->end;
+    int r = 0;
+    while (r == 0 && end < limit) {
+        r = page_add(j, end, true);
+        end += r == 0 ? VOL_PAGE_BYTES : 0;
+    }
+    bool over = r == 1 || end >= size;
+    if (over && end > j->end && job_end_set(j, end)) {
+        return;
+    }
+    j->wants.len = wants;
+    if (r >= 0 && !over && segment_at > 0 && job_end_set(j, segment_at)) {
+        j->wants.len = segment_wants;
+    }
+}
+
+/* The next job finds the index's block in memory: one that waits for it is overtaken by its reader,
+ * who then asks for every piece. */
+static void index_warm(const struct job *j)
+{
+    struct vol_source sources[VOL_PAGE_BLOCKS];
+    uint64_t at = j->end + (j->end - j->from);
+    if (at < atomic_load_explicit(&j->f->size, memory_order_relaxed) &&
+        page_resolve(j, at, sources) == 0) {
+        vol_sources_drop(sources, PAGE_MASK);
+    }
 }
 
 static void job_run(void *arg)
@@ -207,14 +269,16 @@ static void job_run(void *arg)
     struct vol_file *f = j->f;
     int r = 0;
     for (uint64_t off = j->from; r == 0 && off < j->end; off += VOL_PAGE_BYTES) {
-        r = page_add(j, off);
+        r = page_add(j, off, false);
     }
-    if (r >= 0 && j->wants.len > 0) {
+    if (r == 0 && j->wants.len > 0) {
+        job_end_find(j);
         /* Who wants what did not come asks for it himself, and hears of the error. */
         (void)!vol_fetch(f->v, OBJ_PREFETCH, j->wants.at, (uint32_t)j->wants.len);
         for (size_t i = 0; i < j->wants.len; i++) {
             rt_buf_unref(j->wants.at[i].piece.buf);
         }
+        index_warm(j);
     }
     rt_mutex_lock(&f->ahead.m);
     struct vol_stream *s = &f->ahead.streams[j->stream];
@@ -240,7 +304,6 @@ void vol_ahead_note(struct vol_file *f, uint64_t off, uint64_t end, bool missed)
         free(j);
         return;
     }
-    j->f = f;
     rt_mutex_lock(&v->m);
     f->refs++;
     rt_mutex_unlock(&v->m);

@@ -16,7 +16,10 @@
  * for the rest. They are taken after the claims, by those who wait for nothing else but the store
  * (and, reading ahead, a moment for the disk cache). The disk cache bounds its own.
  *
- * F4. Only what decoded as it came goes to the disk cache; what comes from there and does not
+ * F4. Reading ahead gives up where a read goes on (an outage): who joined it asks anew, for
+ * himself.
+ *
+ * F5. Only what decoded as it came goes to the disk cache; what comes from there and does not
  * decode is asked from the store.
  */
 #include "base/assert.h"
@@ -25,7 +28,7 @@
 
 #define GAP_BYTES 16384u
 #define GAP_AHEAD_BYTES 262144u
-#define RANGE_BYTES_MAX (9u << 20)
+#define RANGE_BYTES_MAX (11u << 20)
 #define LOADERS_MAX 8u
 #define YIELD_EVERY 16u
 #define DISK_SLICE_FRAMES 64u /* at most 2 MiB of blocks */
@@ -53,8 +56,9 @@ struct fetch {
 
 static void land(struct fetch *f, struct vol_want *w, int r)
 {
+    bool ahead = f->class == OBJ_PREFETCH;
     w->result = r;
-    cache_land(f->v->cache, w->flight, r, &w->piece, f->class == OBJ_PREFETCH);
+    cache_land(f->v->cache, w->flight, ahead && r < 0 ? -ECANCELED : r, &w->piece, ahead);
     w->flight = NULL;
 }
 

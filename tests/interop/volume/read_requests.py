@@ -75,10 +75,10 @@ with zt.Server() as s:
     s.stop()
 
     # In order: small, large, many at once.
-    for piece, depth in ((4096, 1), (65536, 1), (1 << 20, 1), (131072, 16)):
+    for n, piece, depth in ((16, 4096, 1), (96, 65536, 1), (48, 1 << 20, 1), (16, 131072, 16)):
         s.start()
         h = connect(s)
-        n = 64 << 20
+        n <<= 20
         bad = []
 
         def done(error, buf=None, off=0):
