@@ -496,6 +496,8 @@ void cache_disk_drop(struct cache_disk *d, const struct cache_disk_frame *frame)
     rt_mutex_lock(&d->m);
     uint64_t place = disk_index_find(&d->index, hash, disk_tail(d));
     d->counts.corrupt++;
+    d->counts.hits--; /* as which cache_disk_read() had counted it */
+    d->counts.misses++;
     if (place != 0) {
         disk_index_drop(&d->index, hash, place);
     }

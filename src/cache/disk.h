@@ -80,7 +80,7 @@ void cache_disk_put(struct cache_disk *d, struct rt_buf *buf, const struct cache
 /* The same for those who have time: waits for a moment until the disk has caught up. */
 void cache_disk_put_wait(struct cache_disk *d, struct rt_buf *buf,
                          const struct cache_disk_frame *frames, uint32_t count) WAITS;
-/* What was read is not what it should be. */
+/* What was read is not what it should be: it was no hit after all. */
 void cache_disk_drop(struct cache_disk *d, const struct cache_disk_frame *frame);
 
 struct cache_disk_counts {

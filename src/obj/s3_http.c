@@ -189,7 +189,9 @@ static void reap(struct s3_http *h)
         if (send_again(h, x, code)) {
             continue;
         }
-        if (code != CURLE_OK && x->why[0] == '\0') {
+        if (x->bad_head) {
+            (void)snprintf(x->why, sizeof x->why, "the answer is not of the bytes asked for");
+        } else if (code != CURLE_OK && x->why[0] == '\0') {
             (void)snprintf(x->why, sizeof x->why, "%s", curl_easy_strerror(code));
         }
         end(h, x, error_of(code, x));

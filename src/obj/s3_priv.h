@@ -77,9 +77,8 @@ struct s3_exchange {
     uint32_t piece; /* what of the body is sent: place in its chain */
     uint32_t piece_off;
     uint64_t arrived; /* bytes of the answer's body */
-    bool ranged;      /* the answer is the range that was asked for */
-    bool too_long;
-    bool sent_again; /* on a fresh connection, after a kept one broke */
+    bool bad_head;    /* the answer does not promise what was asked for */
+    bool sent_again;  /* on a fresh connection, after a kept one broke */
     bool queued;
     bool cancelled;
     struct rt_event done;

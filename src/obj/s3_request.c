@@ -53,6 +53,22 @@ static int on_rewind(void *arg, curl_off_t off, int origin)
     return CURL_SEEKFUNC_OK;
 }
 
+/*
+ * Whether a head is of the bytes that were asked for, or of those up to the object's end. One that
+ * claims more would have the connection wait for what never comes.
+ */
+static bool promises_range(const struct s3_exchange *x)
+{
+    const struct s3_head *h = &x->head;
+    if (h->status != 206) {
+        return h->has_length; /* all of the object, from a server that passes over ranges */
+    }
+    uint64_t end = x->off + x->len;
+    return h->has_range && h->has_total && h->range_first == x->off &&
+           h->range_last + 1 == MIN_OF(end, h->range_total) &&
+           (!h->has_length || h->length == h->range_last + 1 - h->range_first);
+}
+
 /* A 100 Continue, or an answer on a connection that was replaced, is followed by another head. */
 static size_t on_line(char *line, size_t size, size_t count, void *arg)
 {
@@ -63,7 +79,9 @@ static size_t on_line(char *line, size_t size, size_t count, void *arg)
         len--;
     }
     s3_head_line(&x->head, line, len);
-    return all;
+    bool object = x->has_range && (x->head.status == 200 || x->head.status == 206);
+    x->bad_head = len == 0 && object && !promises_range(x);
+    return x->bad_head ? 0 : all;
 }
 
 /* The part of what arrived at `at` in the object that lies in the wanted range. */
@@ -296,6 +314,7 @@ int s3_request_prepare(struct s3_exchange *x, CURL *easy)
     x->text.len = 0;
     x->head = (struct s3_head){0};
     x->fault = (struct s3_error){0};
+    x->bad_head = false;
     x->why[0] = '\0';
     s3_cred_unref(x->cred);
     x->cred = t->creds ? s3_creds_take(t->creds) : NULL;

@@ -17,6 +17,7 @@ import s3stub
 import zt
 
 TOOL = os.path.join(os.environ["BUILD"], "tests/obj/zerofs-obj")
+STALLED_S = 15  # then an answer that makes no progress is given up
 COMMIT, INDEX, READ, COLLECT = 0, 1, 2, 5
 QUIET = {"AWS_EC2_METADATA_DISABLED": "true", "HOME": zt.TMPDIR, "PATH": os.environ["PATH"]}
 
@@ -167,12 +168,18 @@ def notices_spoilt_answers():
         (206, {"content-range": "bytes 0-1/3"}, b"ab"),
         (206, {}, b"abc"),
         (206, {"content-range": "bytes 0-2/3", "cut": True}, b"abc"),
+        # What would be waited for in vain.
+        (206, {"content-range": "bytes 0-2/3", "content-length": "300"}, b"abc"),
+        (206, {"content-range": "bytes 0-299/300", "content-length": "300"}, b"abc"),
+        (206, {"content-range": "bytes 0-18446744073709551615/3"}, b"abc"),
     ]
     for answer in spoilt:
         with opened() as (stub, s):
             stub.objects["pre/a"] = b"abc"
             stub.rule = times(1, answer)
+            begin = time.monotonic()
             assert s("get", READ, "a", 0, 3) == "ok abc", answer
+            assert time.monotonic() - begin < STALLED_S, answer
             assert len(stub.seen) == 2, answer
     with opened() as (stub, s):
         stub.objects["pre/a"] = b"abcdef"

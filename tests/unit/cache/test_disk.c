@@ -190,8 +190,9 @@ static void keeps(void *arg)
     struct cache_disk_frame fr = {1, 0, FRAME, NULL};
     cache_disk_drop(b.d, &fr);
     assert_false(has(&b, 1, 0));
-    assert_int_equal(counts(&b).hits, 3);
-    assert_int_equal(counts(&b).misses, 3);
+    assert_int_equal(counts(&b).hits, 2);
+    assert_int_equal(counts(&b).misses, 4);
+    assert_int_equal(counts(&b).corrupt, 1);
     assert_int_equal(counts(&b).entries, 3);
     /* Of another length than was put: not that entry. */
     struct rt_buf *buf = NULL;
