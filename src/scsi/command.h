@@ -73,9 +73,17 @@ void scsi_start_stop_parse(struct scsi_task *t);
 void scsi_start_stop_run(struct scsi_task *t) WAITS;
 void scsi_send_diagnostic_parse(struct scsi_task *t);
 void scsi_read_defects_run(struct scsi_task *t);
+void scsi_send_diagnostic_run(struct scsi_task *t);
+void scsi_receive_diagnostic_parse(struct scsi_task *t);
+void scsi_receive_diagnostic_run(struct scsi_task *t);
+void scsi_prevent_allow_parse(struct scsi_task *t);
+void scsi_nothing_run(struct scsi_task *t);
+/* log.c */
 void scsi_log_sense_parse(struct scsi_task *t);
 void scsi_log_sense_run(struct scsi_task *t);
-void scsi_nothing_run(struct scsi_task *t);
+/* format.c */
+void scsi_format_parse(struct scsi_task *t);
+void scsi_format_run(struct scsi_task *t) WAITS;
 /* capacity.c */
 void scsi_read_capacity10_run(struct scsi_task *t);
 void scsi_read_capacity16_run(struct scsi_task *t);

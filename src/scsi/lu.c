@@ -24,6 +24,7 @@ int scsi_lu_create(struct scsi_target *t, uint32_t lun, struct dev *d, struct sc
     lu->target = t;
     lu->dev = dev_ref(d);
     lu->lun = lun;
+    lu->created_ns = rt_turn_ns();
     lu->uuid = info.uuid;
     lu->block_bytes = info.logical_block_bytes;
     lu->block_shift = log2_of(info.logical_block_bytes);
@@ -156,6 +157,7 @@ void scsi_itl_destroy(struct scsi_itl *itl)
     }
     rt_mutex_lock(&lu->m);
     list_remove(&itl->lu_link);
+    scsi_stats_merge(&lu->past, &itl->stats);
     rt_mutex_unlock(&lu->m);
     uint64_t id = itl->nexus->id;
     atomic_compare_exchange_strong(&lu->reserved_by, &id, 0);

@@ -157,6 +157,7 @@ struct scsi_task {
     uint64_t order; /* the ordered tasks it comes after, by number; an ordered task's own number */
     uint64_t lba;   /* of a medium command, checked */
     uint64_t blocks;
+    uint64_t begun_ns;
     _Atomic unsigned state;
     bool awaited; /* someone waits for its end */
     bool by_reset;

@@ -76,6 +76,17 @@ struct scsi_bell {
     uint64_t rings;
 };
 
+/* What log page 19h tells; see log.c. */
+struct scsi_stats {
+    _Atomic uint64_t reads;
+    _Atomic uint64_t writes;
+    _Atomic uint64_t blocks_received;
+    _Atomic uint64_t blocks_sent;
+    _Atomic uint64_t read_ns;
+    _Atomic uint64_t write_ns;
+    _Atomic uint64_t busy_ns;
+};
+
 struct scsi_lu {
     struct scsi_target *target; /* outlives its LUs */
     struct dev *dev;
@@ -91,8 +102,10 @@ struct scsi_lu {
     _Atomic uint64_t ordered_gen;    /* number of the youngest ORDERED task there ever was */
     _Atomic uint64_t ordered_oldest; /* of the oldest there is now, UINT64_MAX = none */
     struct list ordered;             /* under the target's bell */
-    struct rt_mutex m;               /* guards views */
+    struct rt_mutex m;               /* guards views, past */
     struct list views;
+    struct scsi_stats past; /* of views that are gone */
+    uint64_t created_ns;
     uint32_t shard_tasks_max;
     struct scsi_shard shards[SCSI_SHARDS];
 };
@@ -105,6 +118,8 @@ struct scsi_itl {
     _Atomic uint32_t ua;     /* a bit per enum scsi_ua */
     _Atomic bool is_resized; /* to be told (scsi_nexus_news) */
     unsigned tasks;
+    uint64_t busy_since_ns;
+    struct scsi_stats stats;
     struct list gone_link; /* no longer in the nexus' table: freed with its last task */
     bool gone;
     bool attached;
@@ -236,6 +251,12 @@ unsigned scsi_taskset_abort(struct scsi_lu *lu, const struct scsi_taskset_filter
 unsigned scsi_taskset_count(struct scsi_lu *lu, const struct scsi_taskset_filter *f);
 /* Waits until no task of the LU that matches and that someone awaits is left: 0 or -ECANCELED. */
 MUST int scsi_taskset_wait(struct scsi_lu *lu, const struct scsi_taskset_filter *f) WAITS;
+
+/* log.c */
+/* The task has entered the task set; it is about to leave it. */
+void scsi_stats_begin(struct scsi_task *t);
+void scsi_stats_end(struct scsi_task *t);
+void scsi_stats_merge(struct scsi_stats *to, const struct scsi_stats *from);
 
 /* reply.c */
 /* A zeroed buffer for data-in; NULL when out of memory, and then the task has failed with BUSY. */

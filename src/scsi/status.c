@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The small commands of SPC-4 and SBC-3: readiness, sense, start and stop, diagnostics, logs. */
+/* The small commands of SPC-4 and SBC-3: readiness, sense, start and stop, diagnostics. */
 #include "base/endian.h"
 #include "scsi/medium.h"
 #include "scsi/scsi_priv.h"
@@ -58,18 +58,64 @@ void scsi_start_stop_run(struct scsi_task *t)
     }
 }
 
+/* The one diagnostic page: the list of those there are, which is itself (SPC-4 7.2.7). */
+#define DIAGNOSTIC_PAGE_LEN 4
+
 void scsi_send_diagnostic_parse(struct scsi_task *t)
 {
     bool self_test = t->cdb[1] & 0x04;
+    bool page_format = t->cdb[1] & 0x10;
     unsigned code = t->cdb[1] >> 5;
     if (code != 0) {
         scsi_fail_cdb(t, 1, 7); /* background and extended self-tests */
-    } else if (t->data_len != 0) {
-        scsi_fail_cdb(t, 3, 7); /* no diagnostic pages */
+    } else if (t->data_len != 0 && (self_test || !page_format)) {
+        scsi_fail_cdb(t, 3, 7);
     } else if (!self_test && (t->cdb[1] & 0x03)) {
         scsi_fail_cdb(t, 1, 1);
     }
-    t->dir = SCSI_DIR_NONE;
+    if (t->data_len == 0) {
+        t->dir = SCSI_DIR_NONE;
+    }
+}
+
+void scsi_send_diagnostic_run(struct scsi_task *t)
+{
+    uint8_t page[DIAGNOSTIC_PAGE_LEN];
+    if (t->data_len == 0) {
+        return;
+    }
+    if (scsi_parameters(t, page, sizeof page) < sizeof page) {
+        scsi_fail(t, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_PARAMETER_LIST_LENGTH);
+    } else if (page[0] != 0x00) {
+        scsi_fail_parameter(t, 0, 7);
+    } else if (be16_load(page + 2) != 0) {
+        scsi_fail_parameter(t, 2, 7);
+    }
+}
+
+void scsi_receive_diagnostic_parse(struct scsi_task *t)
+{
+    bool by_code = t->cdb[1] & 0x01; /* PCV */
+    if (by_code && t->cdb[2] != 0x00) {
+        scsi_fail_cdb(t, 2, 7);
+    }
+}
+
+void scsi_receive_diagnostic_run(struct scsi_task *t)
+{
+    struct rt_buf *b = scsi_reply_begin(t, DIAGNOSTIC_PAGE_LEN + 1);
+    if (b) {
+        be16_store(b->data + 2, 1); /* page 00h */
+        scsi_reply_end(t, b, DIAGNOSTIC_PAGE_LEN + 1);
+    }
+}
+
+/* The medium cannot be removed, so there is nothing to prevent. */
+void scsi_prevent_allow_parse(struct scsi_task *t)
+{
+    if (t->cdb[4] & 0x02) {
+        scsi_fail_cdb(t, 4, 1);
+    }
 }
 
 /* READ DEFECT DATA (SBC-3 5.17, 5.18): the lists that were asked for, which are empty. */
@@ -82,38 +128,4 @@ void scsi_read_defects_run(struct scsi_task *t)
     }
     b->data[1] = t->cdb[ten ? 2 : 1] & 0x1f; /* PLISTV, GLISTV, format */
     scsi_reply_end(t, b, ten ? 4 : 8);
-}
-
-void scsi_log_sense_parse(struct scsi_task *t)
-{
-    uint8_t subpage = t->cdb[3];
-    if (t->cdb[1] & 0x01) {
-        scsi_fail_cdb(t, 1, 0); /* SP: parameters are not saved */
-    } else if ((t->cdb[2] & 0x3f) != 0) {
-        scsi_fail_cdb(t, 2, 5);
-    } else if (subpage != 0x00 && subpage != 0xff) {
-        scsi_fail_cdb(t, 3, 7);
-    } else if (be16_load(t->cdb + 5) != 0) {
-        scsi_fail_cdb(t, 5, 7);
-    }
-}
-
-/* Supported log pages, and with subpages: SPC-4 7.3.17, 7.3.18. */
-void scsi_log_sense_run(struct scsi_task *t)
-{
-    bool subpages = t->cdb[3] == 0xff;
-    struct rt_buf *b = scsi_reply_begin(t, 16);
-    if (!b) {
-        return;
-    }
-    size_t len = 5; /* page 00h */
-    if (subpages) {
-        static const uint8_t list[] = {0x00, 0x00, 0x00, 0xff};
-        b->data[0] = 0x40; /* SPF */
-        b->data[1] = 0xff;
-        memcpy(b->data + 4, list, sizeof list);
-        len = 4 + sizeof list;
-    }
-    be16_store(b->data + 2, (uint16_t)(len - 4));
-    scsi_reply_end(t, b, len);
 }

@@ -51,6 +51,7 @@ void scsi_task_init(struct scsi_task *t, struct scsi_nexus *n, uint64_t lun_raw,
     t->order = 0;
     t->lba = 0;
     t->blocks = 0;
+    t->begun_ns = 0;
     atomic_store_explicit(&t->state, SCSI_TASK_NEW, memory_order_relaxed);
     t->awaited = false;
     t->by_reset = false;
@@ -178,6 +179,7 @@ static void look_up(struct scsi_task *t, const struct scsi_command *c, uint32_t 
             /* BUSY for who has no command in the set: SAM-5 5.3.1. */
             scsi_fail_status(t, t->itl->tasks > 1 ? SCSI_TASK_SET_FULL : SCSI_BUSY);
         }
+        scsi_stats_begin(t);
     }
 }
 
@@ -260,6 +262,9 @@ bool scsi_task_run_ready(struct scsi_task *t)
 void scsi_task_end(struct scsi_task *t)
 {
     struct scsi_nexus *n = t->nexus;
+    if (likely(t->lu)) {
+        scsi_stats_end(t);
+    }
     chain_free(&t->data_in);
     chain_free(&t->data_out);
     if (t->lu) {

@@ -16,7 +16,6 @@ enum {
     TYPE_T10 = 1,
     TYPE_NAA = 3,
     TYPE_RELATIVE_PORT = 4,
-    TYPE_PORT_GROUP = 5,
     TYPE_NAME = 8,
     PIV = 0x80,
     PROTOCOL_ISCSI = 0x50,
@@ -44,6 +43,14 @@ static void name_designator(uint8_t **at, uint8_t type, const char *name)
     memcpy(p, name, len + 1);
 }
 
+/* The target port: its name is the target's with the tag of its portal group (RFC 7143 §4.4.3). */
+static void port_name_designator(uint8_t **at, const struct scsi_nexus *n)
+{
+    char name[DEV_IQN_MAX + 16];
+    snprintf(name, sizeof name, "%s,t,0x%04x", n->target->iqn, n->opt.tpgt);
+    name_designator(at, OF_PORT | TYPE_NAME, name);
+}
+
 static void hex_of(const struct uuid *u, char ret[33])
 {
     for (size_t i = 0; i < sizeof u->bytes; i++) {
@@ -53,7 +60,7 @@ static void hex_of(const struct uuid *u, char ret[33])
 
 static size_t put_supported(const struct scsi_task *t, uint8_t *p)
 {
-    static const uint8_t pages[] = {0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2};
+    static const uint8_t pages[] = {0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0xb0, 0xb1, 0xb2};
     size_t count = t->lu ? ARRAY_LEN(pages) : 1;
     memcpy(p + 4, pages, count);
     return 4 + count;
@@ -85,12 +92,7 @@ static size_t put_identification(const struct scsi_task *t, uint8_t *p)
 
     uint8_t *port = designator(&at, CODE_BINARY, OF_PORT | TYPE_RELATIVE_PORT, 4);
     be16_store(port + 2, n->opt.relative_port);
-    uint8_t *group = designator(&at, CODE_BINARY, OF_PORT | TYPE_PORT_GROUP, 4);
-    be16_store(group + 2, n->opt.tpgt);
-
-    char name[DEV_IQN_MAX + 16];
-    snprintf(name, sizeof name, "%s,t,0x%04x", n->target->iqn, n->opt.tpgt);
-    name_designator(&at, OF_PORT | TYPE_NAME, name);
+    port_name_designator(&at, n);
     name_designator(&at, OF_TARGET | TYPE_NAME, n->target->iqn);
     return (size_t)(at - p);
 }
@@ -102,6 +104,24 @@ static size_t put_extended(uint8_t *p)
     p[7] = 0x01; /* LUICLR */
     p[12] = SCSI_SENSE_MAX;
     return 64;
+}
+
+/* Mode page policy, SPC-4 7.8.11: all pages are the unit's, shared by all. */
+static size_t put_policy(uint8_t *p)
+{
+    p[4] = 0x3f;
+    p[5] = 0xff;
+    return 8;
+}
+
+/* SCSI ports, SPC-4 7.8.14: the target has one, whatever the portal. */
+static size_t put_ports(const struct scsi_task *t, uint8_t *p)
+{
+    uint8_t *at = p + 16;
+    be16_store(p + 6, t->nexus->opt.relative_port);
+    port_name_designator(&at, t->nexus);
+    be16_store(p + 14, (uint16_t)(at - (p + 16)));
+    return (size_t)(at - p);
 }
 
 static size_t put_limits(const struct scsi_task *t, uint8_t *p)
@@ -155,6 +175,12 @@ size_t scsi_vpd_put(const struct scsi_task *t, uint8_t page, uint8_t *p)
         break;
     case 0x86:
         len = put_extended(p);
+        break;
+    case 0x87:
+        len = put_policy(p);
+        break;
+    case 0x88:
+        len = put_ports(t, p);
         break;
     case 0xb0:
         len = put_limits(t, p);

@@ -37,7 +37,7 @@ WORLD_TEST(a_page_without_evpd_is_refused)
 
 static void every_listed_page_is_there(struct world *w)
 {
-    static const uint8_t pages[] = {0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2};
+    static const uint8_t pages[] = {0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0xb0, 0xb1, 0xb2};
     struct reply *r = in(w->a, 0, 255, CDB(0x12, 1, 0, 0, 255));
     CHECK(r->len == 4 + sizeof pages && be16_load(r->data + 2) == sizeof pages);
     CHECK(memcmp(r->data + 4, pages, sizeof pages) == 0);
@@ -66,9 +66,6 @@ static void identification_holds_its_designators(struct world *w)
         case 0x14:
             CHECK(d[0] == 0x51 && (d[1] & 0x80) && be32_load(d + 4) == 1);
             break;
-        case 0x15:
-            CHECK(d[0] == 0x51 && be32_load(d + 4) == 1);
-            break;
         case 0x18:
             CHECK(d[0] == 0x53 && strcmp((const char *)d + 4, FAKE_IQN ",t,0x0001") == 0);
             CHECK(d[3] % 4 == 0);
@@ -81,7 +78,7 @@ static void identification_holds_its_designators(struct world *w)
         }
         seen++;
     }
-    CHECK(seen == 6);
+    CHECK(seen == 5); /* no port group: TPGS is 0 */
 }
 WORLD_TEST(identification_holds_its_designators)
 
@@ -96,6 +93,20 @@ static void units_differ_and_nexuses_agree(struct world *w)
     CHECK(r->len == 36 && memcmp(r->data + 4, "101112131415", 12) == 0);
 }
 WORLD_TEST(units_differ_and_nexuses_agree)
+
+static void policy_and_ports(struct world *w)
+{
+    static const uint8_t policy[] = {0, 0x87, 0, 4, 0x3f, 0xff, 0, 0};
+    struct reply *r = in(w->a, 0, 255, CDB(0x12, 1, 0x87, 0, 255));
+    CHECK(r->len == 8 && memcmp(r->data, policy, 8) == 0);
+    r = in(w->a, 0, 255, CDB(0x12, 1, 0x88, 0, 255));
+    const uint8_t *p = r->data + 4;
+    CHECK(be16_load(p + 2) == 1 && be16_load(p + 6) == 0);
+    CHECK(be16_load(p + 10) + 16u == r->len);
+    CHECK(p[12] == 0x53 && p[13] == 0x98 &&
+          strcmp((const char *)p + 16, FAKE_IQN ",t,0x0001") == 0);
+}
+WORLD_TEST(policy_and_ports)
 
 static void limits_and_provisioning(struct world *w)
 {
@@ -137,6 +148,7 @@ int main(void)
         cmocka_unit_test(test_identification_holds_its_designators),
         cmocka_unit_test(test_units_differ_and_nexuses_agree),
         cmocka_unit_test(test_limits_and_provisioning),
+        cmocka_unit_test(test_policy_and_ports),
         cmocka_unit_test(test_a_unit_that_is_not_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

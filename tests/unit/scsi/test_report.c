@@ -72,21 +72,37 @@ WORLD_TEST(request_sense_takes_the_attention)
 
 static void small_commands(struct world *w)
 {
-    struct reply *r = in(w->a, 0, 64, CDB(0x4d, 0, 0x40, 0, 0, 0, 0, 0, 64));
-    CHECK(r->status == SCSI_GOOD && r->len == 5 && r->data[4] == 0);
-    r = in(w->a, 0, 64, CDB(0x4d, 0, 0x40, 0xff, 0, 0, 0, 0, 64));
-    CHECK(r->len == 8 && r->data[0] == 0x40 && r->data[1] == 0xff && r->data[7] == 0xff);
-    CHECK(in(w->a, 0, 64, CDB(0x4d, 0, 0x4d, 0, 0, 0, 0, 0, 64))->len == 0 && field_is(2, 5));
-    CHECK(in(w->a, 0, 64, CDB(0x4d, 1, 0x40, 0, 0, 0, 0, 0, 64))->len == 0 && field_is(1, 0));
-    r = in(w->a, 0, 64, CDB(0x37, 0, 0x1d, 0, 0, 0, 0, 0, 64));
+    struct reply *r = in(w->a, 0, 64, CDB(0x37, 0, 0x1d, 0, 0, 0, 0, 0, 64));
     CHECK(r->len == 4 && r->data[1] == 0x1d && be16_load(r->data + 2) == 0);
     r = in(w->a, 0, 64, CDB(0xb7, 0x0c, 0, 0, 0, 0, 0, 0, 0, 64));
     CHECK(r->len == 8 && r->data[1] == 0x0c && be32_load(r->data + 4) == 0);
     CHECK(none(w->a, 0, CDB(0x1d, 0x04)) == SCSI_GOOD);
     CHECK(none(w->a, 0, CDB(0x1d, 0x20)) == SCSI_CHECK_CONDITION && field_is(1, 7));
-    CHECK(none(w->a, 0, CDB(0x1d, 0x10, 0, 0, 8)) == SCSI_CHECK_CONDITION && field_is(3, 7));
 }
 WORLD_TEST(small_commands)
+
+static void diagnostics_and_removal(struct world *w)
+{
+    static const uint8_t pages[] = {0, 0, 0, 1, 0};
+    uint8_t list[8] = {0};
+    struct reply *r = in(w->a, 0, 64, CDB(0x1c, 1, 0, 0, 64));
+    CHECK(r->status == SCSI_GOOD && r->len == 5 && memcmp(r->data, pages, 5) == 0);
+    CHECK(in(w->a, 0, 64, CDB(0x1c, 0, 7, 0, 64))->len == 5);
+    CHECK(in(w->a, 0, 64, CDB(0x1c, 1, 7, 0, 64))->len == 0 && field_is(2, 7));
+    CHECK(in(w->a, 0, 3, CDB(0x1c, 1, 0, 0, 64))->over && reply.residual == 2);
+    CHECK(out(w->a, 0, list, 4, CDB(0x1d, 0x10, 0, 0, 4))->status == SCSI_GOOD);
+    CHECK(out(w->a, 0, list, 4, CDB(0x1d, 0x00, 0, 0, 4))->status != 0 && field_is(3, 7));
+    CHECK(out(w->a, 0, list, 4, CDB(0x1d, 0x14, 0, 0, 4))->status != 0 && field_is(3, 7));
+    CHECK(out(w->a, 0, list, 3, CDB(0x1d, 0x10, 0, 0, 3))->status != 0 && sense_is(5, 0x1a00));
+    list[3] = 1;
+    CHECK(out(w->a, 0, list, 5, CDB(0x1d, 0x10, 0, 0, 5))->status != 0 && sense_is(5, 0x2600));
+    list[0] = 0x40;
+    CHECK(out(w->a, 0, list, 5, CDB(0x1d, 0x10, 0, 0, 5))->status != 0 && sense_is(5, 0x2600));
+    CHECK(none(w->a, 0, CDB(0x1e, 0, 0, 0, 1)) == SCSI_GOOD);
+    CHECK(none(w->a, 0, CDB(0x1e)) == SCSI_GOOD);
+    CHECK(none(w->a, 0, CDB(0x1e, 0, 0, 0, 2)) == SCSI_CHECK_CONDITION && field_is(4, 1));
+}
+WORLD_TEST(diagnostics_and_removal)
 
 static void a_reservation_keeps_others_out(struct world *w)
 {
@@ -141,6 +157,7 @@ int main(void)
         cmocka_unit_test(test_task_management_functions),
         cmocka_unit_test(test_request_sense_takes_the_attention),
         cmocka_unit_test(test_small_commands),
+        cmocka_unit_test(test_diagnostics_and_removal),
         cmocka_unit_test(test_a_reservation_keeps_others_out),
         cmocka_unit_test(test_a_reservation_ends_with_its_nexus_and_with_resets),
     };

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "scsi_test.h"
+
+static void dirty(struct world *w)
+{
+    memset(disk(w, 0)->data, 0x55, 65536);
+    memset(disk(w, 0)->kinds, VOL_EXTENT_DATA, 16);
+}
+
+static bool is_clean(struct world *w)
+{
+    return disk(w, 0)->data[0] == 0 && disk(w, 0)->data[65535] == 0 &&
+           disk(w, 0)->kinds[3] == VOL_EXTENT_HOLE;
+}
+
+static enum scsi_status format(struct world *w, uint8_t flags, const uint8_t *list, size_t len)
+{
+    uint8_t cdb[16] = {0x04, flags};
+    dirty(w);
+    return out(w->a, 0, list, len, cdb)->status;
+}
+
+/* INVALID FIELD IN PARAMETER LIST at that byte, and nothing was formatted. */
+static bool refused_at(struct world *w, unsigned byte)
+{
+    return sense_is(SCSI_KEY_ILLEGAL_REQUEST, 0x2600) && be16_load(reply.sense + 16) == byte &&
+           !is_clean(w);
+}
+
+static void formatted_is_as_new(struct world *w)
+{
+    static const uint8_t zeros[16];
+    CHECK(format(w, 0x00, NULL, 0) == SCSI_GOOD && is_clean(w));
+    CHECK(format(w, 0x10, zeros, 4) == SCSI_GOOD && is_clean(w) && reply.residual == 0);
+    CHECK(format(w, 0x10, (const uint8_t[4]){0, 0x82}, 4) == SCSI_GOOD && is_clean(w)); /* IMMED */
+    CHECK(format(w, 0x38, zeros, 8) == SCSI_GOOD && is_clean(w));
+    CHECK(in(w->b, 0, 512, CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 1))->data[0] == 0);
+    /* A pattern, which is zero. */
+    CHECK(format(w, 0x10, (const uint8_t[9]){0, 0x88, 0, 0, 0, 1, 0, 1}, 9) == SCSI_GOOD);
+    CHECK(is_clean(w));
+    CHECK(format(w, 0x10, (const uint8_t[8]){0, 0x88}, 8) == SCSI_GOOD && is_clean(w));
+}
+WORLD_TEST(formatted_is_as_new)
+
+static void what_cannot_be_is_refused(struct world *w)
+{
+    static const uint8_t zeros[16];
+    CHECK(format(w, 0x80, NULL, 0) != SCSI_GOOD && field_is(1, 7) && !is_clean(w));
+    CHECK(format(w, 0x20, NULL, 0) != SCSI_GOOD && field_is(1, 4));
+    CHECK(format(w, 0x10, zeros, 3) != SCSI_GOOD && sense_is(5, 0x1a00));
+    CHECK(format(w, 0x10, NULL, 0) != SCSI_GOOD && sense_is(5, 0x1a00));
+    CHECK(format(w, 0x30, zeros, 7) != SCSI_GOOD && sense_is(5, 0x1a00) && !is_clean(w));
+    CHECK(format(w, 0x10, (const uint8_t[4]){1}, 4) != SCSI_GOOD && refused_at(w, 0));
+    CHECK(format(w, 0x10, (const uint8_t[4]){0, 0x40}, 4) != SCSI_GOOD && refused_at(w, 1));
+    CHECK(format(w, 0x10, (const uint8_t[8]){0, 0, 0, 4}, 8) != SCSI_GOOD && refused_at(w, 2));
+    CHECK(format(w, 0x30, (const uint8_t[8]){0, 0, 0, 1}, 8) != SCSI_GOOD && refused_at(w, 3));
+    CHECK(format(w, 0x30, (const uint8_t[8]){0, 0, 0, 0, 1}, 8) != SCSI_GOOD && refused_at(w, 4));
+    CHECK(format(w, 0x10, (const uint8_t[7]){0, 0x88}, 7) != SCSI_GOOD && sense_is(5, 0x1a00));
+    static const struct {
+        uint8_t list[10];
+        unsigned byte;
+    } patterns[] = {
+        {{0, 0x88, 0, 0, 0x20}, 4},               /* SI */
+        {{0, 0x88, 0, 0, 0, 2}, 5},               /* a type there is not */
+        {{0, 0x88, 0, 0, 0, 0, 0, 1}, 6},         /* the default has no bytes */
+        {{0, 0x88, 0, 0, 0, 1, 0, 0}, 6},         /* a pattern has some, */
+        {{0, 0x88, 0, 0, 0, 1, 2, 1}, 6},         /* at most a block */
+        {{0, 0x88, 0, 0, 0, 1, 0, 2, 0, 0xaa}, 9} /* not zero */
+    };
+    for (size_t i = 0; i < ARRAY_LEN(patterns); i++) {
+        CHECK(format(w, 0x10, patterns[i].list, 10) != SCSI_GOOD);
+        CHECK(refused_at(w, patterns[i].byte));
+    }
+    CHECK(format(w, 0x10, (const uint8_t[9]){0, 0x88, 0, 0, 0, 1, 0, 2}, 9) != SCSI_GOOD);
+    CHECK(sense_is(5, 0x1a00) && !is_clean(w));
+}
+WORLD_TEST(what_cannot_be_is_refused)
+
+static void errors_below_are_told(struct world *w)
+{
+    disk(w, 0)->fail = -ENOSPC;
+    CHECK(format(w, 0, NULL, 0) != SCSI_GOOD && sense_is(SCSI_KEY_DATA_PROTECT, 0x2707));
+    disk(w, 0)->fail = 0;
+    fake_loss = ERR_CACHE_LOST;
+    CHECK(format(w, 0, NULL, 0) != SCSI_GOOD && sense_is(SCSI_KEY_HARDWARE_ERROR, 0x0c00));
+    CHECK(!is_clean(w));
+    disk(w, 0)->info.read_only = true;
+    CHECK(format(w, 0, NULL, 0) != SCSI_GOOD && sense_is(SCSI_KEY_DATA_PROTECT, 0x2700));
+}
+WORLD_TEST(errors_below_are_told)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_formatted_is_as_new),
+        cmocka_unit_test(test_what_cannot_be_is_refused),
+        cmocka_unit_test(test_errors_below_are_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
