@@ -324,6 +324,11 @@ static void drop_dead(struct apply *a) WAITS
     }
 }
 
+/* What is left of a map under a range hole that hides the layers below: the new map is younger than
+ * the hole, so it has to say so itself of the blocks that the batch does not write. */
+static const struct vol_map masking_map = {
+    .count = 1, .runs = {{.first = 0, .count = VOL_PAGE_BLOCKS, .kind = VOL_RUN_HOLE}}};
+
 static int apply_page(struct apply *a, const struct vol_record *rec)
 {
     struct vol_map old;
@@ -347,9 +352,11 @@ static int apply_page(struct apply *a, const struct vol_record *rec)
     bool masks;
     uint64_t hole = vol_holes_cover(a->v->holes, rec->layer, rec->page, &end, &masks);
     bool existed = old.count > 0 || bad;
-    if (hole > old.batch) {
+    /* When a lost map was changed last nobody knows: only a hole of this batch hides it for sure.
+     */
+    if (hole > old.batch && (!bad || hole == a->in->number)) {
         vol_map_drop(&old, &changes);
-        old.count = 0;
+        old = masks ? masking_map : (struct vol_map){.count = 0};
         bad = false;
     }
     vol_map_merge(&old, &delta, &merged, &changes);
@@ -461,7 +468,7 @@ static int apply_reap(struct apply *a, const struct vol_record *rec)
     if (r < 0) {
         return r;
     }
-    if (adv.upto < adv.hole.end) {
+    if (adv.upto < adv.hole.end || adv.hole.flags & VOL_HOLE_MASKS) {
         adv.hole.done_upto = MAX_OF(adv.upto, adv.hole.done_upto);
         return PATIENTLY(a, stage_hole(a, &adv.hole));
     }
@@ -583,7 +590,7 @@ static void finish_holes(struct apply *a)
         rt_waitq_wake_all(&a->v->hole_q);
         rt_mutex_unlock(&a->v->hole_m);
     }
-    if (vol_holes_count(a->v->holes) > 0) {
+    if (vol_holes_pending(a->v->holes) > 0) {
         rt_event_set(&a->v->walking);
     }
 }

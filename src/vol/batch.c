@@ -424,10 +424,13 @@ static int holes_swallow(struct vol_batch *b, struct vol_batch_hole *hole)
         if (!h || h->layer != hole->layer || h->end < hole->first) {
             return count;
         }
-        /* A file's stack of layers does not change within a batch, so neither do the flags. */
+        /* What is below a layer does not change, and so the flags are the same; but for the hole
+         * over all of a layer that is deleted, which covers them all. */
+        if (h->first < hole->first || h->end > hole->end) {
+            hole->flags |= h->flags;
+        }
         hole->first = MIN_OF(hole->first, h->first);
         hole->end = MAX_OF(hole->end, h->end);
-        hole->flags |= h->flags;
         tree_remove(&b->holes, &h->node);
         free(h);
         count++;

@@ -33,7 +33,7 @@ void vol_counts(const struct vol *cv, struct vol_counts *ret_counts)
         .stored_through = v->log ? log_stored_through(v->log) : 0,
     };
     if (vol_reading_try(v)) {
-        c.range_holes = vol_holes_count(v->holes);
+        c.range_holes = vol_holes_pending(v->holes);
         vol_reading_end(v);
     }
     rt_mutex_lock(&v->dirty.m);

@@ -136,8 +136,7 @@ static int next_page_of(struct vol_file *f, uint64_t layer, uint64_t from, uint6
     return r < 0 ? vol_heed(f->v, r) : 0;
 }
 
-/* The first page in [from, upto) of which anything is known in any layer; upto if none. */
-static int next_page(struct vol_file *f, uint64_t from, uint64_t upto, uint64_t *ret_page)
+int vol_next_page(struct vol_file *f, uint64_t from, uint64_t upto, uint64_t *ret_page)
 {
     for (uint32_t i = 0; i < f->layer_count && upto > from; i++) {
         int r = next_page_of(f, f->layers[i], from, &upto);
@@ -155,7 +154,7 @@ static int step(struct listing *l, uint64_t *off)
     uint64_t page = *off / VOL_PAGE_BYTES;
     uint64_t end_page = (l->end + VOL_PAGE_BYTES - 1) / VOL_PAGE_BYTES;
     uint64_t next = page;
-    int r = next_page(l->f, page, end_page, &next);
+    int r = vol_next_page(l->f, page, end_page, &next);
     if (r < 0) {
         return r;
     }

@@ -24,7 +24,7 @@ struct interval {
 struct layer {
     struct tree_node node;
     uint64_t layer;
-    uint64_t pending;  /* holes in the set */
+    uint64_t held;     /* holes in the set */
     uint64_t reserved; /* on their way */
 };
 
@@ -34,6 +34,7 @@ struct vol_holes {
     struct tree intervals;
     struct tree layers;
     _Atomic uint64_t count;
+    _Atomic uint64_t done; /* of those */
 };
 
 struct key3 {
@@ -192,17 +193,23 @@ static struct layer *layer_get(struct vol_holes *h, uint64_t layer)
 
 static void layer_put(struct vol_holes *h, struct layer *l)
 {
-    if (l->pending == 0 && l->reserved == 0) {
+    if (l->held == 0 && l->reserved == 0) {
         tree_remove(&h->layers, &l->node);
         free(l);
     }
 }
 
+static bool is_done(const struct vol_hole *hole)
+{
+    return hole->done_upto >= hole->end;
+}
+
 static void hole_remove(struct vol_holes *h, struct hole *x)
 {
+    atomic_fetch_sub_explicit(&h->done, is_done(&x->h), memory_order_relaxed);
     struct layer *l = layer_find(h, x->h.layer);
     tree_remove(&h->holes, &x->node);
-    l->pending--;
+    l->held--;
     layer_put(h, l);
     free(x);
     atomic_store_explicit(&h->count, h->holes.count, memory_order_release);
@@ -241,10 +248,10 @@ static int add_locked(struct vol_holes *h, const struct vol_hole *hole,
         free(x);
         return -ENOMEM;
     }
-    l->pending++; /* before others go, so that l stays */
+    l->held++; /* before others go, so that l stays */
     int r = covered_remove(h, hole, covered);
     if (r < 0) {
-        l->pending--;
+        l->held--;
         free(x);
         return r;
     }
@@ -252,6 +259,7 @@ static int add_locked(struct vol_holes *h, const struct vol_hole *hole,
     struct key3 key = {{hole->layer, hole->batch, hole->first}};
     bool added = tree_insert(&h->holes, &key, &x->node);
     ASSERT(added);
+    atomic_fetch_add_explicit(&h->done, is_done(hole), memory_order_relaxed);
     intervals_clear(h, hole, &spares[0]);
     struct interval *i = take(spares[1]);
     *i = (struct interval){.layer = hole->layer,
@@ -320,11 +328,12 @@ void vol_holes_advance(struct vol_holes *h, const struct vol_hole *hole, uint64_
 {
     rt_mutex_lock(&h->m);
     struct hole *x = hole_find(h, hole->layer, hole->batch, hole->first);
-    if (x && done_upto >= x->h.end) {
+    if (x && done_upto >= x->h.end && !(x->h.flags & VOL_HOLE_MASKS)) {
         intervals_release(h, &x->h);
         hole_remove(h, x);
-    } else if (x) {
+    } else if (x && !is_done(&x->h)) {
         x->h.done_upto = MAX_OF(x->h.done_upto, done_upto);
+        atomic_fetch_add_explicit(&h->done, is_done(&x->h), memory_order_relaxed);
     }
     rt_mutex_unlock(&h->m);
 }
@@ -337,6 +346,9 @@ bool vol_holes_next(struct vol_holes *h, const struct vol_hole *after, struct vo
     }
     rt_mutex_lock(&h->m);
     struct hole *x = tree_entry(tree_lower_bound(&h->holes, &key), struct hole, node);
+    while (x && is_done(&x->h)) {
+        x = tree_entry(tree_next(&x->node), struct hole, node);
+    }
     if (x) {
         *ret_hole = x->h;
     }
@@ -349,16 +361,34 @@ uint64_t vol_holes_count(const struct vol_holes *h)
     return atomic_load_explicit(&h->count, memory_order_relaxed);
 }
 
-int vol_holes_reserve(struct vol_holes *h, uint64_t layer)
+uint64_t vol_holes_pending(const struct vol_holes *h)
+{
+    uint64_t done = atomic_load_explicit(&h->done, memory_order_relaxed);
+    uint64_t count = vol_holes_count(h);
+    return count > done ? count - done : 0;
+}
+
+static int reserve(struct vol_holes *h, uint64_t layer, uint64_t limit)
 {
     rt_mutex_lock(&h->m);
     struct layer *l = layer_get(h, layer);
-    bool room = l && l->pending + l->reserved < VOL_HOLES_MAX;
+    bool room = l && l->held + l->reserved < limit;
     if (room) {
         l->reserved++;
     }
     rt_mutex_unlock(&h->m);
     return l ? room : -ENOMEM;
+}
+
+int vol_holes_reserve(struct vol_holes *h, uint64_t layer)
+{
+    return reserve(h, layer, VOL_HOLES_MAX);
+}
+
+int vol_holes_reserve_more(struct vol_holes *h, uint64_t layer)
+{
+    int r = reserve(h, layer, UINT64_MAX);
+    return r < 0 ? r : 0;
 }
 
 void vol_holes_unreserve(struct vol_holes *h, uint64_t layer, int count)

@@ -6,12 +6,16 @@
  *     holes       one for each key in the index: (layer, batch, first page) -> range, progress
  *     intervals   disjoint; each says which hole is the newest over its pages: what reads ask
  *
+ * A hole that hides the layers below as well (VOL_HOLE_MASKS) stays when it is walked, for what is
+ * below is not touched by that: it is *done* then, and goes with its layer, or when a newer one
+ * covers it.
+ *
  * H1. A page map is hidden if and only if the interval over its page has a higher batch than the
  * map. H2. A reader asks here before it looks up the map: a hole leaves only after its hidden maps
  * have left index and cache, so a reader that finds no hole finds no hidden map either. H3. Only
  * apply changes the set, in batch order; a newer hole that covers an older one whole takes its
- * place. H4. At most VOL_HOLES_MAX are pending in a layer, counting those in batches that are not
- * applied yet.
+ * place. H4. At most VOL_HOLES_MAX are there in a layer, counting those in batches that are not
+ * applied yet; but one more for each shrinking, and one for the deletion of the layer.
  */
 #pragma once
 #include "base/attr.h"
@@ -53,14 +57,18 @@ MUST int vol_holes_add(struct vol_holes *h, const struct vol_hole *hole,
 /* True, with the hole as it is, when it is still pending. */
 MUST bool vol_holes_find(struct vol_holes *h, uint64_t layer, uint64_t batch, uint64_t first,
                          struct vol_hole *ret_hole);
-/* Progress; done_upto at the end takes the hole out. */
+/* Progress; done_upto at the end takes the hole out, or makes it done. */
 void vol_holes_advance(struct vol_holes *h, const struct vol_hole *hole, uint64_t done_upto);
-/* The first pending hole after `after` (NULL = the first): false when there is none. */
+/* The first hole after `after` (NULL = the first) that is not done: false when there is none. */
 MUST bool vol_holes_next(struct vol_holes *h, const struct vol_hole *after,
                          struct vol_hole *ret_hole);
 uint64_t vol_holes_count(const struct vol_holes *h);
+/* Those that are not done. */
+uint64_t vol_holes_pending(const struct vol_holes *h);
 
 /* H4: room for one more hole of the layer in a batch; handed back by the number of holes that were
  * swallowed, or by applying it. 1, 0 = full, -ENOMEM. */
 MUST int vol_holes_reserve(struct vol_holes *h, uint64_t layer);
+/* Beyond the limit, for those that must not wait: 0, -ENOMEM. */
+MUST int vol_holes_reserve_more(struct vol_holes *h, uint64_t layer);
 void vol_holes_unreserve(struct vol_holes *h, uint64_t layer, int count);

@@ -168,9 +168,10 @@ static int prepare_create(struct vol_txn *t, const struct op *op)
     return r < 0 ? r : put_counters(t);
 }
 
+/* Not to wait for a layer whose holes are there to stay: it would be for ever. */
 static int reserve_hole(struct vol *v, struct effect *e, const struct vol_batch_hole *hole)
 {
-    int r = vol_range_hole_reserve(v, hole->layer);
+    int r = vol_holes_reserve_more(v->holes, hole->layer);
     if (r == 0) {
         e->reserved++;
         e->holes[e->hole_count++] = *hole;

@@ -316,6 +316,10 @@ struct vol_want {
 MUST int vol_fetch(struct vol *v, enum obj_class class, struct vol_want *wants, uint32_t count)
     WAITS;
 
+/* extents.c */
+/* The first page in [from, upto) of which anything is known in any layer; upto if none. */
+MUST int vol_next_page(struct vol_file *f, uint64_t from, uint64_t upto, uint64_t *ret_page) WAITS;
+
 /* ahead.c */
 /* A read of [off, end) has missed memory, or is due. Does not wait. */
 void vol_ahead_note(struct vol_file *f, uint64_t off, uint64_t end, bool missed);

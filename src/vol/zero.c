@@ -99,10 +99,30 @@ int vol_range_hole_put(struct vol *v, struct vol_batch *b, const struct vol_batc
     return r;
 }
 
+/* Page by page, but only those of which something is known: all others read as a hole. */
+static int zero_known(struct vol_file *f, uint64_t page, uint64_t end_page)
+{
+    int r = 0;
+    while (r == 0 && page < end_page) {
+        r = vol_next_page(f, page, end_page, &page);
+        if (r == 0 && page < end_page) {
+            r = zero_slots(f, page * VOL_PAGE_BLOCKS, (page + 1) * VOL_PAGE_BLOCKS,
+                           vol_hole_kind(f));
+            page++;
+        }
+    }
+    return r;
+}
+
 static int zero_range(struct vol_file *f, uint64_t first_page, uint64_t end_page)
 {
     struct vol *v = f->v;
-    int r = vol_range_hole_reserve(v, f->layers[0]);
+    bool masks = f->layer_count > 1;
+    int r =
+        masks ? vol_holes_reserve(v->holes, f->layers[0]) : vol_range_hole_reserve(v, f->layers[0]);
+    if (masks && r == 0) {
+        return zero_known(f, first_page, end_page); /* those that are there will not go */
+    }
     if (r < 0) {
         return r;
     }
@@ -114,7 +134,7 @@ static int zero_range(struct vol_file *f, uint64_t first_page, uint64_t end_page
     struct vol_batch_hole hole = {.layer = f->layers[0],
                                   .first = first_page,
                                   .end = end_page,
-                                  .flags = f->layer_count > 1 ? VOL_HOLE_MASKS : 0};
+                                  .flags = masks ? VOL_HOLE_MASKS : 0};
     struct vol_entry e;
     vol_enter(v, &e);
     r = vol_range_hole_put(v, e.batch, &hole);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One simulated process: opens the volume, verifies all of it, lets workers write, discard, zero,
- * read and flush, resizes the device now and then, closes or abandons, and opens again. Each worker
- * has a part of the device to itself, as range locks would give it.
+ * read and flush, resizes the device now and then, or puts a new layer on its stack, closes or
+ * abandons, and opens again. Each worker has a part of the device to itself, as range locks would
+ * give it.
  */
 #include "base/assert.h"
 #include "base/bytes.h"
@@ -10,11 +11,13 @@
 #include "base/err.h"
 #include "base/msg.h"
 #include "base/time.h"
+#include "vol/stack.h"
 #include "vol_world.h"
 #include <inttypes.h>
 #include <stdio.h>
 
 #define RUN_SECTORS_MAX 128u
+#define LAYERS_MOST 4u
 
 struct proc {
     struct world *w;
@@ -316,16 +319,33 @@ static void do_resize(struct proc *p)
     }
 }
 
-static void resize_safely(struct proc *p)
+/* What is read stays the same. */
+static void do_push(struct proc *p)
+{
+    int r = stack_push(&p->f, LAYERS_MOST);
+    if (r != -EAGAIN) {
+        check_result(p, "a new layer", r);
+        p->w->pushes += r == 0;
+    }
+    p->stop |= p->f == NULL;
+}
+
+static void without_workers(struct proc *p, void (*change)(struct proc *p))
 {
     p->pause = true;
     while (p->paused < p->workers) {
         (void)rt_sleep_ms(1);
     }
     if (!vol_is_fenced(p->v)) {
-        do_resize(p);
+        change(p);
     }
     p->pause = false;
+}
+
+/* Two seeds of five have stacks of layers. */
+static bool has_stacks(const struct world *w)
+{
+    return w->seed % 5 < 2;
 }
 
 /* All places as they are; what lies beyond the device's end is not there. */
@@ -401,8 +421,9 @@ static int open_volume(struct proc *p)
     p->life = ++p->w->opens;
     r = vol_file_open(p->v, p->w->inode, &p->f);
     if (r < 0) {
+        /* Who was replaced may find that the index' objects are gone. */
+        r = vol_epoch(p->v) < p->w->epoch_max ? ERR_FENCED : r;
         vol_abandon(p->v);
-        check_result(p, "opening the device", r);
     }
     return r;
 }
@@ -420,10 +441,13 @@ static void use(struct proc *p)
         int r = rt_spawn("worker", worker, k);
         ASSERT(r == 0);
     }
-    while (rt_now_ns() < until && !vol_is_fenced(p->v)) {
+    while (rt_now_ns() < until && !p->stop && !vol_is_fenced(p->v)) {
         (void)rt_sleep_ms(rt_random() % 100);
         if (chance(5) && p->workers == WORKERS) {
-            resize_safely(p);
+            without_workers(p, do_resize);
+        }
+        if (has_stacks(p->w) && chance(15) && p->workers == WORKERS) {
+            without_workers(p, do_push);
         }
     }
     p->stop = true;
@@ -432,26 +456,58 @@ static void use(struct proc *p)
     }
 }
 
-/* Everything is given back, and the counts are right. */
-static void last_checks(struct proc *p)
+static void check_counts(struct proc *p)
 {
     int r = vol_recount(p->v);
     if (r < 0) {
         world_violation(p->w, "counts", "%s", err_name(r));
     }
-    do_zero(p, 0, p->w->model.size / SECTOR_BYTES);
+}
+
+/* What is zeroed is live in the layers below all the same. */
+static void delete_device(struct proc *p)
+{
+    struct vol_txn *t;
+    vol_file_close(p->f);
+    p->f = NULL;
+    int r = vol_txn_begin(p->v, &t);
+    ASSERT(r == 0);
+    r = vol_txn_inode_delete(t, p->w->inode);
+    ASSERT(r == 0);
+    check_result(p, "a deletion", vol_txn_commit(t));
     do_flush(p);
+}
+
+/* Until the range holes are worked off, and there are no more live blocks than that. */
+static void wait_for_walker(struct proc *p, uint64_t live)
+{
     uint64_t deadline = rt_after_ms(60000);
     struct vol_counts c;
     do {
         (void)rt_sleep_ms(100);
         vol_counts(p->v, &c);
-    } while ((c.live_blocks > 0 || c.range_holes > 0) && rt_now_ns() < deadline);
-    r = vol_recount(p->v);
-    if (r < 0 || c.live_blocks > 0 || c.range_holes > 0 || c.bad_pages > 0) {
-        world_violation(p->w, "counts", "%s; %" PRIu64 " live blocks, %" PRIu64 " range holes",
-                        err_name(r), c.live_blocks, c.range_holes);
+    } while ((c.live_blocks > live || c.range_holes > 0) && rt_now_ns() < deadline);
+    check_counts(p);
+    if (c.live_blocks > live || c.range_holes > 0 || c.bad_pages > 0) {
+        world_violation(p->w, "counts", "%" PRIu64 " live blocks, %" PRIu64 " range holes",
+                        c.live_blocks, c.range_holes);
     }
+}
+
+/* Everything is given back, and the counts are right. */
+static void last_checks(struct proc *p)
+{
+    check_counts(p);
+    do_zero(p, 0, p->w->model.size / SECTOR_BYTES);
+    do_flush(p);
+    if (has_stacks(p->w)) {
+        wait_for_walker(p, NEVER);
+        for (uint64_t at = 0; at < p->w->model.size / SECTOR_BYTES; at += RUN_SECTORS_MAX) {
+            do_read(p, at, MIN_OF(RUN_SECTORS_MAX, p->w->model.size / SECTOR_BYTES - at));
+        }
+        delete_device(p);
+    }
+    wait_for_walker(p, 0);
 }
 
 static void leave(struct proc *p)

@@ -89,6 +89,7 @@ struct world {
     uint32_t lost;
     uint32_t deletes;
     uint32_t manifests;
+    uint32_t pushes;
     uint64_t disk_hits;
 };
 

@@ -7,19 +7,6 @@
 #define MIB (1u << 20)
 #define GIB (1ull << 30)
 
-/* Until the walker is done and everything is applied. */
-static void settle(struct rig *rig)
-{
-    struct vol_counts c;
-    uint64_t deadline = rt_after_ms(600000);
-    do {
-        assert_int_equal(vol_flush(rig->v), 0);
-        assert_int_equal(rt_sleep_ms(100), 0);
-        vol_counts(rig->v, &c);
-        assert_true(rt_now_ns() < deadline);
-    } while (c.range_holes > 0 || c.batches_open > 1);
-}
-
 static void write_block(struct rig *rig, uint64_t off)
 {
     struct rt_chain c = {0};
@@ -59,7 +46,7 @@ static void empty_16_tib(struct rig *rig)
     assert_int_equal(vol_extents(rig->f, 0, 16384 * GIB, &e, 1), 1);
     assert_int_equal(e.kind, VOL_EXTENT_HOLE);
     assert_int_equal(e.len, 16384 * GIB);
-    settle(rig);
+    rig_settle(rig);
     assert_true(rig_requests(rig, -1, -1) - before < 6);
 }
 
@@ -78,7 +65,7 @@ static void sparse_1_tib(struct rig *rig)
     for (uint64_t off = 0; off < 1024 * GIB; off += 640 * MIB) {
         assert_true(reads_zeros(rig, off));
     }
-    settle(rig);
+    rig_settle(rig);
     struct vol_counts c;
     vol_counts(rig->v, &c);
     assert_int_equal(c.live_blocks, 0);
@@ -100,7 +87,7 @@ static void written_after_a_discard(struct rig *rig)
     assert_int_equal(vol_flush(rig->v), 0);
     rig_crash(rig);
     rig_check_all(rig);
-    settle(rig);
+    rig_settle(rig);
     rig_check_all(rig);
     rig_reopen(rig);
     rig_check_all(rig);
@@ -115,27 +102,7 @@ static void many_discards(struct rig *rig)
     for (uint64_t i = 0; i < 6000; i++) {
         assert_int_equal(vol_discard(rig->f, i * 128 * MIB, 64 * MIB), 0);
     }
-    settle(rig);
-}
-
-static void check_extents(struct rig *rig)
-{
-    struct vol_extent e[64];
-    uint64_t at = 0;
-    while (at < rig->size) {
-        int n = vol_extents(rig->f, at, rig->size - at, e, 64);
-        assert_true(n > 0);
-        for (int i = 0; i < n; i++) {
-            assert_int_equal(e[i].off, at);
-            assert_true(e[i].len > 0);
-            assert_true(i == 0 || e[i].kind != e[i - 1].kind);
-            for (uint64_t k = at; e[i].kind != VOL_EXTENT_DATA && k < at + e[i].len; k++) {
-                assert_int_equal(rig->model[k], 0);
-            }
-            at += e[i].len;
-        }
-    }
-    assert_int_equal(at, rig->size);
+    rig_settle(rig);
 }
 
 static void extents(struct rig *rig)
@@ -166,23 +133,10 @@ static void extents(struct rig *rig)
         }
         if (i % 50 == 0) {
             assert_int_equal(vol_flush(rig->v), 0);
-            check_extents(rig);
+            rig_check_extents(rig);
         }
     }
     assert_int_equal(vol_extents(rig->f, rig->size, 1, e, 8), -EINVAL);
-}
-
-static void resize(struct rig *rig, uint64_t size)
-{
-    struct vol_txn *t;
-    assert_int_equal(vol_txn_begin(rig->v, &t), 0);
-    assert_int_equal(vol_txn_inode_resize(t, rig->inode, size), 0);
-    assert_int_equal(vol_txn_commit(t), 0);
-    if (size < rig->size) {
-        memset(rig->model + size, 0, rig->size - size);
-    }
-    rig->size = size;
-    assert_int_equal(vol_file_size(rig->f), size);
 }
 
 static void sizes(struct rig *rig)
@@ -191,18 +145,18 @@ static void sizes(struct rig *rig)
     for (unsigned i = 0; i < 16; i++) {
         rig_write(rig, i * MIB, MIB, i);
     }
-    resize(rig, 9 * MIB + 1536);
+    rig_resize(rig, 9 * MIB + 1536);
     struct rt_chain c = {0};
     assert_int_equal(vol_read(rig->f, 9 * MIB, 2048, &c), -EINVAL);
     rig_check_all(rig);
-    resize(rig, 16 * MIB);
+    rig_resize(rig, 16 * MIB);
     rig_check_all(rig);
     rig_reopen(rig);
     rig_check_all(rig);
-    resize(rig, 4096);
-    resize(rig, 16 * MIB);
+    rig_resize(rig, 4096);
+    rig_resize(rig, 16 * MIB);
     rig_check_all(rig);
-    settle(rig);
+    rig_settle(rig);
     struct vol_counts counts;
     vol_counts(rig->v, &counts);
     assert_int_equal(counts.live_blocks, 1);
@@ -223,7 +177,7 @@ static void quota(struct rig *rig)
     assert_int_equal(r, -ENOSPC);
     assert_in_range(written, 7, 9);
     assert_int_equal(vol_discard(rig->f, 0, 64 * MIB), 0);
-    settle(rig);
+    rig_settle(rig);
     assert_int_equal(vol_write(rig->f, 0, &zeros, NULL), 0);
     rt_chain_free(&zeros);
 }

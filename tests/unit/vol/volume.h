@@ -182,6 +182,53 @@ static inline void rig_discard(struct rig *rig, uint64_t off, uint64_t len)
     assert_int_equal(vol_discard(rig->f, off, len), 0);
 }
 
+/* Until the walker is done and everything is applied. */
+static inline void rig_settle(struct rig *rig)
+{
+    struct vol_counts c;
+    uint64_t deadline = rt_after_ms(600000);
+    do {
+        assert_int_equal(vol_flush(rig->v), 0);
+        assert_int_equal(rt_sleep_ms(100), 0);
+        vol_counts(rig->v, &c);
+        assert_true(rt_now_ns() < deadline);
+    } while (c.range_holes > 0 || c.batches_open > 1);
+}
+
+/* The extents are in order, without gaps, and what is no data reads as zeros. */
+static inline void rig_check_extents(struct rig *rig)
+{
+    struct vol_extent e[64];
+    uint64_t at = 0;
+    while (at < rig->size) {
+        int n = vol_extents(rig->f, at, rig->size - at, e, 64);
+        assert_true(n > 0);
+        for (int i = 0; i < n; i++) {
+            assert_int_equal(e[i].off, at);
+            assert_true(e[i].len > 0);
+            assert_true(i == 0 || e[i].kind != e[i - 1].kind);
+            for (uint64_t k = at; e[i].kind != VOL_EXTENT_DATA && k < at + e[i].len; k++) {
+                assert_int_equal(rig->model[k], 0);
+            }
+            at += e[i].len;
+        }
+    }
+    assert_int_equal(at, rig->size);
+}
+
+static inline void rig_resize(struct rig *rig, uint64_t size)
+{
+    struct vol_txn *t;
+    assert_int_equal(vol_txn_begin(rig->v, &t), 0);
+    assert_int_equal(vol_txn_inode_resize(t, rig->inode, size), 0);
+    assert_int_equal(vol_txn_commit(t), 0);
+    if (size < rig->size) {
+        memset(rig->model + size, 0, rig->size - size);
+    }
+    rig->size = size;
+    assert_int_equal(vol_file_size(rig->f), size);
+}
+
 static inline uint64_t rig_requests(struct rig *rig, int class, int kind)
 {
     struct obj_counts c;
@@ -198,12 +245,13 @@ static inline uint64_t rig_requests(struct rig *rig, int class, int kind)
 struct rig_main {
     void (*body)(struct rig *rig);
     struct vol_options opt;
+    uint64_t seed;
 };
 
 static inline void rig_fiber(void *arg)
 {
     struct rig_main *m = arg;
-    struct rig rig = {.opt = m->opt, .rng = rng_seeded(1)};
+    struct rig rig = {.opt = m->opt, .rng = rng_seeded(m->seed)};
     struct obj_store *mem;
     assert_int_equal(obj_mem_open(&mem), 0);
     assert_int_equal(obj_stats_wrap(mem, &rig.store), 0);
@@ -221,8 +269,16 @@ static inline void rig_fiber(void *arg)
 static inline void rig_run_with(void (*body)(struct rig *rig), const struct vol_options *opt,
                                 bool sim)
 {
-    struct rig_main m = {.body = body, .opt = *opt};
+    struct rig_main m = {.body = body, .opt = *opt, .seed = 1};
     struct rt_options ro = {.cores = 1, .sim = sim, .sim_seed = 42};
+    assert_int_equal(rt_run(&ro, rig_fiber, &m), 0);
+}
+
+static inline void rig_run_seeded(void (*body)(struct rig *rig), const struct vol_options *opt,
+                                  uint64_t seed)
+{
+    struct rig_main m = {.body = body, .opt = *opt, .seed = seed};
+    struct rt_options ro = {.cores = 1, .sim = true, .sim_seed = seed};
     assert_int_equal(rt_run(&ro, rig_fiber, &m), 0);
 }
 
