@@ -151,7 +151,9 @@ static inline void nbd_job_drop_data(struct nbd_job *job)
     }
 }
 
-/* server.c: from any core. */
+/* server.c: a connection's fiber, as the listener starts it; takes the stream over. */
+void nbd_conn_serve(struct net_stream *stream, void *server) WAITS;
+/* From any core. */
 void nbd_server_kick(struct nbd_server *s, unsigned core);
 
 /*

@@ -159,9 +159,9 @@ static int conn_run(struct nbd_conn *c) WAITS
     return r;
 }
 
-static void serve(struct net_stream *stream, void *arg) WAITS
+void nbd_conn_serve(struct net_stream *stream, void *server)
 {
-    struct nbd_server *s = arg;
+    struct nbd_server *s = server;
     struct nbd_conn *c = conn_new(s, stream);
     if (!c) {
         net_close(stream);
@@ -220,7 +220,7 @@ static int listen_at(struct nbd_server *s, const char *address) WAITS
         .address = address,
         .name = "nbd",
         .connections_max = s->opt.connections_max + NBD_PENDING_MAX,
-        .serve = serve,
+        .serve = nbd_conn_serve,
         .crowded = make_room,
         .arg = s,
     };

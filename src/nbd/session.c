@@ -76,14 +76,27 @@ static int spawn(struct nbd_conn *c, struct nbd_job *job) WAITS
     }
 }
 
+/* It was begun, and no fiber came to be for it. */
+static void unbegin(struct nbd_conn *c, struct nbd_job *job)
+{
+    c->inflight--;
+    if (job->q.command == NBD_CMD_READ) {
+        c->egress_bytes -= job->q.len;
+    }
+    if (job->credits > 0) {
+        c->ingress_bytes -= job->q.payload_len;
+        rt_credits_give(&c->server->ingress, job->credits);
+    }
+    nbd_job_drop_data(job);
+    nbd_count(&c->core->requests_ended, 1);
+}
+
 static int start(struct nbd_conn *c, struct nbd_job *job) WAITS
 {
     begin(c, job);
     int r = spawn(c, job);
     if (unlikely(r < 0)) {
-        nbd_job_drop_data(job);
-        rt_credits_give(&c->server->ingress, job->credits);
-        nbd_count(&c->core->requests_ended, 1);
+        unbegin(c, job);
         return r;
     }
     struct nbd_job *waits = c->newest;

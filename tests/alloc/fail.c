@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fail.h"
+#include "rt/buf.h"
+#include "rt/rt.h"
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 
 static bool armed;
+static bool paused;
 static uint64_t count;
 static uint64_t fail_first;
 static uint64_t fail_end;
@@ -24,6 +27,16 @@ uint64_t fail_disarm(void)
     return count;
 }
 
+void fail_pause(void)
+{
+    paused = true;
+}
+
+void fail_resume(void)
+{
+    paused = false;
+}
+
 bool fail_happened(void)
 {
     return count >= fail_first;
@@ -31,7 +44,7 @@ bool fail_happened(void)
 
 static bool fails(void)
 {
-    if (!armed) {
+    if (!armed || paused) {
         return false;
     }
     count++;
@@ -91,4 +104,32 @@ int __wrap_posix_memalign(void **ret, size_t align, size_t n)
 void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
 {
     return fails() ? MAP_FAILED : __real_mmap(at, n, prot, flags, fd, off);
+}
+
+/* Buffers and fibers that were used before are kept and given out again: so these are asked too. */
+int __real_rt_buf_alloc(size_t len, enum rt_mem owner, struct rt_buf **ret_buf);
+int __real_rt_spawn_on(unsigned core, const char *name, void (*fn)(void *arg), void *arg);
+int __real_rt_group_spawn(struct rt_group *g, const char *name, void (*fn)(void *arg), void *arg);
+int __real_rt_group_spawn_now(struct rt_group *g, const char *name, void (*fn)(void *arg),
+                              void *arg);
+
+int __wrap_rt_buf_alloc(size_t len, enum rt_mem owner, struct rt_buf **ret_buf)
+{
+    return fails() ? -ENOMEM : __real_rt_buf_alloc(len, owner, ret_buf);
+}
+
+int __wrap_rt_spawn_on(unsigned core, const char *name, void (*fn)(void *arg), void *arg)
+{
+    return fails() ? -EAGAIN : __real_rt_spawn_on(core, name, fn, arg);
+}
+
+int __wrap_rt_group_spawn(struct rt_group *g, const char *name, void (*fn)(void *arg), void *arg)
+{
+    return fails() ? -EAGAIN : __real_rt_group_spawn(g, name, fn, arg);
+}
+
+int __wrap_rt_group_spawn_now(struct rt_group *g, const char *name, void (*fn)(void *arg),
+                              void *arg)
+{
+    return fails() ? -EAGAIN : __real_rt_group_spawn_now(g, name, fn, arg);
 }

@@ -4,56 +4,25 @@
  * of the class ENOMEM (or EAGAIN: no fiber), or waits; nothing crashes, nothing that was
  * acknowledged is lost, and under the address sanitizer nothing leaks.
  *
- *     alloc-sweep                        # every N, alone and in bursts
- *     alloc-sweep --seeds 50             # under so many schedules
- *     alloc-sweep 1234 [burst [seed]]    # that N
- *
  * The scenario goes from opening a volume through a device's life to its closing: log, index, vol,
  * dev, and SCSI commands over it. Afterwards, with memory again, the volume is opened anew and
  * compared with what was acknowledged.
  */
 #include "base/endian.h"
 #include "base/err.h"
-#include "base/msg.h"
 #include "dev/dev.h"
-#include "fail.h"
+#include "drive.h"
 #include "obj/obj.h"
 #include "rt/rt.h"
 #include "scsi/scsi.h"
 #include "vol/vol.h"
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define BLOCKS 64u
 #define IQN "iqn.2024-01.net.zerofs:alloc"
-
-static uint64_t first;
-static uint64_t burst = 1;
-static uint64_t seed = 1;
-
-#define CHECK(expr)                                                                                \
-    do {                                                                                           \
-        if (!(expr)) {                                                                             \
-            (void)fail_disarm();                                                                   \
-            fprintf(stderr, "%s:%d: N=%" PRIu64 " burst=%" PRIu64 " seed=%" PRIu64 ": %s\n",       \
-                    __FILE__, __LINE__, first, burst, seed, #expr);                                \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-static void on_crash(int number)
-{
-    char text[96];
-    int n =
-        snprintf(text, sizeof text, "signal %d: N=%" PRIu64 " burst=%" PRIu64 " seed=%" PRIu64 "\n",
-                 number, first, burst, seed);
-    (void)!write(2, text, (size_t)n);
-    _exit(1);
-}
 
 static bool is_clean(int r)
 {
@@ -295,8 +264,6 @@ static void live(void)
     CHECK(is_clean(r));
 }
 
-static uint64_t allocations;
-
 static void scenario(void *arg)
 {
     (void)arg;
@@ -305,11 +272,11 @@ static void scenario(void *arg)
     created = false;
     CHECK(obj_open("memory:", &store) == 0);
     CHECK(vol_format(store, &(struct vol_format_options){0}) == 0);
-    fail_arm(first, burst);
+    drive_arm();
     if (open_volume() >= 0) {
         live();
     }
-    allocations = fail_disarm();
+    drive_disarm();
     CHECK(open_volume() >= 0);
     if (dev_find_lun(reg, IQN, 0, &d) == 0) {
         check_blocks(true);
@@ -324,41 +291,7 @@ static void scenario(void *arg)
     obj_close(store);
 }
 
-static void run(uint64_t n, uint64_t count)
-{
-    first = n;
-    burst = count;
-    struct rt_options opt = {.cores = 1, .sim = true, .sim_seed = seed};
-    int r = rt_run(&opt, scenario, NULL);
-    CHECK(r == 0);
-}
-
 int main(int argc, char **argv)
 {
-    static const uint64_t bursts[] = {1, 3, 40};
-    static const int crashes[] = {SIGSEGV, SIGABRT, SIGBUS};
-    for (size_t i = 0; i < ARRAY_LEN(crashes); i++) {
-        (void)signal(crashes[i], on_crash);
-    }
-    msg_level_set(getenv("VERBOSE") ? MSG_DEBUG : MSG_ERROR);
-    bool many = argc > 2 && strcmp(argv[1], "--seeds") == 0;
-    if (argc > 1 && !many) {
-        seed = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
-        run(strtoull(argv[1], NULL, 10), argc > 2 ? strtoull(argv[2], NULL, 10) : 1);
-        return 0;
-    }
-    uint64_t runs = 0;
-    uint64_t seeds = many ? strtoull(argv[2], NULL, 10) : getenv("SOAK") ? 50 : 1;
-    for (seed = 1; seed <= seeds; seed++) {
-        run(UINT64_MAX / 2, 1);
-        uint64_t total = allocations;
-        for (size_t i = 0; i < ARRAY_LEN(bursts); i++) {
-            for (uint64_t n = 1; n <= total; n++) {
-                run(n, bursts[i]);
-                runs++;
-            }
-        }
-    }
-    printf("%" PRIu64 " runs\n", runs);
-    return 0;
+    return drive_main(argc, argv, scenario);
 }

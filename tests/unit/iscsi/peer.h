@@ -16,6 +16,7 @@
 #include "ram_dev.h"
 #include "unit.h"
 
+#ifndef CHECK
 #define CHECK(expr)                                                                                \
     do {                                                                                           \
         if (!(expr)) {                                                                             \
@@ -23,6 +24,7 @@
             abort();                                                                               \
         }                                                                                          \
     } while (0)
+#endif
 
 #define PEER_NAMES                                                                                 \
     "InitiatorName=iqn.2024-01.test:peer\0TargetName=" RAM_IQN "\0SessionType=Normal\0"
@@ -256,7 +258,7 @@ static void peer_world_main(void *arg)
     ram_free();
 }
 
-static void peer_run(void (*body)(struct peer_world *w))
+__attribute__((unused)) static void peer_run(void (*body)(struct peer_world *w))
 {
     for (uint64_t seed = 1; seed <= 5; seed++) {
         struct peer_world w = {.body = body};
