@@ -10,6 +10,7 @@
 #include "dev/access.h"
 #include "dev/dev_priv.h"
 #include "dev/record.h"
+#include "dev/reservation.h"
 #include "rt/rt.h"
 #include <stdio.h>
 
@@ -462,6 +463,9 @@ static int commit_deletion(struct dev_registry *g, struct dev *const *devices, s
         if (r >= 0 && devices[i]->loss.recorded) {
             dev_loss_key(&devices[i]->id.uuid, key);
             r = vol_txn_delete(t, key, DEV_LOSS_KEY_BYTES);
+        }
+        if (r >= 0) {
+            r = dev_reservation_delete(t, &devices[i]->id.uuid, devices[i]->reservation_pieces);
         }
     }
     if (r >= 0 && iqn) {

@@ -179,6 +179,31 @@ MUST int dev_check_loss(struct dev *d, struct dev_watch *w) WAITS;
 /* The who of each that is attached, for status: copies at most max. */
 size_t dev_attached(struct dev *d, char (*ret_who)[128], size_t max);
 
+/*
+ * Persistent reservations: a value that scsi makes and dev keeps, at most DEV_RESERVATIONS_MAX
+ * bytes, of which the first is its version. What was stored when the registry was opened: its
+ * length, 0 for nothing; it lives as long as the device.
+ */
+#define DEV_RESERVATIONS_MAX (960u << 10)
+size_t dev_reservations_loaded(const struct dev *d, const void **ret_value);
+/*
+ * Puts the value in the place of what is stored (len 0: nothing) and flushes: 0, -ECANCELED,
+ * -ENODEV, -ENOMEM, and what the volume says. ret_entered: it stands in a batch, and so will be
+ * stored with it also when the flush failed. One call at a time for a device.
+ */
+MUST int dev_reservations_store(struct dev *d, const void *value, size_t len, bool *ret_entered)
+    WAITS;
+
+/*
+ * Something of a protocol that is to live as long as the program knows the device: set once, freed
+ * with the device's memory. dev_keep() gives what is kept, which is k unless another came first.
+ */
+struct dev_keep {
+    void (*free)(struct dev_keep *k);
+};
+struct dev_keep *dev_kept(struct dev *d); /* NULL: nothing */
+struct dev_keep *dev_keep(struct dev *d, struct dev_keep *k);
+
 enum dev_flags {
     DEV_FUA = 1,     /* durable before the call returns */
     DEV_NO_HOLE = 2, /* zeroes: stay allocated */

@@ -12,6 +12,7 @@
  * one of the mutexes.
  */
 #pragma once
+#include "base/bytes.h"
 #include "base/tree.h"
 #include "dev/dev.h"
 #include "dev/loss_record.h"
@@ -71,7 +72,10 @@ struct dev {
     struct list watches;
     uint32_t attached;
     struct dev_loss loss;
-    struct dev_info id; /* name and the rest that never changes */
+    _Atomic(struct dev_keep *) keep;
+    struct bytes_writer reservation; /* as it was stored at the opening */
+    unsigned reservation_pieces;     /* stored; under the reservation's range */
+    struct dev_info id;              /* name and the rest that never changes */
 };
 
 struct dev_target {
@@ -84,6 +88,8 @@ struct dev_target {
 /* registry.c; the trees are looked at under registry->m */
 struct dev_key dev_key_of(const struct dev_info *info);
 struct dev *dev_tree_find(struct dev_registry *g, const struct dev_key *key);
+/* NULL: none. At an opening, for it looks at all. */
+struct dev *dev_tree_by_uuid(struct dev_registry *g, const struct uuid *uuid);
 /* The first device at or after the key, or NULL. */
 struct dev *dev_tree_from(struct dev_registry *g, const struct dev_key *key);
 struct dev_target *dev_target_lookup(struct dev_registry *g, const char *iqn);

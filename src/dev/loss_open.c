@@ -36,16 +36,6 @@ static int load_one(void *arg, const void *key, size_t key_len, const void *valu
     return r;
 }
 
-static struct dev *device_of(struct dev_registry *g, const struct uuid *uuid)
-{
-    tree_for_each(&g->devices, struct dev, node, d) {
-        if (uuid_equal(&d->id.uuid, uuid)) {
-            return d;
-        }
-    }
-    return NULL;
-}
-
 /* True when the record has to be written anew. */
 static bool settle(struct dev *d, bool lost)
 {
@@ -87,7 +77,7 @@ static int drop_orphan(struct dev_registry *g, const struct uuid *device) WAITS
 
 static int load_found(struct dev_registry *g, struct found *f, bool *changed) WAITS
 {
-    struct dev *d = device_of(g, &f->device);
+    struct dev *d = dev_tree_by_uuid(g, &f->device);
     if (!d) {
         *changed = true;
         return drop_orphan(g, &f->device);

@@ -14,6 +14,7 @@
 #include "dev/access.h"
 #include "dev/dev_priv.h"
 #include "dev/record.h"
+#include "dev/reservation.h"
 #include "dev/witness.h"
 #include "rt/rt.h"
 #include <stdio.h>
@@ -49,6 +50,16 @@ static int compare_target(const void *key, const struct tree_node *n)
 struct dev *dev_tree_find(struct dev_registry *g, const struct dev_key *key)
 {
     return tree_entry(tree_find(&g->devices, key), struct dev, node);
+}
+
+struct dev *dev_tree_by_uuid(struct dev_registry *g, const struct uuid *uuid)
+{
+    tree_for_each(&g->devices, struct dev, node, d) {
+        if (uuid_equal(&d->id.uuid, uuid)) {
+            return d;
+        }
+    }
+    return NULL;
 }
 
 struct dev *dev_tree_from(struct dev_registry *g, const struct dev_key *key)
@@ -100,6 +111,11 @@ void dev_unref(struct dev *d)
         return;
     }
     ASSERT(d->attached == 0);
+    struct dev_keep *kept = dev_kept(d);
+    if (kept) {
+        kept->free(kept);
+    }
+    bytes_writer_free(&d->reservation);
     vol_file_close(d->file);
     dev_ranges_destroy(&d->ranges);
     dev_loss_destroy(d);
@@ -232,6 +248,9 @@ int dev_registry_open(struct vol *v, const char *witness, struct dev_registry **
     vec_free(&l.devices);
     if (r >= 0) {
         r = dev_loss_open(g);
+    }
+    if (r >= 0) {
+        r = dev_reservation_open(g);
     }
     if (r >= 0) {
         r = rt_group_create(&g->work);

@@ -138,7 +138,32 @@ static const struct scsi_command by_opcode[256] = {
               DOES(NULL, scsi_read_defects_run)},
 };
 
+/* PERSISTENT RESERVE IN, and OUT, whose scope and type are looked at by some. */
+#define PR_IN(sa, text, fn)                                                                        \
+    {                                                                                              \
+        ACTION(0x5e, sa, "PERSISTENT RESERVE IN, " text, 10, PERSISTENT),                          \
+            .usage = {0x5e, sa, 0, 0, 0, 0, 0, FF2, NACA}, IN(7, 2), DOES(NULL, fn)                \
+    }
+#define PR_OUT(sa, text, scope_type)                                                               \
+    {                                                                                              \
+        ACTION(0x5f, sa, "PERSISTENT RESERVE OUT, " text, 10, PERSISTENT),                         \
+            .usage = {0x5f, sa, scope_type, 0, 0, FF4, NACA}, OUT(5, 4),                           \
+            DOES(scsi_pr_out_parse, scsi_pr_out_run)                                               \
+    }
+
 static const struct scsi_command by_action[] = {
+    PR_IN(0x00, "READ KEYS", scsi_pr_read_keys_run),
+    PR_IN(0x01, "READ RESERVATION", scsi_pr_read_reservation_run),
+    PR_IN(0x02, "REPORT CAPABILITIES", scsi_pr_capabilities_run),
+    PR_IN(0x03, "READ FULL STATUS", scsi_pr_full_status_run),
+    PR_OUT(0x00, "REGISTER", 0),
+    PR_OUT(0x01, "RESERVE", 0xff),
+    PR_OUT(0x02, "RELEASE", 0xff),
+    PR_OUT(0x03, "CLEAR", 0),
+    PR_OUT(0x04, "PREEMPT", 0xff),
+    PR_OUT(0x05, "PREEMPT AND ABORT", 0xff),
+    PR_OUT(0x06, "REGISTER AND IGNORE EXISTING KEY", 0),
+    PR_OUT(0x07, "REGISTER AND MOVE", 0),
     {ACTION(0x9e, 0x10, "READ CAPACITY(16)", 16, ANY),
      .usage = {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, FF4, 0, NACA}, IN(10, 4),
      DOES(NULL, scsi_read_capacity16_run)},

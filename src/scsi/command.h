@@ -120,6 +120,13 @@ void scsi_unmap_parse(struct scsi_task *t);
 void scsi_unmap_run(struct scsi_task *t) WAITS;
 void scsi_write_same_parse(struct scsi_task *t);
 void scsi_write_same_run(struct scsi_task *t) WAITS;
+/* pr_in.c, pr_out.c */
+void scsi_pr_read_keys_run(struct scsi_task *t);
+void scsi_pr_read_reservation_run(struct scsi_task *t);
+void scsi_pr_capabilities_run(struct scsi_task *t);
+void scsi_pr_full_status_run(struct scsi_task *t);
+void scsi_pr_out_parse(struct scsi_task *t);
+void scsi_pr_out_run(struct scsi_task *t) WAITS;
 /* reserve.c */
 void scsi_reserve_parse(struct scsi_task *t);
 void scsi_reserve_run(struct scsi_task *t);

@@ -3,7 +3,7 @@
 #include "base/assert.h"
 #include "base/msg.h"
 #include "scsi/mode.h"
-#include "scsi/scsi_priv.h"
+#include "scsi/pr_priv.h"
 #include "scsi/sense.h"
 #include <stdio.h>
 
@@ -21,6 +21,11 @@ int scsi_lu_create(struct scsi_target *t, uint32_t lun, struct dev *d, struct sc
     memset(lu, 0, sizeof *lu);
     struct dev_info info;
     dev_info(d, &info);
+    lu->pr = scsi_pr_of(d);
+    if (!lu->pr) {
+        free(lu);
+        return -ENOMEM;
+    }
     lu->target = t;
     lu->dev = dev_ref(d);
     lu->lun = lun;
@@ -141,6 +146,7 @@ int scsi_itl_create(struct scsi_nexus *n, struct scsi_lu *lu, struct scsi_itl **
         msg_debug("scsi", "LUN %u of %s is going away", lu->lun, n->target->iqn);
     }
     itl->attached = r >= 0;
+    scsi_pr_attach(itl);
     rt_mutex_lock(&lu->m);
     list_push_back(&lu->views, &itl->lu_link);
     rt_mutex_unlock(&lu->m);
@@ -155,6 +161,7 @@ void scsi_itl_destroy(struct scsi_itl *itl)
     if (itl->attached) {
         dev_detach(lu->dev, &itl->watch);
     }
+    scsi_pr_detach(itl);
     rt_mutex_lock(&lu->m);
     list_remove(&itl->lu_link);
     scsi_stats_merge(&lu->past, &itl->stats);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* RESERVE and RELEASE, 6 and 10 bytes: of the whole unit, for the sender (SPC-2 7.21, 7.16). */
+/* RESERVE and RELEASE, 6 and 10 bytes: of the whole unit, for the sender (SPC-2 7.21, 7.16),
+ * unless somebody is registered for persistent reservations. */
 #include "base/endian.h"
-#include "scsi/scsi_priv.h"
+#include "scsi/pr_priv.h"
 #include "scsi/sense.h"
 
 void scsi_reserve_parse(struct scsi_task *t)
@@ -19,16 +20,11 @@ void scsi_reserve_parse(struct scsi_task *t)
 
 void scsi_reserve_run(struct scsi_task *t)
 {
-    uint64_t holder = 0;
-    uint64_t self = t->nexus->id;
-    if (!atomic_compare_exchange_strong(&t->lu->reserved_by, &holder, self) && holder != self) {
-        scsi_fail_status(t, SCSI_RESERVATION_CONFLICT);
-    }
+    scsi_pr_legacy(t, true);
 }
 
 /* By anybody but the holder: GOOD, and nothing happens. */
 void scsi_release_run(struct scsi_task *t)
 {
-    uint64_t self = t->nexus->id;
-    atomic_compare_exchange_strong(&t->lu->reserved_by, &self, 0);
+    scsi_pr_legacy(t, false);
 }

@@ -37,6 +37,9 @@ enum scsi_ua {
     SCSI_UA_COMMANDS_CLEARED,
     SCSI_UA_LUNS_CHANGED,
     SCSI_UA_MODE_CHANGED,
+    SCSI_UA_RESERVATIONS_PREEMPTED,
+    SCSI_UA_RESERVATIONS_RELEASED,
+    SCSI_UA_REGISTRATIONS_PREEMPTED,
     SCSI_UA_CAPACITY_CHANGED,
     SCSI_UA_PREVIOUS_BUSY, /* these three: UA_INTLCK_CTRL = 11b */
     SCSI_UA_PREVIOUS_FULL,
@@ -90,6 +93,7 @@ struct scsi_stats {
 struct scsi_lu {
     struct scsi_target *target; /* outlives its LUs */
     struct dev *dev;
+    struct scsi_pr *pr; /* dev's */
     uint32_t lun;
     uint32_t block_bytes;
     uint32_t block_shift;
@@ -115,8 +119,11 @@ struct scsi_itl {
     struct scsi_lu *lu;
     struct scsi_shard *shard;
     struct list lu_link;
-    _Atomic uint32_t ua;     /* a bit per enum scsi_ua */
-    _Atomic bool is_resized; /* to be told (scsi_nexus_news) */
+    _Atomic uint32_t ua;      /* a bit per enum scsi_ua */
+    _Atomic bool is_resized;  /* to be told (scsi_nexus_news) */
+    _Atomic uint32_t refuses; /* commands that a persistent reservation of others does not let in: a
+                                 bit per enum scsi_access */
+    struct list pr_link;
     unsigned tasks;
     uint64_t busy_since_ns;
     struct scsi_stats stats;
@@ -178,6 +185,8 @@ struct scsi_host {
 MUST int scsi_target_table(struct scsi_target *t, uint64_t generation,
                            struct scsi_table **ret_copy);
 void scsi_table_free(struct scsi_table *table); /* gives the references back; accepts NULL */
+/* The relative identifiers of its target ports; how many. */
+size_t scsi_target_ports(const struct scsi_target *t, uint16_t *ret_ports, size_t max);
 
 /* lu.c */
 MUST int scsi_lu_create(struct scsi_target *t, uint32_t lun, struct dev *d,
@@ -242,7 +251,7 @@ struct scsi_taskset_filter {
     bool by_tag;
     uint64_t tag;
     bool whole; /* a function over whole task sets: the task is told (t->by_set) */
-    bool reset; /* of a reset, which has unit attentions of its own */
+    bool reset; /* of a reset or a preemption, which have unit attentions of their own */
     const struct scsi_task *except;
 };
 /* Marks the matching tasks as aborted on behalf of `by`; how many there were. */

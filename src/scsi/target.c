@@ -107,6 +107,15 @@ unsigned scsi_target_sessions(const struct scsi_target *t)
     return n;
 }
 
+/* A target has one portal group, and so one port. */
+size_t scsi_target_ports(const struct scsi_target *t, uint16_t *ret_ports, size_t max)
+{
+    (void)t;
+    ASSERT(max > 0);
+    ret_ports[0] = 1;
+    return 1;
+}
+
 void scsi_table_free(struct scsi_table *table)
 {
     if (!table) {

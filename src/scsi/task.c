@@ -103,6 +103,28 @@ static void finish(struct scsi_task *t)
     }
 }
 
+/*
+ * By a reservation of either kind. A RESERVE(6) lets nobody have or ask for persistent
+ * reservations, not even who holds it (SPC-2 5.5.1).
+ */
+static bool is_refused(const struct scsi_task *t, const struct scsi_command *c)
+{
+    uint64_t holder = atomic_load_explicit(&t->lu->reserved_by, memory_order_relaxed);
+    unsigned access = c ? c->access : SCSI_ACCESS_UNSAID;
+    if (unlikely(holder != 0)) {
+        bool other = holder != t->nexus->id && !(c && (c->flags & SCSI_CMD_RESERVED_OK));
+        if (other || access == SCSI_ACCESS_PERSISTENT) {
+            return true;
+        }
+    }
+    uint32_t refuses = atomic_load_explicit(&t->itl->refuses, memory_order_acquire);
+    if (likely(!(refuses & 1u << access))) {
+        return false;
+    }
+    bool starts = (t->cdb[4] & 0xf1) == 0x01; /* START, no POWER CONDITION */
+    return access != SCSI_ACCESS_START_STOP || !starts;
+}
+
 /* What speaks against a command before its CDB is looked at: true when it may go on. */
 static bool admit(struct scsi_task *t, const struct scsi_command *c, uint32_t lun)
 {
@@ -124,8 +146,7 @@ static bool admit(struct scsi_task *t, const struct scsi_command *c, uint32_t lu
         scsi_fail_sense(t, &attention);
         return false;
     }
-    uint64_t holder = atomic_load_explicit(&t->lu->reserved_by, memory_order_relaxed);
-    if (unlikely(holder != 0 && holder != t->nexus->id) && !(flags & SCSI_CMD_RESERVED_OK)) {
+    if (unlikely(is_refused(t, c))) {
         scsi_fail_status(t, SCSI_RESERVATION_CONFLICT);
         return false;
     }

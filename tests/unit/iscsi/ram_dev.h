@@ -30,6 +30,7 @@ static struct {
     _Atomic unsigned waiting;
     _Atomic uint64_t space_held;
     struct dev_access *rules[2]; /* of discovery, of every target */
+    _Atomic(struct dev_keep *) keep;
 } ram;
 
 static void ram_init(unsigned targets)
@@ -41,6 +42,10 @@ static void ram_init(unsigned targets)
 
 static void ram_free(void)
 {
+    struct dev_keep *kept = atomic_load(&ram.keep);
+    if (kept) {
+        kept->free(kept);
+    }
     rt_event_destroy(&ram.go);
     dev_access_unref(ram.rules[0]);
     dev_access_unref(ram.rules[1]);
@@ -146,6 +151,35 @@ size_t dev_lun_list(struct dev_registry *g, const char *iqn, uint32_t *ret_luns,
 struct dev *dev_ref(struct dev *d)
 {
     return d;
+}
+
+struct dev_keep *dev_kept(struct dev *d)
+{
+    (void)d;
+    return atomic_load(&ram.keep);
+}
+
+struct dev_keep *dev_keep(struct dev *d, struct dev_keep *k)
+{
+    struct dev_keep *had = NULL;
+    (void)d;
+    return atomic_compare_exchange_strong(&ram.keep, &had, k) ? k : had;
+}
+
+size_t dev_reservations_loaded(const struct dev *d, const void **ret_value)
+{
+    (void)d;
+    *ret_value = NULL;
+    return 0;
+}
+
+int dev_reservations_store(struct dev *d, const void *value, size_t len, bool *ret_entered)
+{
+    (void)d;
+    (void)value;
+    (void)len;
+    *ret_entered = true;
+    return 0;
 }
 
 void dev_unref(struct dev *d)

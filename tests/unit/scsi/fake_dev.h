@@ -28,6 +28,10 @@ struct dev {
     unsigned fua_writes;
     unsigned locked; /* range locks held */
     int fail;        /* what the next I/O returns instead */
+    _Atomic(struct dev_keep *) keep;
+    uint8_t *stored; /* reservations; what dev_reservations_store() does by fake_store_* */
+    size_t stored_len;
+    unsigned stores;
 };
 
 struct dev_registry {
@@ -187,6 +191,11 @@ void dev_unref(struct dev *d)
     bool last = --d->refs == 0;
     rt_mutex_unlock(&d->m);
     if (last) {
+        struct dev_keep *kept = dev_kept(d);
+        if (kept) {
+            kept->free(kept);
+        }
+        free(d->stored);
         rt_mutex_destroy(&d->m);
         free(d->data);
         free(d);
@@ -229,6 +238,49 @@ void vol_space_release(struct vol *v, struct vol_space *space)
 {
     (void)v;
     space->bytes = 0;
+}
+
+struct dev_keep *dev_kept(struct dev *d)
+{
+    return atomic_load(&d->keep);
+}
+
+struct dev_keep *dev_keep(struct dev *d, struct dev_keep *k)
+{
+    struct dev_keep *had = NULL;
+    return atomic_compare_exchange_strong(&d->keep, &had, k) ? k : had;
+}
+
+size_t dev_reservations_loaded(const struct dev *d, const void **ret_value)
+{
+    *ret_value = d->stored;
+    return d->stored_len;
+}
+
+/* While it is set, storing waits for it. */
+extern struct rt_event *fake_store_gate;
+struct rt_event *fake_store_gate;
+static int fake_store_fail;    /* what storing gives */
+static bool fake_store_enters; /* although it fails */
+
+int dev_reservations_store(struct dev *d, const void *value, size_t len, bool *ret_entered)
+{
+    *ret_entered = !fake_store_fail || fake_store_enters;
+    if (*ret_entered && (len > 0 || d->stored_len > 0)) {
+        free(d->stored);
+        d->stored = malloc(len + 1);
+        ASSERT(d->stored);
+        if (len > 0) {
+            memcpy(d->stored, value, len);
+        }
+        d->stored_len = len;
+        d->stores++;
+    }
+    if (fake_store_gate) {
+        int r = rt_event_wait(fake_store_gate, RT_FOREVER);
+        return r < 0 ? r : fake_store_fail;
+    }
+    return fake_store_fail;
 }
 
 static int fake_loss; /* what the next dev_check_loss() gives */
