@@ -7,8 +7,10 @@
 #include "crypt/secret.h"
 #include "base/msg.h"
 #include <errno.h>
+#include <malloc.h>
+#include <openssl/crypto.h>
 #include <stdatomic.h>
-#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -68,4 +70,50 @@ void crypt_secret_free(struct crypt_secret *s)
     size_t inner = inner_bytes(s->len);
     explicit_bzero(s, inner);
     (void)munmap((uint8_t *)(void *)s - page, inner + 2 * page);
+}
+
+struct crypt_secret *crypt_secret_of(const char *text)
+{
+    return text ? crypt_secret_create(text, strlen(text)) : NULL;
+}
+
+const char *crypt_secret_text(const struct crypt_secret *s)
+{
+    return s ? (const char *)s->bytes : NULL;
+}
+
+bool crypt_secret_equal(const struct crypt_secret *a, const struct crypt_secret *b)
+{
+    return a == b || (a && b && a->len == b->len && CRYPTO_memcmp(a->bytes, b->bytes, a->len) == 0);
+}
+
+#define WIPE_MAX (64u << 10)
+
+static size_t wiped_bytes(void *p)
+{
+    size_t len = malloc_usable_size(p);
+    return len < WIPE_MAX ? len : WIPE_MAX;
+}
+
+void crypt_wiping_free(void *p)
+{
+    if (p) {
+        explicit_bzero(p, wiped_bytes(p));
+        free(p);
+    }
+}
+
+/* Never in place: the library's own would leave a copy behind when it moves. */
+void *crypt_wiping_realloc(void *p, size_t len)
+{
+    size_t had = p ? malloc_usable_size(p) : 0;
+    if (len > 0 && len <= had && len >= had / 2) {
+        return p;
+    }
+    void *q = malloc(len);
+    if (q && p) {
+        memcpy(q, p, had < len ? had : len);
+        crypt_wiping_free(p);
+    }
+    return q;
 }

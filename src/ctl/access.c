@@ -90,23 +90,23 @@ static struct crypt_secret *from_digits(const char *hex, size_t len)
     return s;
 }
 
-struct crypt_secret *access_from_hex(const char *hex)
+struct crypt_secret *access_get(const json_t *request, const char *key)
 {
-    return from_digits(hex, strlen(hex));
+    const char *hex = json_string_value(json_object_get(request, key));
+    return hex ? from_digits(hex, strlen(hex)) : NULL;
 }
 
-char *access_hex(const struct crypt_secret *s)
+int access_put(json_t *request, const char *key, const struct crypt_secret *s)
 {
     static const char digits[] = "0123456789abcdef";
-    char *text = malloc(2 * s->len + 1);
-    if (text) {
-        for (size_t i = 0; i < s->len; i++) {
-            text[2 * i] = digits[s->bytes[i] >> 4];
-            text[2 * i + 1] = digits[s->bytes[i] & 15];
-        }
-        text[2 * s->len] = 0;
+    struct crypt_secret *text = crypt_secret_create(NULL, 2 * s->len);
+    for (size_t i = 0; text && i < s->len; i++) {
+        text->bytes[2 * i] = (uint8_t)digits[s->bytes[i] >> 4];
+        text->bytes[2 * i + 1] = (uint8_t)digits[s->bytes[i] & 15];
     }
-    return text;
+    int r = text ? json_object_set_new(request, key, json_string(crypt_secret_text(text))) : -1;
+    crypt_secret_free(text);
+    return r < 0 ? -ENOMEM : 0;
 }
 
 static struct crypt_secret *key_of(const struct crypt_secret *all, const char **ret_why)

@@ -12,6 +12,7 @@
 #pragma once
 #include "crypt/wrap.h"
 #include "ctl/config.h"
+#include <jansson.h>
 
 #define ACCESS_PASSWORD_MIN 8u
 #define ACCESS_PASSWORD_MAX 4096u
@@ -31,8 +32,20 @@ MUST int access_read_file(const char *path, enum crypt_kdf kdf, FILE *errors,
 /* NULL, or what is wrong with a password, as half a sentence. */
 const char *access_password_fault(const void *password, size_t len);
 
-/* Text in hexadecimal digits, for the admin socket: to be wiped and freed; NULL when out of memory.
+/*
+ * A secret in a request of the admin socket: a password, a key. It stands there as hexadecimal
+ * digits, so that any bytes can. Both sides keep it in memory for secrets only, and free the
+ * request soon: admin.c wipes the text of requests, main's json_set_alloc_funcs() what jansson
+ * frees. A request is never logged, nor is what it holds part of an answer or an error.
+ * tests/interop/store/memory.py searches a server's memory: what comes in so belongs there.
+ *
+ *     r = access_read_file(path, CRYPT_KDF_ARGON2ID, stderr, &secret);        // the command
+ *     r = access_put(request, "secret", secret);
+ *     ...
+ *     struct crypt_secret *secret = access_get(request, "secret");            // the server
+ *     ... secret->bytes, secret->len ...
+ *     crypt_secret_free(secret);
  */
-char *access_hex(const struct crypt_secret *s);
-/* NULL when they are no digits. */
-struct crypt_secret *access_from_hex(const char *hex);
+MUST int access_put(json_t *request, const char *key, const struct crypt_secret *s);
+/* NULL when it is not there, or is no even number of digits. */
+struct crypt_secret *access_get(const json_t *request, const char *key);

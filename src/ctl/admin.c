@@ -3,6 +3,7 @@
 #include "base/endian.h"
 #include "base/err.h"
 #include "base/msg.h"
+#include "crypt/secret.h"
 #include "net/net.h"
 #include <string.h>
 #include <sys/socket.h>
@@ -10,7 +11,7 @@
 #include <unistd.h>
 
 #define MESSAGE_MAX (16u << 20)
-#define REQUEST_MAX (64u << 10)
+#define REQUEST_MAX (64u << 10) /* what crypt_wiping_free() wipes */
 #define IDLE_MS 60000
 
 struct admin {
@@ -63,17 +64,20 @@ static int converse(struct admin *a, struct net_stream *s)
     if (len > REQUEST_MAX) {
         return ERR_PROTOCOL;
     }
-    auto_free char *text = malloc(len + 1);
+    char *text = malloc(len + 1);
     if (!text) {
         return -ENOMEM;
     }
+    json_error_t error;
+    json_t *request = NULL;
     r = net_recv_all(s, text, len, rt_after_ms(IDLE_MS));
+    if (r == 0) {
+        request = json_loadb(text, len, 0, &error);
+    }
+    crypt_wiping_free(text); /* it may hold a password; so may the request (ctl/access.h) */
     if (r < 0) {
         return r;
     }
-    json_error_t error;
-    json_t *request = json_loadb(text, len, 0, &error);
-    explicit_bzero(text, len); /* it may hold a password */
     if (!request) {
         return respond(s, ops_failure(OPS_USAGE, "the request is not JSON: %s", error.text));
     }

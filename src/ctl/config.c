@@ -130,6 +130,32 @@ static void set_url(struct reader *rd)
     }
 }
 
+static void check_printable(struct reader *rd, const char *text)
+{
+    for (const char *at = text; at && *at; at++) {
+        if ((unsigned char)*at < 0x20 || *at == 0x7f) {
+            mistake(rd, "%s has a control character", rd->entry->key);
+            return;
+        }
+    }
+}
+
+/* As a password: its text is wiped wherever it was. */
+static void set_aws_secret(struct reader *rd)
+{
+    struct obj_s3_options *o = &rd->c->store.s3;
+    bool token = strcmp(rd->entry->key, "aws.session_token") == 0;
+    struct crypt_secret **slot = token ? &o->session_token : &o->secret_access_key;
+    char *text = text_of(rd);
+    check_printable(rd, text);
+    crypt_secret_free(*slot);
+    *slot = crypt_secret_of(text);
+    if (text && !*slot) {
+        mistake(rd, "out of memory");
+    }
+    config_wipe(text);
+}
+
 /* The keys whose text goes as it is to the store. */
 static void set_aws(struct reader *rd)
 {
@@ -139,8 +165,6 @@ static void set_aws(struct reader *rd)
         char **slot;
     } texts[] = {
         {"aws.access_key_id", &o->access_key_id},
-        {"aws.secret_access_key", &o->secret_access_key},
-        {"aws.session_token", &o->session_token},
         {"aws.profile", &o->profile},
         {"aws.shared_credentials_file", &o->credentials_file},
         {"aws.region", &o->region},
@@ -154,12 +178,7 @@ static void set_aws(struct reader *rd)
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         if (strcmp(rd->entry->key, texts[i].key) == 0) {
             set_text(rd, texts[i].slot);
-            for (const char *at = *texts[i].slot; at && *at; at++) {
-                if ((unsigned char)*at < 0x20 || *at == 0x7f) {
-                    mistake(rd, "%s has a control character", rd->entry->key);
-                    return;
-                }
-            }
+            check_printable(rd, *texts[i].slot);
         }
     }
 }
@@ -417,8 +436,8 @@ static const struct key {
     bool is_array;
 } keys[] = {
     {"aws.access_key_id", set_aws, false},
-    {"aws.secret_access_key", set_aws, false},
-    {"aws.session_token", set_aws, false},
+    {"aws.secret_access_key", set_aws_secret, false},
+    {"aws.session_token", set_aws_secret, false},
     {"aws.profile", set_aws, false},
     {"aws.shared_credentials_file", set_aws, false},
     {"aws.region", set_aws, false},

@@ -170,8 +170,8 @@ static void list_free(struct config_list *list)
 
 static void free_s3(struct obj_s3_options *o)
 {
-    config_wipe(o->secret_access_key);
-    config_wipe(o->session_token);
+    crypt_secret_free(o->secret_access_key);
+    crypt_secret_free(o->session_token);
     free(o->access_key_id);
     free(o->profile);
     free(o->credentials_file);
@@ -337,8 +337,9 @@ static bool same_list(const struct config_list *a, const struct config_list *b)
 static bool same_s3(const struct obj_s3_options *a, const struct obj_s3_options *b)
 {
     return same_text(a->access_key_id, b->access_key_id) &&
-           same_text(a->secret_access_key, b->secret_access_key) &&
-           same_text(a->session_token, b->session_token) && same_text(a->profile, b->profile) &&
+           crypt_secret_equal(a->secret_access_key, b->secret_access_key) &&
+           crypt_secret_equal(a->session_token, b->session_token) &&
+           same_text(a->profile, b->profile) &&
            same_text(a->credentials_file, b->credentials_file) && same_text(a->region, b->region) &&
            same_text(a->endpoint, b->endpoint) && same_text(a->ca_bundle, b->ca_bundle) &&
            same_text(a->storage_class, b->storage_class) &&

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* change-password: wraps the data key anew (vol/keyring.c). The request holds a secret: what it was
- * read from is wiped by whoever read it (ctl/admin.c, json_set_alloc_funcs() in main). */
+/* change-password: wraps the data key anew (vol/keyring.c). The request holds a secret: see
+ * ctl/access.h. */
 #include "base/err.h"
 #include "base/msg.h"
 #include "ctl/access.h"
@@ -20,7 +20,6 @@ static const char *fault_of(const struct crypt_access *a)
 
 json_t *ops_change_password(struct ops *o, const json_t *request)
 {
-    const char *hex = ops_text(request, "secret");
     bool is_key = ops_flag(request, "key_file", false);
     if (!o->keys) {
         return ops_failure(OPS_REFUSED, "the volume at %s is not encrypted: it has no password",
@@ -28,7 +27,7 @@ json_t *ops_change_password(struct ops *o, const json_t *request)
     }
     struct crypt_access access = {.kdf = is_key ? CRYPT_KDF_NONE : CRYPT_KDF_ARGON2ID,
                                   .cipher = crypt_keys_cipher(o->keys),
-                                  .secret = hex ? access_from_hex(hex) : NULL};
+                                  .secret = access_get(request, "secret")};
     const char *fault = fault_of(&access);
     int r = fault ? 0 : vol_keys_change(o->store, o->keys, &access);
     access_wipe(&access);

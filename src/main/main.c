@@ -2,10 +2,10 @@
 /* The program: a table of commands. Those with an op are admin requests (ctl/ops.h); the others are
  * functions. */
 #include "base/err.h"
+#include "crypt/secret.h"
 #include "ctl/size.h"
 #include "ctl/version.h"
 #include "main/commands.h"
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -324,19 +324,10 @@ int command_version(const struct args *a)
     return OPS_OK;
 }
 
-/* A request may hold a password. */
-static void free_wiped(void *p)
-{
-    if (p) {
-        explicit_bzero(p, malloc_usable_size(p));
-        free(p);
-    }
-}
-
 int main(int argc, char **argv)
 {
     (void)signal(SIGPIPE, SIG_IGN);
-    json_set_alloc_funcs(malloc, free_wiped);
+    json_set_alloc_funcs(malloc, crypt_wiping_free); /* requests may hold a password */
     if (argc < 2) {
         usage(stderr);
         return OPS_USAGE;

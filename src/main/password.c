@@ -81,14 +81,11 @@ static struct crypt_secret *new_secret(const struct args *a)
 
 static json_t *build_request(const struct crypt_secret *secret, bool is_key)
 {
-    char *hex = access_hex(secret);
-    json_t *request = hex ? json_pack("{s:s, s:s, s:b}", "op", "change-password", "secret", hex,
-                                      "key_file", is_key)
-                          : NULL;
-    if (hex) {
-        explicit_bzero(hex, strlen(hex));
+    json_t *request = json_pack("{s:s, s:b}", "op", "change-password", "key_file", is_key);
+    if (request && access_put(request, "secret", secret) < 0) {
+        json_decref(request);
+        return NULL;
     }
-    free(hex);
     return request;
 }
 

@@ -125,8 +125,8 @@ bool obj_is_far(const struct obj_store *s);
  */
 struct obj_s3_options {
     char *access_key_id;
-    char *secret_access_key;
-    char *session_token;
+    struct crypt_secret *secret_access_key;
+    struct crypt_secret *session_token;
     char *profile;          /* of the file of profiles */
     char *credentials_file; /* the file of profiles */
     char *region;

@@ -11,6 +11,7 @@
 #include "base/time.h"
 #include "rt/rt.h"
 #include <curl/curl.h>
+#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <pthread.h>
 #include <signal.h>
@@ -18,8 +19,10 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
+#include <unistd.h>
 
-#define ANSWER_MAX (64u << 10)
+#define ANSWER_MAX (32u << 10)
+#define FILE_MAX (64u << 10)
 #define CONNECT_MS 1000l
 #define ANSWER_MS 5000l
 #define TRIES 3
@@ -30,6 +33,7 @@
 #define CONTAINER_PLACE "http://169.254.170.2"
 #define ROLES_PATH "/latest/meta-data/iam/security-credentials/"
 #define URL_SIZE 512
+#define AUTHORIZATION "Authorization: "
 
 enum source {
     FROM_FIXED,
@@ -57,19 +61,22 @@ struct s3_creds {
 struct ask {
     const char *method;
     char url[URL_SIZE];
-    const char *header;         /* NULL: none */
-    struct bytes_writer answer; /* ends with a zero byte */
+    const char *header;          /* NULL: none */
+    struct crypt_secret *answer; /* of ANSWER_MAX bytes, and a zero byte behind what is there */
+    size_t len;
     long status;
 };
 
 static size_t on_data(char *data, size_t size, size_t count, void *arg)
 {
     struct ask *a = arg;
-    if (a->answer.len + size * count > ANSWER_MAX) {
+    size_t n = size * count;
+    if (n > a->answer->len - a->len) {
         return 0;
     }
-    bytes_put(&a->answer, data, size * count);
-    return a->answer.failed ? 0 : size * count;
+    memcpy(a->answer->bytes + a->len, data, n);
+    a->len += n;
+    return n;
 }
 
 static bool ask_once(struct ask *a)
@@ -77,7 +84,7 @@ static bool ask_once(struct ask *a)
     CURL *easy = curl_easy_init();
     struct curl_slist *lines = a->header ? curl_slist_append(NULL, a->header) : NULL;
     bool ok = easy && (!a->header || lines);
-    a->answer.len = 0;
+    a->len = 0;
     if (ok) {
         ok = curl_easy_setopt(easy, CURLOPT_URL, a->url) == CURLE_OK &&
              curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, a->method) == CURLE_OK &&
@@ -94,28 +101,32 @@ static bool ask_once(struct ask *a)
     }
     curl_slist_free_all(lines);
     curl_easy_cleanup(easy);
-    bytes_put_u8(&a->answer, '\0');
-    return ok && !a->answer.failed;
+    a->answer->bytes[a->len] = '\0';
+    return ok;
 }
 
 /* 0; -EIO when nobody answers, -EACCES when the answer is none. */
 static int ask(struct ask *a)
 {
-    for (unsigned i = 0; i < TRIES; i++) {
+    a->answer = crypt_secret_create(NULL, ANSWER_MAX);
+    for (unsigned i = 0; a->answer && i < TRIES; i++) {
         bool answered = ask_once(a);
         if (answered && a->status < 500) {
             return a->status == 200 ? 0 : -EACCES;
         }
     }
-    return -EIO;
+    return a->answer ? -EIO : -ENOMEM;
+}
+
+static char *answer_text(const struct ask *a)
+{
+    return (char *)a->answer->bytes;
 }
 
 static void ask_free(struct ask *a)
 {
-    if (a->answer.data) {
-        OPENSSL_cleanse(a->answer.data, a->answer.len);
-    }
-    bytes_writer_free(&a->answer);
+    crypt_secret_free(a->answer);
+    a->answer = NULL;
 }
 
 static bool cut_line(char *text)
@@ -135,21 +146,21 @@ static int fetch_instance(const struct s3_creds *k, struct s3_cred **ret_cred)
     (void)snprintf(roles.url, sizeof roles.url, "%s" ROLES_PATH, k->metadata);
     int r = ask(&token);
     if (r == 0) {
-        int n = cut_line((char *)token.answer.data)
+        int n = cut_line(answer_text(&token))
                     ? snprintf(header, sizeof header, "X-aws-ec2-metadata-token: %s",
-                               (char *)token.answer.data)
+                               answer_text(&token))
                     : -1;
         r = n < 0 || (size_t)n >= sizeof header ? -EPROTO : ask(&roles);
     }
     if (r == 0) {
-        int n = cut_line((char *)roles.answer.data)
+        int n = cut_line(answer_text(&roles))
                     ? snprintf(role.url, sizeof role.url, "%s" ROLES_PATH "%s", k->metadata,
-                               (char *)roles.answer.data)
+                               answer_text(&roles))
                     : -1;
         r = n < 0 || (size_t)n >= sizeof role.url ? -EPROTO : ask(&role);
     }
     if (r == 0) {
-        r = s3_cred_parse((char *)role.answer.data, role.answer.len - 1, ret_cred);
+        r = s3_cred_parse(answer_text(&role), role.len, ret_cred);
     }
     OPENSSL_cleanse(header, sizeof header);
     ask_free(&token);
@@ -158,20 +169,22 @@ static int fetch_instance(const struct s3_creds *k, struct s3_cred **ret_cred)
     return r;
 }
 
-/* A whole file of at most ANSWER_MAX bytes, with a zero byte behind it; NULL when it cannot be
- * read. */
-static char *read_file(const char *path, size_t *ret_len)
+/* A whole file of at most FILE_MAX bytes; NULL when it cannot be read. */
+static struct crypt_secret *read_file(const char *path, size_t *ret_len)
 {
-    FILE *f = fopen(path, "re");
-    char *text = f ? malloc(ANSWER_MAX + 1) : NULL;
-    if (text) {
-        *ret_len = fread(text, 1, ANSWER_MAX, f);
-        text[*ret_len] = '\0';
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct crypt_secret *s = fd >= 0 ? crypt_secret_create(NULL, FILE_MAX) : NULL;
+    size_t len = 0;
+    ssize_t n = 1;
+    while (s && len < s->len && n > 0) {
+        n = read(fd, s->bytes + len, s->len - len);
+        len += n > 0 ? (size_t)n : 0;
     }
-    if (f) {
-        (void)fclose(f);
+    if (fd >= 0) {
+        (void)close(fd);
     }
-    return text;
+    *ret_len = len;
+    return s;
 }
 
 /* Where plain http may carry a token: this machine, and the services' own addresses. */
@@ -204,6 +217,37 @@ static int container_url(char ret_url[URL_SIZE])
     return n < 0 || n >= URL_SIZE ? -EINVAL : 0;
 }
 
+/*
+ * A secret of the environment; NULL when it is not set. It is taken out of there, into memory for
+ * secrets, where it stays: the environment can be read in /proc, and lies on the stack.
+ */
+static const char *secret_of_environment(const char *name)
+{
+    static struct {
+        const char *name;
+        struct crypt_secret *kept;
+    } all[] = {{"AWS_SECRET_ACCESS_KEY", NULL},
+               {"AWS_SESSION_TOKEN", NULL},
+               {"AWS_CONTAINER_AUTHORIZATION_TOKEN", NULL}};
+    static pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER;
+    const char *text = NULL;
+    char *value = getenv(name);
+    (void)pthread_mutex_lock(&m);
+    for (size_t i = 0; value && i < ARRAY_LEN(all); i++) {
+        if (strcmp(all[i].name, name) != 0) {
+            continue;
+        }
+        struct crypt_secret *fresh = *value ? crypt_secret_of(value) : NULL;
+        if (fresh) {
+            explicit_bzero(value, strlen(value));
+            all[i].kept = fresh; /* those who have the old one may use it still */
+        }
+        text = crypt_secret_text(all[i].kept);
+    }
+    (void)pthread_mutex_unlock(&m);
+    return text;
+}
+
 static int fetch_container(struct s3_cred **ret_cred)
 {
     struct ask a = {.method = "GET"};
@@ -212,21 +256,27 @@ static int fetch_container(struct s3_cred **ret_cred)
         return r;
     }
     const char *token_file = getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
-    const char *token = getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN");
+    const char *token = secret_of_environment("AWS_CONTAINER_AUTHORIZATION_TOKEN");
     size_t len;
-    auto_free char *from_file = token_file ? read_file(token_file, &len) : NULL;
-    auto_free char *header = NULL;
+    struct crypt_secret *from_file = token_file ? read_file(token_file, &len) : NULL;
     if (from_file) {
-        token = cut_line(from_file) ? from_file : NULL;
+        token = cut_line((char *)from_file->bytes) ? crypt_secret_text(from_file) : NULL;
     }
-    if (token && (strpbrk(token, "\r\n") || asprintf(&header, "Authorization: %s", token) < 0)) {
-        header = NULL;
-        return -EINVAL;
+    struct crypt_secret *header = NULL;
+    r = token && strpbrk(token, "\r\n") ? -EINVAL : 0;
+    if (r == 0 && token) {
+        header = crypt_secret_create(NULL, sizeof AUTHORIZATION + strlen(token));
+        r = header ? 0 : -ENOMEM;
     }
-    a.header = header;
-    r = ask(&a);
+    if (header) {
+        (void)snprintf((char *)header->bytes, header->len, AUTHORIZATION "%s", token);
+    }
+    a.header = crypt_secret_text(header);
+    r = r == 0 ? ask(&a) : r;
+    crypt_secret_free(header);
+    crypt_secret_free(from_file);
     if (r == 0) {
-        r = s3_cred_parse((char *)a.answer.data, a.answer.len - 1, ret_cred);
+        r = s3_cred_parse(answer_text(&a), a.len, ret_cred);
     }
     ask_free(&a);
     return r;
@@ -235,13 +285,12 @@ static int fetch_container(struct s3_cred **ret_cred)
 static int read_profiles(const char *path, const char *name, struct s3_profile *profile)
 {
     size_t len = 0;
-    char *text = read_file(path, &len);
+    struct crypt_secret *text = read_file(path, &len);
     if (!text) {
         return 0;
     }
-    int r = s3_profile_parse(text, len, name, profile);
-    OPENSSL_cleanse(text, len);
-    free(text);
+    int r = s3_profile_parse((const char *)text->bytes, len, name, profile);
+    crypt_secret_free(text);
     return r;
 }
 
@@ -293,9 +342,9 @@ static int fetch_profile(const struct s3_creds *k, struct s3_cred **ret_cred)
     if (r < 0) {
         return r;
     }
-    r = p.access_key || p.secret_key
-            ? s3_cred_make(p.access_key, p.secret_key, p.token, 0, ret_cred)
-            : -ENOENT;
+    r = p.access_key || p.secret_key ? s3_cred_make(p.access_key, crypt_secret_text(p.secret_key),
+                                                    crypt_secret_text(p.token), 0, ret_cred)
+                                     : -ENOENT;
     s3_profile_free(&p);
     return r;
 }
@@ -403,14 +452,14 @@ static int find(struct s3_creds *k, const struct obj_s3_options *opt, char *ret_
 {
     if (opt->access_key_id || opt->secret_access_key) {
         say(ret_why, cap, "[aws] access_key_id and secret_access_key belong together");
-        return s3_cred_make(opt->access_key_id, opt->secret_access_key, opt->session_token, 0,
-                            &k->current);
+        return s3_cred_make(opt->access_key_id, crypt_secret_text(opt->secret_access_key),
+                            crypt_secret_text(opt->session_token), 0, &k->current);
     }
     const char *id = given(NULL, "AWS_ACCESS_KEY_ID");
     if (id && !opt->profile) {
         say(ret_why, cap, "AWS_SECRET_ACCESS_KEY is not set, or not as it should be");
-        return s3_cred_make(id, getenv("AWS_SECRET_ACCESS_KEY"), getenv("AWS_SESSION_TOKEN"), 0,
-                            &k->current);
+        return s3_cred_make(id, secret_of_environment("AWS_SECRET_ACCESS_KEY"),
+                            secret_of_environment("AWS_SESSION_TOKEN"), 0, &k->current);
     }
     k->source = FROM_PROFILE;
     int r = fetch(k, &k->current);

@@ -12,19 +12,24 @@
  *     ... sign ...
  *     s3_cred_unref(c);
  *
- * Secrets are wiped when they are freed, and appear in no message.
+ * Secrets lie in memory for secrets, from where they are read to where they sign, and appear in no
+ * message.
  */
 #pragma once
+#include "crypt/secret.h"
 #include "obj/obj.h"
+#include "obj/s3_sign.h"
 #include <stdatomic.h>
 #include <stdint.h>
 
-/* Never changes. */
+/* Never changes, except for the room of the one thread that signs. */
 struct s3_cred {
     _Atomic unsigned refs;
     char *access_key;
-    char *secret_key;
-    char *token;        /* NULL: none */
+    struct crypt_secret *memory; /* of the following */
+    const char *secret_key;
+    const char *token; /* NULL: none */
+    struct s3_sign_room *room;
     uint64_t expires_s; /* since 1970; 0 = never */
 };
 
@@ -38,8 +43,8 @@ void s3_cred_unref(struct s3_cred *c); /* accepts NULL */
 struct s3_profile {
     bool found;
     char *access_key;
-    char *secret_key;
-    char *token;
+    struct crypt_secret *secret_key;
+    struct crypt_secret *token;
     char *region;
 };
 /* Pure. 0, or -ENOMEM. Sections are [name] and [profile name]; lines that are not understood are

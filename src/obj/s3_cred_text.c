@@ -5,19 +5,10 @@
 #include "obj/s3_text.h"
 #include <errno.h>
 #include <jansson.h>
-#include <openssl/crypto.h>
 #include <string.h>
 
 #define MARGIN_S 300
 #define REFRESH_MIN_S 5
-
-static void wipe(char *text)
-{
-    if (text) {
-        OPENSSL_cleanse(text, strlen(text));
-        free(text);
-    }
-}
 
 /* What can stand in a header. */
 static bool is_plain(const char *text)
@@ -30,6 +21,23 @@ static bool is_plain(const char *text)
     return *text != '\0';
 }
 
+/* One piece of memory for all: a room to sign in, the key, the token. */
+static int keep_secrets(struct s3_cred *c, const char *secret_key, const char *token)
+{
+    size_t room = sizeof *c->room;
+    size_t key = strlen(secret_key) + 1;
+    c->memory = crypt_secret_create(NULL, room + key + (token ? strlen(token) + 1 : 0));
+    if (!c->memory) {
+        return -ENOMEM;
+    }
+    c->room = (struct s3_sign_room *)(void *)c->memory->bytes;
+    c->secret_key = memcpy(c->memory->bytes + room, secret_key, key);
+    if (token) {
+        c->token = memcpy(c->memory->bytes + room + key, token, strlen(token) + 1);
+    }
+    return 0;
+}
+
 int s3_cred_make(const char *access_key, const char *secret_key, const char *token,
                  uint64_t expires_s, struct s3_cred **ret_cred)
 {
@@ -37,8 +45,8 @@ int s3_cred_make(const char *access_key, const char *secret_key, const char *tok
         token = NULL;
     }
     if (!access_key || !secret_key || !is_plain(access_key) || !is_plain(secret_key) ||
-        (token && !is_plain(token)) || strlen(access_key) > 128 || strlen(secret_key) > 256 ||
-        (token && strlen(token) > 16384)) {
+        (token && !is_plain(token)) || strlen(access_key) > 128 ||
+        strlen(secret_key) > S3_SECRET_MAX || (token && strlen(token) > 16384)) {
         return -EINVAL;
     }
     struct s3_cred *c = calloc(1, sizeof *c);
@@ -47,10 +55,8 @@ int s3_cred_make(const char *access_key, const char *secret_key, const char *tok
     }
     atomic_init(&c->refs, 1);
     c->access_key = strdup(access_key);
-    c->secret_key = strdup(secret_key);
-    c->token = token ? strdup(token) : NULL;
     c->expires_s = expires_s;
-    if (!c->access_key || !c->secret_key || (token && !c->token)) {
+    if (!c->access_key || keep_secrets(c, secret_key, token) < 0) {
         s3_cred_unref(c);
         return -ENOMEM;
     }
@@ -70,16 +76,15 @@ void s3_cred_unref(struct s3_cred *c)
         return;
     }
     free(c->access_key);
-    wipe(c->secret_key);
-    wipe(c->token);
+    crypt_secret_free(c->memory);
     free(c);
 }
 
 void s3_profile_free(struct s3_profile *p)
 {
     free(p->access_key);
-    wipe(p->secret_key);
-    wipe(p->token);
+    crypt_secret_free(p->secret_key);
+    crypt_secret_free(p->token);
     free(p->region);
     *p = (struct s3_profile){0};
 }
@@ -120,11 +125,12 @@ static int take_setting(struct s3_profile *p, const char *line, size_t len)
     const struct {
         const char *key;
         char **slot;
+        struct crypt_secret **secret;
     } settings[] = {
-        {"aws_access_key_id", &p->access_key},
-        {"aws_secret_access_key", &p->secret_key},
-        {"aws_session_token", &p->token},
-        {"region", &p->region},
+        {"aws_access_key_id", &p->access_key, NULL},
+        {"aws_secret_access_key", NULL, &p->secret_key},
+        {"aws_session_token", NULL, &p->token},
+        {"region", &p->region, NULL},
     };
     const char *equal = memchr(line, '=', len);
     if (!equal) {
@@ -137,9 +143,18 @@ static int take_setting(struct s3_profile *p, const char *line, size_t len)
     trim(&key, &key_len);
     trim(&value, &value_len);
     for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
-        if (equals(key, key_len, settings[i].key) && !*settings[i].slot && value_len > 0) {
-            *settings[i].slot = bytes_text(value, value_len);
-            return *settings[i].slot ? 0 : -ENOMEM;
+        char **slot = settings[i].slot;
+        struct crypt_secret **secret = settings[i].secret;
+        if (!equals(key, key_len, settings[i].key) || value_len == 0) {
+            continue;
+        }
+        if (slot && !*slot) {
+            *slot = bytes_text(value, value_len);
+            return *slot ? 0 : -ENOMEM;
+        }
+        if (secret && !*secret) {
+            *secret = crypt_secret_create(value, value_len);
+            return *secret ? 0 : -ENOMEM;
         }
     }
     return 0;

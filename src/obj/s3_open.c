@@ -16,7 +16,9 @@ static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
 
 static void init_curl(void)
 {
-    (void)curl_global_init(CURL_GLOBAL_DEFAULT);
+    /* Session tokens, and the credentials that services tell, pass through its buffers. */
+    (void)curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, crypt_wiping_free, crypt_wiping_realloc,
+                               strdup, calloc);
 }
 
 static const char *given(const char *option, const char *variable, const char *other)

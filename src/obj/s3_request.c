@@ -149,7 +149,7 @@ static int append_line(struct curl_slist **lines, const char *name, const char *
         return -ENOMEM;
     }
     struct curl_slist *grown = curl_slist_append(*lines, text);
-    free(text);
+    crypt_wiping_free(text);
     if (!grown) {
         return -ENOMEM;
     }
@@ -173,6 +173,7 @@ static int append_authorization(struct s3_exchange *x, const struct headers *h, 
         .service = "s3",
         .access_key = x->cred->access_key,
         .secret_key = x->cred->secret_key,
+        .room = x->cred->room,
     };
     int r = s3_sign(&in, value, sizeof value);
     return r < 0 ? r : append_line(&x->lines, "authorization", value);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "obj/s3_sign.h"
 #include <errno.h>
-#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <stdbool.h>
@@ -10,8 +9,6 @@
 #include <time.h>
 
 #define HASH_BYTES 32
-#define SCOPE_SIZE 128
-#define SECRET_MAX 256
 
 const char s3_empty_hash[S3_HASH_TEXT_SIZE] =
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -91,21 +88,25 @@ static bool hmac(const void *key, size_t key_len, const char *text, uint8_t ret_
                 NULL) != NULL;
 }
 
-/* The key that signs: of one day, region and service. */
-static int make_key(const struct s3_signing *in, const char *day, uint8_t ret_key[HASH_BYTES])
+/* Makes room->key that of the scope: one day, region and service. */
+static int make_key(const struct s3_signing *in, const char *day, const char *scope)
 {
-    char first[SECRET_MAX + 8];
-    int n = snprintf(first, sizeof first, "AWS4%s", in->secret_key);
-    if (n < 0 || (size_t)n >= sizeof first) {
+    struct s3_sign_room *m = in->room;
+    if (strcmp(m->scope, scope) == 0) {
+        return 0;
+    }
+    int n = snprintf(m->first, sizeof m->first, "AWS4%s", in->secret_key);
+    if (n < 0 || (size_t)n >= sizeof m->first) {
         return -EOVERFLOW;
     }
-    uint8_t a[HASH_BYTES];
-    uint8_t b[HASH_BYTES];
-    bool ok = hmac(first, (size_t)n, day, a) && hmac(a, sizeof a, in->region, b) &&
-              hmac(b, sizeof b, in->service, a) && hmac(a, sizeof a, "aws4_request", ret_key);
-    OPENSSL_cleanse(first, sizeof first);
-    OPENSSL_cleanse(a, sizeof a);
-    OPENSSL_cleanse(b, sizeof b);
+    m->scope[0] = '\0';
+    bool ok = hmac(m->first, (size_t)n, day, m->step[0]) &&
+              hmac(m->step[0], HASH_BYTES, in->region, m->step[1]) &&
+              hmac(m->step[1], HASH_BYTES, in->service, m->step[0]) &&
+              hmac(m->step[0], HASH_BYTES, "aws4_request", m->key);
+    if (ok) {
+        (void)snprintf(m->scope, sizeof m->scope, "%s", scope);
+    }
     return ok ? 0 : -EIO;
 }
 
@@ -149,8 +150,8 @@ int s3_sign(const struct s3_signing *in, char *ret_value, size_t cap)
     }
     char now[S3_TIME_TEXT_SIZE];
     char day[9];
-    char scope[SCOPE_SIZE];
-    char text[SCOPE_SIZE + 128];
+    char scope[S3_SCOPE_SIZE];
+    char text[S3_SCOPE_SIZE + 128];
     s3_time_text(in->time_s, now);
     (void)snprintf(day, sizeof day, "%.8s", now);
     int n = snprintf(scope, sizeof scope, "%s/%s/%s/aws4_request", day, in->region, in->service);
@@ -158,15 +159,12 @@ int s3_sign(const struct s3_signing *in, char *ret_value, size_t cap)
         return -EOVERFLOW;
     }
     (void)snprintf(text, sizeof text, "AWS4-HMAC-SHA256\n%s\n%s\n%s", now, scope, hash);
-    uint8_t key[HASH_BYTES];
     uint8_t mac[HASH_BYTES];
-    r = make_key(in, day, key);
+    r = make_key(in, day, scope);
     if (r < 0) {
         return r;
     }
-    bool ok = hmac(key, sizeof key, text, mac);
-    OPENSSL_cleanse(key, sizeof key);
-    if (!ok) {
+    if (!hmac(in->room->key, HASH_BYTES, text, mac)) {
         return -EIO;
     }
     s3_hex(mac, sizeof mac, hash);

@@ -14,6 +14,8 @@
 
 #define S3_HASH_TEXT_SIZE 65 /* SHA-256 in hexadecimal */
 #define S3_TIME_TEXT_SIZE 17 /* 20130524T000000Z */
+#define S3_SCOPE_SIZE 128
+#define S3_SECRET_MAX 256
 
 /* SHA-256 of no bytes. */
 extern const char s3_empty_hash[S3_HASH_TEXT_SIZE];
@@ -21,6 +23,18 @@ extern const char s3_empty_hash[S3_HASH_TEXT_SIZE];
 struct s3_header {
     const char *name; /* in lower case */
     const char *value;
+};
+
+/*
+ * Where the keys are made that signatures are made with: memory for secrets, all zeros at first. It
+ * belongs to one secret key, and keeps the signing key of the last day, region and service; one
+ * thread uses it.
+ */
+struct s3_sign_room {
+    char scope[S3_SCOPE_SIZE]; /* whose key it is */
+    uint8_t key[32];
+    uint8_t step[2][32];
+    char first[S3_SECRET_MAX + 8];
 };
 
 struct s3_signing {
@@ -35,6 +49,7 @@ struct s3_signing {
     const char *service; /* "s3" */
     const char *access_key;
     const char *secret_key;
+    struct s3_sign_room *room;
 };
 
 /* The header's value: 0, or -EOVERFLOW when it does not fit, -EIO when the library refuses. */

@@ -9,6 +9,7 @@
  */
 #include "base/err.h"
 #include "base/msg.h"
+#include "crypt/secret.h"
 #include "obj/obj.h"
 #include "rt/offload.h"
 #include "rt/rt.h"
@@ -170,22 +171,23 @@ static bool take_option(struct obj_s3_options *o, char *text)
         char **text;
         bool *flag;
         unsigned *number;
+        struct crypt_secret **secret;
     } table[] = {
-        {"access_key_id", &o->access_key_id, NULL, NULL},
-        {"secret_access_key", &o->secret_access_key, NULL, NULL},
-        {"session_token", &o->session_token, NULL, NULL},
-        {"profile", &o->profile, NULL, NULL},
-        {"region", &o->region, NULL, NULL},
-        {"endpoint", &o->endpoint, NULL, NULL},
-        {"storage_class", &o->storage_class, NULL, NULL},
-        {"ca_bundle", &o->ca_bundle, NULL, NULL},
-        {"metadata_endpoint", &o->metadata_endpoint, NULL, NULL},
-        {"allow_http", NULL, &o->allow_http, NULL},
-        {"virtual_hosted", NULL, &o->virtual_hosted, NULL},
-        {"skip_signature", NULL, &o->skip_signature, NULL},
-        {"unsafe_single_writer", NULL, &o->unsafe_single_writer, NULL},
-        {"timeout_ms", NULL, NULL, &o->timeout_ms},
-        {"max_connections", NULL, NULL, &o->max_connections},
+        {.key = "secret_access_key", .secret = &o->secret_access_key},
+        {.key = "session_token", .secret = &o->session_token},
+        {"access_key_id", &o->access_key_id, NULL, NULL, NULL},
+        {"profile", &o->profile, NULL, NULL, NULL},
+        {"region", &o->region, NULL, NULL, NULL},
+        {"endpoint", &o->endpoint, NULL, NULL, NULL},
+        {"storage_class", &o->storage_class, NULL, NULL, NULL},
+        {"ca_bundle", &o->ca_bundle, NULL, NULL, NULL},
+        {"metadata_endpoint", &o->metadata_endpoint, NULL, NULL, NULL},
+        {"allow_http", NULL, &o->allow_http, NULL, NULL},
+        {"virtual_hosted", NULL, &o->virtual_hosted, NULL, NULL},
+        {"skip_signature", NULL, &o->skip_signature, NULL, NULL},
+        {"unsafe_single_writer", NULL, &o->unsafe_single_writer, NULL, NULL},
+        {"timeout_ms", NULL, NULL, &o->timeout_ms, NULL},
+        {"max_connections", NULL, NULL, &o->max_connections, NULL},
     };
     char *value = strchr(text, '=');
     if (!value) {
@@ -196,7 +198,9 @@ static bool take_option(struct obj_s3_options *o, char *text)
         if (strcmp(text, table[i].key) != 0) {
             continue;
         }
-        if (table[i].text) {
+        if (table[i].secret) {
+            *table[i].secret = crypt_secret_of(value);
+        } else if (table[i].text) {
             *table[i].text = value;
         } else if (table[i].flag) {
             *table[i].flag = strcmp(value, "true") == 0;

@@ -120,16 +120,20 @@ static void digits_there_and_back(void **state)
 {
     (void)state;
     struct crypt_secret *s = crypt_secret_create("\x00\xff\x1e sesame", 10);
-    char *hex = access_hex(s);
-    assert_string_equal(hex, "00ff1e20736573616d65");
-    struct crypt_secret *back = access_from_hex(hex);
+    json_t *request = json_pack("{s:s, s:s, s:i}", "odd", "0", "not", "0x", "number", 1);
+    assert_int_equal(access_put(request, "secret", s), 0);
+    assert_string_equal(json_string_value(json_object_get(request, "secret")),
+                        "00ff1e20736573616d65");
+    struct crypt_secret *back = access_get(request, "secret");
     assert_int_equal(back->len, s->len);
     assert_memory_equal(back->bytes, s->bytes, s->len);
-    assert_null(access_from_hex("0"));
-    assert_null(access_from_hex("0x"));
+    assert_null(access_get(request, "odd"));
+    assert_null(access_get(request, "not"));
+    assert_null(access_get(request, "number"));
+    assert_null(access_get(request, "none"));
     crypt_secret_free(back);
     crypt_secret_free(s);
-    free(hex);
+    json_decref(request);
 }
 
 static int enter_folder(void **state)

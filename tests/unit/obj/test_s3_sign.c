@@ -10,6 +10,8 @@
 #define S3_SECRET "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 #define MAY_24_2013 1369353600u
 
+static struct s3_sign_room room;
+
 static void check(const struct s3_signing *in, const char *names, const char *signature)
 {
     char value[512];
@@ -39,6 +41,7 @@ static struct s3_signing s3_request(const char *method, const char *path, const 
         .service = "s3",
         .access_key = S3_ID,
         .secret_key = S3_SECRET,
+        .room = &room,
     };
 }
 
@@ -101,6 +104,7 @@ static void signs_what_the_test_suite_does(void **state)
     in.time_s = 1440938160;
     in.service = "service";
     in.access_key = "AKIDEXAMPLE";
+    room = (struct s3_sign_room){0};
     in.secret_key = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
     check(&in, "host;x-amz-date",
           "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31");
@@ -119,6 +123,7 @@ static void refuses_what_does_not_fit(void **state)
     assert_int_equal(s3_sign(&in, small, sizeof small), -EOVERFLOW);
     memset(secret, 'x', sizeof secret);
     secret[sizeof secret - 1] = '\0';
+    room = (struct s3_sign_room){0};
     in.secret_key = secret;
     assert_int_equal(s3_sign(&in, value, sizeof value), -EOVERFLOW);
 }
