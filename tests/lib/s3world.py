@@ -63,30 +63,47 @@ class World:
                 p.socket.settimeout(limit_s)
 
     def work(self, seconds):
-        for _ in range(max(1, round(seconds / 0.1))):
-            for load in self.loads:
-                load.run(0.05)
+        failed = self.loaded(lambda load: load.run(seconds), lambda: None)
+        if failed:
+            raise failed[0]
 
     def work_while(self, what):
-        """Load from before what() until it has returned and a while longer. It may well stand
-        still meanwhile, even in the middle of sending."""
-        failed, is_over = [], threading.Event()
+        """Load from before what() until it has returned and a while longer; what failed. It may
+        well stand still meanwhile, even in the middle of sending."""
+        is_over = threading.Event()
 
-        def go():
+        def go(load):
+            while not is_over.is_set():
+                load.run(0.1)
+            load.run(0.2)
+
+        def act():
             try:
-                while not is_over.is_set():
-                    self.work(0.1)
-                self.work(0.2)
+                what()
+            finally:
+                is_over.set()
+
+        return self.loaded(go, act)
+
+    def loaded(self, go, act):
+        """go(load) for each load, in a thread of its own, while act() acts; what failed. A load
+        that waits for the store must not keep the other from answering its server."""
+        failed = []
+
+        def run(load):
+            try:
+                go(load)
             except Exception as e:  # told by whoever waits
                 failed.append(e)
 
-        loader = threading.Thread(target=go)
-        loader.start()
+        threads = [threading.Thread(target=run, args=(load,)) for load in self.loads]
+        for thread in threads:
+            thread.start()
         try:
-            what()
+            act()
         finally:
-            is_over.set()
-            loader.join()
+            for thread in threads:
+                thread.join()
         return failed
 
     def end(self, clean):

@@ -19,6 +19,7 @@ SCRIPTS = {
     "slow": ("time-out", f"# limit: 1\n{NAP}"),
     "leaves": ("FAIL", f"setsid {NAP} & exit 0"),
     "told": ("pass", 'test "$TEST_STORE $TEST_COMPRESSION $TEST_ENCRYPTION" = "file lz4 off"'),
+    "parts": ("FAIL", 'printf "pass one 1\\nFAIL two 2.5\\n" >"$TEST_PARTS"; exit 1'),
     "elsewhere": (None, "# store: s3\nexit 1"),
     "of-any": ("pass", 'test "$TEST_COMPRESSION" != zstd-3 || test "${TEST_BRIEF:-}" = 1'),
     "of-file": ("pass", "# store: file\nexit 0"),
@@ -60,12 +61,14 @@ def main():
                    "--scripts-only", "--variants", "file-lz4-clear"]
         done = subprocess.run(command, env=env, text=True, capture_output=True, check=False)
         said = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines()
-                if line.split()[1:2] and line.split()[1].startswith("interop/")}
+                if line.split()[1:2] and line.split()[1].startswith("interop/") and "] (" in
+                line.replace("  ", " ")}
         for name, (verdict, _) in SCRIPTS.items():
             assert said.get(f"interop/x/{name}.sh") == verdict, (name, verdict, done.stdout)
-        assert done.stdout.endswith("\n7 passed, 4 failed\n"), done.stdout
+        assert done.stdout.endswith("\n8 passed, 6 failed\n"), done.stdout
         assert "interop/x/good.sh [file lz4 clear]" in done.stdout
         assert "| the reason" in done.stdout
+        assert "pass     interop/x/parts.sh [file lz4 clear] one  (1.0 s)" in done.stdout
         assert done.returncode == 1
         variants(command, env)
         assert not os.listdir(os.path.join(root, "tmp")), "folders of tests are left"

@@ -237,10 +237,10 @@ def dead_connections_are_replaced_silently():
 
 
 def stalled_answers_are_given_up():
-    with s3stub.Stub() as stub, Store(stub, timeout_ms=300) as s:
+    with s3stub.Stub() as stub, Store(stub, timeout_ms=2000) as s:
         stub.objects["pre/a"] = b"abc"
         release = threading.Event()
-        stub.rule = times(1, lambda q: release.wait(20) and None)
+        stub.rule = times(1, lambda q: release.wait(60) and None)
         assert s("get", READ, "a", 0, 3) == "ok abc"
         assert len([q for q in stub.seen if q.path.endswith("/a")]) == 2
         release.set()
@@ -388,7 +388,7 @@ def credentials_of_services():
         m.life_s = 12  # fetched anew before they end, without any request
         with Store(stub, env=env, keys=False) as s:
             before = m.fetched
-            zt.wait_for(lambda: m.fetched > before, 15)
+            zt.wait_for(lambda: m.fetched > before)
             assert s("get", READ, "a", 0, 1) == "ok x"
         with open("token", "w", encoding="utf-8") as f:
             f.write("Bearer of bad news\n")

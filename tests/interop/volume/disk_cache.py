@@ -74,7 +74,9 @@ with zt.Server() as s:
 
     h = cold(s)
     read_all(h, data)
-    assert 0 < gets(s) <= SPAN // (4 << 20) + 8, f"{gets(s)} requests for {SPAN} bytes"
+    # A machine that is so slow that batches grow old makes more segments than one each 4 MiB.
+    limit = max(SPAN // (4 << 20), status(s)["volume"]["segments_stored"]) + 8
+    assert 0 < gets(s) <= limit, f"{gets(s)} requests for {SPAN} bytes, {limit} allowed"
     h.shutdown()
     s.stop()
 
