@@ -407,6 +407,11 @@ static void set_iscsi_advertise(struct reader *rd)
     add_address(rd, &rd->c->iscsi.advertise);
 }
 
+static void set_iscsi_drain(struct reader *rd)
+{
+    add_address(rd, &rd->c->iscsi.drain_redirect);
+}
+
 static void set_admin_socket(struct reader *rd)
 {
     set_text(rd, &rd->c->admin.unix_socket);
@@ -476,6 +481,7 @@ static const struct key {
     {"servers.nbd.extended_headers", set_nbd_extended, false},
     {"servers.iscsi.addresses", set_iscsi_addresses, true},
     {"servers.iscsi.advertise", set_iscsi_advertise, true},
+    {"servers.iscsi.drain_redirect", set_iscsi_drain, false},
     {"admin.unix_socket", set_admin_socket, false},
     {"runtime.cores", set_cores, false},
     {"runtime.log_level", set_log_level, false},

@@ -70,6 +70,7 @@ struct config {
         bool enabled;
         struct config_list addresses;
         struct config_list advertise;
+        struct config_list drain_redirect; /* one at most */
     } iscsi;
     struct {
         char *unix_socket; /* default: zerofs.sock in the cache folder */

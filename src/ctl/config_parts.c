@@ -202,6 +202,7 @@ void config_free(struct config *c)
     free(c->nbd.ca);
     list_free(&c->iscsi.addresses);
     list_free(&c->iscsi.advertise);
+    list_free(&c->iscsi.drain_redirect);
     free(c->admin.unix_socket);
     free(c);
 }
@@ -256,6 +257,7 @@ static const char template_text[] =
     "addresses = [\"127.0.0.1:3260\"]\n"
     "# advertise = [\"192.0.2.1:3260\"]   # what discovery tells, if not the address a client came "
     "to\n"
+    "# drain_redirect = \"192.0.2.2:3260\"   # where initiators are sent while the server stops\n"
     "\n"
     "# [admin]\n"
     "# unix_socket = \"/run/zerofs/admin.sock\"   # default: zerofs.sock in the cache folder\n"
@@ -377,6 +379,8 @@ unsigned config_report_fixed(const struct config *old, const struct config *fres
         {"servers.nbd.extended_headers", old->nbd.extended_headers == fresh->nbd.extended_headers},
         {"servers.iscsi", old->iscsi.enabled == fresh->iscsi.enabled},
         {"servers.iscsi.addresses", same_list(&old->iscsi.addresses, &fresh->iscsi.addresses)},
+        {"servers.iscsi.drain_redirect",
+         same_list(&old->iscsi.drain_redirect, &fresh->iscsi.drain_redirect)},
         {"admin.unix_socket", same_text(old->admin.unix_socket, fresh->admin.unix_socket)},
         {"runtime.cores", old->runtime.cores == fresh->runtime.cores},
     };

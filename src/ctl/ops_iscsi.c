@@ -42,8 +42,14 @@ static json_t *target_json(struct ops *o, const struct dev_target_info *target)
         }
     }
     free(numbers);
-    return json_pack("{s:s, s:s, s:I, s:o}", "iqn", target->iqn, "uuid", uuid, "created",
-                     (json_int_t)(target->created_ns / NS_PER_S), "luns", luns);
+    json_t *result = json_pack("{s:s, s:s, s:I, s:o}", "iqn", target->iqn, "uuid", uuid, "created",
+                               (json_int_t)(target->created_ns / NS_PER_S), "luns", luns);
+    if (target->moved_to[0]) {
+        json_t *moved = json_pack("{s:s, s:b}", "to", target->moved_to, "permanent",
+                                  (int)target->moved_for_good);
+        json_object_set_new(result, "redirect", moved);
+    }
+    return result;
 }
 
 /* The target, or a failure. */
@@ -278,6 +284,45 @@ static json_t *delete_target(struct ops *o, const json_t *request)
     return ops_error(r, "target '%s' was not deleted", target.iqn);
 }
 
+/* TargetAddress (RFC 7143 §13.8): a host's name or address and a port, and nothing that ends a key.
+ */
+static json_t *check_address(const char *to)
+{
+    size_t len = strlen(to);
+    if (len == 0 || len > DEV_MOVED_MAX ||
+        strspn(to, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]") != len) {
+        return ops_failure(OPS_USAGE, "an address is HOST, HOST:PORT or [IPV6]:PORT, not '%.128s'",
+                           to);
+    }
+    return NULL;
+}
+
+static json_t *redirect(struct ops *o, const json_t *request)
+{
+    struct dev_target_info target;
+    const char *to = ops_text(request, "to");
+    bool clear = ops_flag(request, "clear", false);
+    json_t *failed = find_target(o, request, &target);
+    if (!failed && (clear == (to != NULL))) {
+        failed = ops_failure(OPS_USAGE, "either --to ADDRESS or --clear is needed");
+    }
+    if (!failed && to) {
+        failed = check_address(to);
+    }
+    if (failed) {
+        return failed;
+    }
+    int r = dev_target_move(o->registry, target.iqn, clear ? "" : to,
+                            ops_flag(request, "permanent", false));
+    if (r < 0 || (r = dev_target_find(o->registry, target.iqn, &target)) < 0) {
+        return ops_error(r, "initiators of '%s' are not sent elsewhere", target.iqn);
+    }
+    if (o->iscsi && ops_flag(request, "logout", false)) {
+        iscsi_target_logout(o->iscsi, target.iqn);
+    }
+    return ops_success(target_json(o, &target));
+}
+
 const struct ops_entry ops_iscsi_table[] = {
     {"iscsi.create-target", create_target},
     {"iscsi.list", list},
@@ -287,5 +332,6 @@ const struct ops_entry ops_iscsi_table[] = {
     {"iscsi.remove-lun", remove_lun},
     {"iscsi.set-lun", set_lun},
     {"iscsi.delete-target", delete_target},
+    {"iscsi.redirect", redirect},
     {NULL, NULL},
 };

@@ -261,6 +261,49 @@ int dev_target_create_with_lun(struct dev_registry *g, const struct dev_create_o
     return 0;
 }
 
+static int move_locked(struct dev_registry *g, const struct dev_target_info *moved) WAITS
+{
+    struct vol_txn *t;
+    int r = vol_txn_begin(g->v, &t);
+    if (r < 0) {
+        return r;
+    }
+    r = put_target(t, moved);
+    if (r < 0) {
+        vol_txn_abort(t);
+        return r;
+    }
+    r = vol_txn_commit(t);
+    if (r < 0) {
+        return r;
+    }
+    rt_mutex_lock(&g->m);
+    struct dev_target *target = dev_target_lookup(g, moved->iqn);
+    memcpy(target->info.moved_to, moved->moved_to, sizeof moved->moved_to);
+    target->info.moved_for_good = moved->moved_for_good;
+    rt_mutex_unlock(&g->m);
+    return vol_flush(g->v);
+}
+
+int dev_target_move(struct dev_registry *g, const char *iqn, const char *to, bool for_good)
+{
+    struct dev_target_info info;
+    size_t len = strlen(to);
+    if (len > DEV_MOVED_MAX) {
+        return -EINVAL;
+    }
+    rt_lock_take(&g->change);
+    int r = dev_target_find(g, iqn, &info);
+    if (r >= 0) {
+        memset(info.moved_to, 0, sizeof info.moved_to);
+        memcpy(info.moved_to, to, len);
+        info.moved_for_good = for_good && len > 0;
+        r = move_locked(g, &info);
+    }
+    rt_lock_release(&g->change);
+    return r;
+}
+
 static int commit_size(struct dev_registry *g, struct dev *d, uint64_t size) WAITS
 {
     struct vol_txn *t;

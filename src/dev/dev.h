@@ -27,6 +27,7 @@
 #define DEV_NAME_MAX 255
 #define DEV_IQN_MAX 223 /* RFC 7143 §4.2.7.1 */
 #define DEV_LUN_MAX 16383
+#define DEV_MOVED_MAX 127
 #define DEV_IO_MAX (32u << 20)
 
 enum dev_kind {
@@ -105,13 +106,19 @@ struct dev_target_info {
     struct uuid uuid;
     uint64_t created_ns;
     uint32_t luns;
-    bool ruled; /* there are access rules (dev/access.h) */
+    bool ruled;                       /* there are access rules (dev/access.h) */
+    bool moved_for_good;              /* see moved_to */
+    char moved_to[DEV_MOVED_MAX + 1]; /* where initiators are sent: ADDRESS[:PORT]; "" = nowhere */
 };
 MUST int dev_target_create(struct dev_registry *g, const char *iqn,
                            struct dev_target_info *ret_info) WAITS;
 /* Target and first LUN in one transaction. */
 MUST int dev_target_create_with_lun(struct dev_registry *g, const struct dev_create_options *lun,
                                     struct dev_info *ret_info) WAITS;
+/* Where its initiators are to go ("": nowhere), at most DEV_MOVED_MAX bytes; 0, -ENOENT, -EINVAL.
+ */
+MUST int dev_target_move(struct dev_registry *g, const char *iqn, const char *to, bool for_good)
+    WAITS;
 /* With its LUNs, in one transaction; ERR_IN_USE as dev_delete(). */
 MUST int dev_target_delete(struct dev_registry *g, const char *iqn, bool force) WAITS;
 MUST int dev_target_find(struct dev_registry *g, const char *iqn, struct dev_target_info *ret_info);

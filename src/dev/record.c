@@ -54,7 +54,14 @@ size_t dev_target_value(const struct dev_target_info *info, uint8_t ret_value[DE
     p[0] = info->ruled ? DEV_TARGET_RULED : TARGET_VERSION;
     memcpy(p + 1, info->uuid.bytes, 16);
     le64_store(p + 17, info->created_ns);
-    return 25;
+    size_t len = strnlen(info->moved_to, DEV_MOVED_MAX);
+    if (len == 0) {
+        return 25;
+    }
+    p[25] = info->moved_for_good ? 2 : 1;
+    p[26] = (uint8_t)len;
+    memcpy(p + 27, info->moved_to, len);
+    return 27 + len;
 }
 
 /* A name of 1 to max bytes without NUL. */
@@ -130,6 +137,21 @@ int dev_record_decode(const struct dev_record_bytes *in, struct dev_info *ret_in
     return 0;
 }
 
+/* What may follow: where initiators are sent. */
+static int decode_moved(struct bytes_reader *r, struct dev_target_info *info)
+{
+    if (bytes_left(r) == 0) {
+        return 0;
+    }
+    uint8_t kind = bytes_u8(r);
+    uint8_t len = bytes_u8(r);
+    info->moved_for_good = kind == 2;
+    if (bytes_bad(r) || kind < 1 || kind > 2) {
+        return ERR_CORRUPT_RECORD;
+    }
+    return take_name(r, len, DEV_MOVED_MAX, info->moved_to);
+}
+
 int dev_target_decode(const struct dev_record_bytes *in, struct dev_target_info *ret_info)
 {
     struct dev_target_info info = {0};
@@ -149,6 +171,10 @@ int dev_target_decode(const struct dev_record_bytes *in, struct dev_target_info 
     }
     memcpy(info.uuid.bytes, uuid, 16);
     info.ruled = version == DEV_TARGET_RULED;
+    int rc = decode_moved(&r, &info);
+    if (rc < 0) {
+        return rc;
+    }
     *ret_info = info;
     return 0;
 }

@@ -81,6 +81,7 @@ struct iscsi_server {
     struct rt_credits ingress; /* immediate and unsolicited data of all windows */
     struct rt_credits gather;  /* solicited data that is not for the medium */
     _Atomic bool draining;
+    const char *drain_to; /* set before draining; NULL: nowhere */
     _Atomic uint64_t logins;
     _Atomic uint64_t login_failures;
     _Atomic uint64_t auth_failures; /* of those: a wrong name or secret */

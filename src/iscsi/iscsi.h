@@ -39,14 +39,18 @@ MUST int iscsi_start(const struct iscsi_options *opt, struct iscsi_server **ret_
 /* The bound address of portal i (the port the kernel chose). */
 MUST int iscsi_address(const struct iscsi_server *s, size_t i, char ret_text[NET_ADDRESS_SIZE]);
 /*
- * Drain: takes no more connections, asks each session to log out (async message, event 1), lets
- * what is under way be answered, and returns when all have gone or the deadline has come.
+ * Drain: asks each session to log out (async message, event 1), lets what is under way be answered,
+ * and returns when all have gone or the deadline has come; who is still there then hears that the
+ * session is dropped (event 3). Who comes meanwhile is sent to that address (login status 0101);
+ * with NULL no more connections are taken. The text stays the caller's until iscsi_stop().
  */
-void iscsi_drain(struct iscsi_server *s, uint64_t deadline_ns) WAITS;
+void iscsi_drain(struct iscsi_server *s, const char *to, uint64_t deadline_ns) WAITS;
 /* Cancels what is left and frees. Accepts NULL. */
 void iscsi_stop(struct iscsi_server *s) WAITS;
 /* Ends every session of the target (deleted by force). */
 void iscsi_target_drop(struct iscsi_server *s, const char *iqn) WAITS;
+/* Asks every session of the target to log out (event 1): those that come back may be sent on. */
+void iscsi_target_logout(struct iscsi_server *s, const char *iqn);
 /* The target's list of LUNs has changed: its initiators are told (async message, event 0). */
 void iscsi_luns_changed(struct iscsi_server *s, const char *iqn);
 /* New addresses to advertise (SIGHUP). Copied. */

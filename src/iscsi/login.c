@@ -18,6 +18,7 @@
 #include "iscsi/tx.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -271,6 +272,38 @@ static int step_identity(struct login *l)
     return 0;
 }
 
+static bool is_here(const struct iscsi_conn *c, const char *address)
+{
+    char with_port[NET_ADDRESS_SIZE + 8];
+    (void)snprintf(with_port, sizeof with_port, "%s:%d", address, ISCSI_PORT_DEFAULT);
+    return strcmp(c->local, address) == 0 || strcmp(c->local, with_port) == 0;
+}
+
+/*
+ * Step: is it here that the target is served (§11.13.5, class 1). Before the security stage, for
+ * it is the other place that wants to know who comes. Who is at the place already may stay.
+ */
+static int step_moved(struct login *l)
+{
+    struct iscsi_conn *c = l->c;
+    struct dev_target_info info;
+    bool draining = atomic_load(&c->server->draining);
+    if (c->discovery || l->tsih_asked != 0) {
+        return 0;
+    }
+    if (draining && c->server->drain_to) {
+        iscsi_text_put(&l->out, "TargetAddress", "%s", c->server->drain_to);
+        return -ISCSI_LOGIN_MOVED_TEMPORARILY;
+    }
+    if (draining || strlen(c->iqn) > DEV_IQN_MAX ||
+        dev_target_find(c->server->registry, c->iqn, &info) < 0 || !info.moved_to[0] ||
+        is_here(c, info.moved_to)) {
+        return 0;
+    }
+    iscsi_text_put(&l->out, "TargetAddress", "%s", info.moved_to);
+    return info.moved_for_good ? -ISCSI_LOGIN_MOVED_PERMANENTLY : -ISCSI_LOGIN_MOVED_TEMPORARILY;
+}
+
 /* Step: do we want it at all. */
 static int step_admit(struct login *l)
 {
@@ -470,6 +503,10 @@ static int run_steps(struct login *l)
     if (r < 0) {
         return r;
     }
+    r = step_moved(l);
+    if (r < 0) {
+        return r;
+    }
     r = step_admit(l);
     if (r < 0) {
         return r;
@@ -477,10 +514,29 @@ static int run_steps(struct login *l)
     return step_stages(l);
 }
 
-/* Status codes are above 0x0200 = 512, errno values below, private codes far below zero. */
+/* Status codes are above 0x0100 = 256, errno values below, private codes far below zero. */
 static bool is_status(int r)
 {
-    return r <= -ISCSI_LOGIN_INITIATOR_ERROR && r > ERR_END_PRIVATE;
+    return r <= -ISCSI_LOGIN_MOVED_TEMPORARILY && r > ERR_END_PRIVATE;
+}
+
+/* The response that says why there is no session. */
+static void refuse(struct login *l, int status)
+{
+    struct iscsi_conn *c = l->c;
+    const char *target = c->iqn ? c->iqn : "discovery";
+    bool moved = status < ISCSI_LOGIN_INITIATOR_ERROR;
+    if (moved) {
+        msg_info_paced("iscsi", "%s: %s is sent on, to where %s is (%04x)", c->peer, c->initiator,
+                       target, (unsigned)status);
+    } else {
+        atomic_fetch_add(&c->server->login_failures, 1);
+        msg_warn_paced("iscsi", "%s: login of %s to %s refused: %s (%04x)", c->peer,
+                       c->initiator ? c->initiator : "?", target,
+                       l->auth.why ? l->auth.why : status_text(status), (unsigned)status);
+        l->out.len = 0;
+    }
+    send_response(l, (uint8_t)(l->stage << 2), status, l->out.data, l->out.len);
 }
 
 int iscsi_login(struct iscsi_conn *c)
@@ -488,19 +544,17 @@ int iscsi_login(struct iscsi_conn *c)
     struct login l = {.c = c, .deadline_ns = rt_now_ns() + c->server->login_timeout_ns};
     c->rx.deadline_ns = l.deadline_ns;
     int r = run_steps(&l);
-    const char *why = l.auth.why;
+    if (is_status(r)) {
+        refuse(&l, -r);
+        r = ERR_PROTOCOL;
+    } else if (r < 0) {
+        atomic_fetch_add(&c->server->login_failures, 1);
+    }
     iscsi_auth_free(&l.auth);
     bytes_writer_free(&l.in);
     bytes_writer_free(&l.out);
     if (r < 0) {
-        atomic_fetch_add(&c->server->login_failures, 1);
-        if (is_status(r)) {
-            msg_warn_paced("iscsi", "%s: login of %s to %s refused: %s (%04x)", c->peer,
-                           c->initiator ? c->initiator : "?", c->iqn ? c->iqn : "discovery",
-                           why ? why : status_text(-r), (unsigned)-r);
-            send_response(&l, (uint8_t)(l.stage << 2), -r, NULL, 0);
-        }
-        return is_status(r) ? ERR_PROTOCOL : r;
+        return r;
     }
     atomic_fetch_add(&c->server->logins, 1);
     c->header_digest = c->params.header_digest;

@@ -11,6 +11,7 @@
 
 #define INGRESS_BYTES (64ull << 20)
 #define GATHER_BYTES (64ull << 20)
+#define DROP_MS 500 /* for what is said last to who does not log out */
 
 static void free_advertise(char **list, size_t count)
 {
@@ -134,22 +135,39 @@ static void poke_all(struct iscsi_server *s, enum iscsi_poke what)
     rt_mutex_unlock(&s->lock);
 }
 
-void iscsi_drain(struct iscsi_server *s, uint64_t deadline_ns)
+static size_t wait_for_end(struct iscsi_server *s, uint64_t deadline_ns)
 {
-    atomic_store(&s->draining, true);
-    for (size_t i = 0; i < s->listener_count; i++) {
-        net_listener_stop(s->listeners[i]);
-    }
-    poke_all(s, ISCSI_POKE_LOGOUT);
-    rt_mutex_lock(&s->lock);
     int r = 0;
+    rt_mutex_lock(&s->lock);
     while (s->conn_count > 0 && r >= 0) {
         r = rt_waitq_wait(&s->changed, &s->lock, deadline_ns);
     }
     size_t left = s->conn_count;
     rt_mutex_unlock(&s->lock);
+    return left;
+}
+
+static void stop_listening(struct iscsi_server *s)
+{
+    for (size_t i = 0; i < s->listener_count; i++) {
+        net_listener_stop(s->listeners[i]);
+    }
+}
+
+void iscsi_drain(struct iscsi_server *s, const char *to, uint64_t deadline_ns)
+{
+    s->drain_to = to;
+    atomic_store(&s->draining, true);
+    if (!to) {
+        stop_listening(s);
+    }
+    poke_all(s, ISCSI_POKE_LOGOUT);
+    size_t left = wait_for_end(s, deadline_ns);
+    stop_listening(s);
     if (left > 0) {
         msg_info("iscsi", "%zu connections have not logged out in time", left);
+        poke_all(s, ISCSI_POKE_ASYNC_DROP);
+        (void)wait_for_end(s, rt_after_ms(DROP_MS));
     }
 }
 
@@ -185,6 +203,11 @@ static void poke_target(struct iscsi_server *s, const char *iqn, enum iscsi_poke
 void iscsi_target_drop(struct iscsi_server *s, const char *iqn)
 {
     poke_target(s, iqn, ISCSI_POKE_ASYNC_DROP);
+}
+
+void iscsi_target_logout(struct iscsi_server *s, const char *iqn)
+{
+    poke_target(s, iqn, ISCSI_POKE_LOGOUT);
 }
 
 void iscsi_luns_changed(struct iscsi_server *s, const char *iqn)

@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define TARGETS_AT_ONCE 8
+#define TARGETS_AT_ONCE 4
 
 void iscsi_text_reset(struct iscsi_conn *c)
 {

@@ -103,6 +103,15 @@ static const struct arg_spec lun_set_specs[] = {IQN_ARG,          LUN_ARG,      
                                                 READ_ONLY_OPTION, ADMIN_OPTIONS, {0}};
 static const struct arg_spec target_delete_specs[] = {IQN_ARG, DELETE_OPTIONS, ADMIN_OPTIONS, {0}};
 
+static const struct arg_spec redirect_specs[] = {
+    IQN_ARG,
+    {.name = "to", .value = "ADDRESS", .help = "HOST, HOST:PORT or [IPV6]:PORT"},
+    {.name = "permanent", .help = "the target has moved for good"},
+    {.name = "clear", .help = "serve it here again"},
+    {.name = "logout", .help = "ask the sessions there are to log out"},
+    ADMIN_OPTIONS,
+    {0}};
+
 static const struct command {
     const char *words; /* "nbd create" */
     const char *summary;
@@ -132,6 +141,8 @@ static const struct command {
      "iscsi.remove-lun", true},
     {"iscsi delete-target", "Deletes a target with its LUNs.", target_delete_specs, NULL,
      "iscsi.delete-target", true},
+    {"iscsi redirect", "Sends a target's initiators to another address.", redirect_specs, NULL,
+     "iscsi.redirect", false},
     {"change-password", "Makes the volume open with another password.", password_specs,
      command_change_password, NULL, false},
     {"flush", "Makes everything written so far durable.", plain_specs, NULL, "flush", false},
@@ -214,8 +225,8 @@ static bool add_switch(json_t *request, const struct args *a, const char *option
 /* The request that the arguments state; NULL after a message. */
 static json_t *build_request(const struct command *c, const struct args *a)
 {
-    static const char *const texts[] = {"name", "iqn"};
-    static const char *const flags[] = {"force", "disconnect"};
+    static const char *const texts[] = {"name", "iqn", "to"};
+    static const char *const flags[] = {"force", "disconnect", "permanent", "clear", "logout"};
     json_t *request = json_pack("{s:s}", "op", c->op);
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         const char *text = args_get(a, texts[i]);

@@ -167,6 +167,11 @@ static void print_target(const json_t *target)
 {
     printf("iSCSI target '%s'\n", text_of(target, "iqn"));
     printf("  %-12s %s\n", "UUID:", text_of(target, "uuid"));
+    const json_t *moved = json_object_get(target, "redirect");
+    if (moved) {
+        printf("  %-12s %s%s\n", "Redirect:", text_of(moved, "to"),
+               json_is_true(json_object_get(moved, "permanent")) ? ", permanently" : "");
+    }
     print_luns(target, "  ");
 }
 
@@ -270,6 +275,7 @@ void print_result(const char *op, const json_t *result)
         {"iscsi.remove-lun", print_deleted_device},
         {"iscsi.set-lun", print_device},
         {"iscsi.delete-target", print_deleted_target},
+        {"iscsi.redirect", print_target},
         {"flush", print_flushed},
         {"status", print_status},
     };

@@ -265,7 +265,8 @@ static void print_ready(struct serve *s)
 static void drain_iscsi(void *arg)
 {
     struct serve *s = arg;
-    iscsi_drain(s->ops.iscsi, rt_after_ms(DRAIN_CLIENTS_MS));
+    const struct config_list *to = &s->config->iscsi.drain_redirect;
+    iscsi_drain(s->ops.iscsi, to->count > 0 ? to->at[0] : NULL, rt_after_ms(DRAIN_CLIENTS_MS));
 }
 
 static void drain(struct serve *s)

@@ -353,7 +353,7 @@ static void scenario(void *arg)
     discover(a);
     CHECK(session(a, WRITES_AT) == 0);
     log_out(b);
-    iscsi_drain(server, PEER_SECONDS(100));
+    iscsi_drain(server, NULL, PEER_SECONDS(100));
     CHECK(rt_sleep_ms(100) == 0); /* fibers that had something to tell a connection end */
     check_given_back();
     iscsi_stop(server);

@@ -33,7 +33,11 @@ def crc32c(data):
 
 
 class LoginRefused(Exception):
-    pass
+    """status: as hex; keys: what came with it."""
+
+    def __init__(self, status, keys=None):
+        super().__init__(status)
+        self.status, self.keys = int(status, 16), keys or {}
 
 
 class Rejected(Exception):
@@ -176,7 +180,8 @@ class Initiator:
         pdu = self.receive()
         status = int.from_bytes(pdu.bhs[36:38], "big")
         if status:
-            raise LoginRefused(hex(status))
+            pairs = [p.decode().partition("=") for p in pdu.data.split(b"\0") if p]
+            raise LoginRefused(hex(status), {key: value for key, _, value in pairs})
         assert pdu.opcode == LOGIN_RESPONSE and pdu.flags == 0x87, pdu.bhs
         for pair in pdu.data.split(b"\0"):
             if pair:

@@ -53,13 +53,36 @@ static void every_truncation_is_refused(void **state)
         struct dev_record_bytes b = {key, n, value, value_len};
         assert_int_equal(dev_record_decode(&b, &out), ERR_CORRUPT_RECORD);
     }
-    struct dev_target_info target = {.iqn = "iqn.2024-01.net.example:x"};
+    struct dev_target_info target = {.iqn = "iqn.2024-01.net.example:x",
+                                     .moved_to = "192.0.2.2:3260"};
     key_len = dev_target_key(target.iqn, key);
     value_len = dev_target_value(&target, value);
     for (size_t n = 0; n < value_len; n++) {
         struct dev_record_bytes b = {key, key_len, value, n};
-        assert_int_equal(dev_target_decode(&b, &target), ERR_CORRUPT_RECORD);
+        int r = dev_target_decode(&b, &target); /* 25: the form without an address */
+        assert_int_equal(r, n == 25 ? 0 : ERR_CORRUPT_RECORD);
     }
+}
+
+static void a_target_says_where_it_has_moved(void **state)
+{
+    (void)state;
+    uint8_t key[DEV_KEY_MAX];
+    uint8_t value[DEV_VALUE_MAX];
+    struct dev_target_info in = {.iqn = "iqn.2024-01.net.example:x", .moved_for_good = true};
+    memset(in.moved_to, 'h', DEV_MOVED_MAX);
+    struct dev_record_bytes b = {key, dev_target_key(in.iqn, key), value, 0};
+    b.value_len = dev_target_value(&in, value);
+    assert_true(b.value_len <= sizeof value);
+    struct dev_target_info out;
+    assert_int_equal(dev_target_decode(&b, &out), 0);
+    assert_true(out.moved_for_good);
+    assert_string_equal(out.moved_to, in.moved_to);
+    value[25] = 3;
+    assert_int_equal(dev_target_decode(&b, &out), ERR_CORRUPT_RECORD);
+    value[25] = 1;
+    value[26] = 0;
+    assert_int_equal(dev_target_decode(&b, &out), ERR_CORRUPT_RECORD);
 }
 
 static void later_versions_are_told_apart(void **state)
@@ -183,6 +206,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(device_goes_round),
                                        cmocka_unit_test(every_truncation_is_refused),
+                                       cmocka_unit_test(a_target_says_where_it_has_moved),
                                        cmocka_unit_test(later_versions_are_told_apart),
                                        cmocka_unit_test(settings_go_round),
                                        cmocka_unit_test(names),

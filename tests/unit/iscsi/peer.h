@@ -247,7 +247,7 @@ static void peer_world_main(void *arg)
     if (w->b->s) {
         peer_close(w->b);
     }
-    iscsi_drain(w->server, PEER_SECONDS(100));
+    iscsi_drain(w->server, NULL, PEER_SECONDS(100));
     struct iscsi_counts counts;
     iscsi_counts(w->server, &counts);
     CHECK(counts.sessions == 0 && counts.connections == 0);
