@@ -285,7 +285,14 @@ static void count(struct iscsi_task *t)
     struct iscsi_core *k = iscsi_conn_counters(t->conn);
     uint64_t us = (rt_turn_ns() - t->began_ns) / 1000;
     unsigned bucket = us ? 64u - (unsigned)__builtin_clzll(us) : 0;
+    const struct scsi_task *s = &t->scsi;
     iscsi_count(&k->commands);
+    iscsi_count(&t->conn->commands);
+    if (s->dir == SCSI_DIR_IN) {
+        iscsi_count_by(&t->conn->bytes_read, MIN_OF(s->in_total, s->edtl));
+    } else if (s->dir == SCSI_DIR_OUT) {
+        iscsi_count_by(&t->conn->bytes_written, s->out_wanted);
+    }
     iscsi_count(&k->latency[MIN_OF(bucket, 31u)]);
 }
 

@@ -162,6 +162,10 @@ struct iscsi_conn {
         uint8_t algorithm;
         bool mutual;
     } auth;
+    uint64_t since_ns; /* it is in the table */
+    _Atomic uint64_t commands; /* written on the connection's core alone, as are the next two */
+    _Atomic uint64_t bytes_read;
+    _Atomic uint64_t bytes_written;
     char peer[NET_ADDRESS_SIZE];
     char local[NET_ADDRESS_SIZE];
 
@@ -269,8 +273,12 @@ static inline struct iscsi_core *iscsi_conn_counters(struct iscsi_conn *c)
     return &c->server->cores[c->core];
 }
 /* For counters that one core alone writes: no locked instruction. */
+static inline void iscsi_count_by(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
 static inline void iscsi_count(_Atomic uint64_t *counter)
 {
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
+    iscsi_count_by(counter, 1);
 }

@@ -56,6 +56,34 @@ void iscsi_luns_changed(struct iscsi_server *s, const char *iqn);
 /* New addresses to advertise (SIGHUP). Copied. */
 MUST int iscsi_advertise_set(struct iscsi_server *s, const char *const *advertise, size_t count);
 
+struct iscsi_session_info {
+    char target[DEV_IQN_MAX + 1];
+    char initiator[DEV_IQN_MAX + 1];
+    char peer[NET_ADDRESS_SIZE];
+    char local[NET_ADDRESS_SIZE];
+    char user[256]; /* of CHAP; "" */
+    unsigned chap;  /* number of the algorithm; 0: nobody asked */
+    bool mutual;
+    uint8_t isid[6];
+    uint16_t tsih;
+    uint16_t cid;
+    bool header_digest;
+    bool data_digest;
+    uint64_t age_ns;
+    uint64_t commands;
+    uint64_t bytes_read;
+    uint64_t bytes_written;
+};
+/* Those of all targets, as an array to be freed. Discovery sessions are not among them. */
+MUST int iscsi_sessions(struct iscsi_server *s, struct iscsi_session_info **ret_infos,
+                        size_t *ret_count);
+/* Ends the sessions of the target whose initiators the pattern matches: how many. They may log in
+ * again. */
+size_t iscsi_disconnect(struct iscsi_server *s, const char *iqn, const char *initiator);
+/* The access rules of the target have changed: ends the sessions that would not get in any more. */
+size_t iscsi_rules_changed(struct iscsi_server *s, const char *iqn);
+void iscsi_chap_minimum_set(struct iscsi_server *s, unsigned algorithm);
+
 struct iscsi_counts {
     uint64_t sessions;
     uint64_t connections;

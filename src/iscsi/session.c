@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/msg.h"
 #include "dev/access.h"
+#include "iscsi/auth.h"
 #include "iscsi/conn_priv.h"
 
 #include <errno.h>
@@ -254,17 +255,29 @@ static int take_over(struct iscsi_conn *c, uint16_t tsih, uint64_t deadline_ns)
     return 0;
 }
 
+static bool is_still_allowed(const struct iscsi_conn *c)
+{
+    struct dev_access *rules;
+    if (dev_access_get(c->server->registry, c->iqn, &rules) < 0) {
+        return false;
+    }
+    bool good = iscsi_auth_still_good(c, rules, atomic_load(&c->server->chap_minimum));
+    dev_access_unref(rules);
+    return good;
+}
+
 int iscsi_session_open(struct iscsi_conn *c, uint16_t tsih, uint64_t deadline_ns)
 {
     struct iscsi_server *s = c->server;
+    c->since_ns = rt_now_ns();
     rt_mutex_lock(&s->lock);
     int r = tsih ? take_over(c, tsih, deadline_ns) : open_new(c, deadline_ns);
     rt_mutex_unlock(&s->lock);
-    if (r < 0 || c->nexus) {
-        return r;
+    if (r >= 0 && !c->nexus) {
+        r = make_nexus(c) < 0 ? -ISCSI_LOGIN_NO_RESOURCES : 0;
     }
-    r = make_nexus(c);
-    return r < 0 ? -ISCSI_LOGIN_NO_RESOURCES : 0;
+    /* Whoever changes the rules looks at the table then: what has changed before that is seen here. */
+    return r >= 0 && !is_still_allowed(c) ? -ISCSI_LOGIN_FORBIDDEN : r;
 }
 
 /* What belongs to the session moves to the new connection. With server->lock held. */

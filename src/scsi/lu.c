@@ -75,7 +75,7 @@ void scsi_lu_unref(struct scsi_lu *lu)
 
 bool scsi_lu_writable(struct scsi_task *t)
 {
-    if (unlikely(dev_is_read_only(t->lu->dev))) {
+    if (unlikely(dev_is_read_only(t->lu->dev) || t->itl->read_only)) {
         scsi_fail(t, SCSI_KEY_DATA_PROTECT, SCSI_ASC_WRITE_PROTECTED);
         return false;
     }
@@ -126,7 +126,8 @@ static void watch_event(struct dev_watch *w, enum dev_event event)
     }
 }
 
-int scsi_itl_create(struct scsi_nexus *n, struct scsi_lu *lu, struct scsi_itl **ret_itl)
+int scsi_itl_create(struct scsi_nexus *n, struct scsi_lu *lu, uint32_t lun,
+                    struct scsi_itl **ret_itl)
 {
     struct scsi_itl *itl = calloc(1, sizeof *itl);
     if (!itl) {
@@ -134,6 +135,7 @@ int scsi_itl_create(struct scsi_nexus *n, struct scsi_lu *lu, struct scsi_itl **
     }
     itl->nexus = n;
     itl->lu = scsi_lu_ref(lu);
+    itl->lun = lun;
     itl->shard = &lu->shards[n->id % SCSI_SHARDS];
     atomic_init(&itl->ua, 1u << SCSI_UA_POWER_ON);
     list_init(&itl->watch.link);

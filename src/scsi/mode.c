@@ -216,7 +216,7 @@ void scsi_mode_sense_run(struct scsi_task *t)
     size_t len = header + descriptor;
     len += put_pages(t, &m, b->data + len);
     uint8_t specific = 0x10; /* DPOFUA */
-    if ((now.bits & SCSI_MODE_SWP) || dev_is_read_only(t->lu->dev)) {
+    if ((now.bits & SCSI_MODE_SWP) || dev_is_read_only(t->lu->dev) || t->itl->read_only) {
         specific |= 0x80; /* WP */
     }
     if (ten) {

@@ -2,9 +2,12 @@
 /* I_T nexuses: their views of the target's logical units, from login to nexus loss. */
 #include "base/assert.h"
 #include "base/endian.h"
+#include "dev/access.h"
 #include "scsi/scsi_priv.h"
 #include "scsi/sense.h"
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 uint32_t scsi_lun_decode(uint64_t lun_raw)
 {
@@ -36,7 +39,7 @@ struct scsi_itl *scsi_nexus_find(const struct scsi_nexus *n, uint32_t lun)
     size_t high = n->itl_count;
     while (low < high) {
         size_t mid = (low + high) / 2;
-        uint32_t at = n->itls[mid]->lu->lun;
+        uint32_t at = n->itls[mid]->lun;
         if (at == lun) {
             return n->itls[mid];
         }
@@ -59,43 +62,158 @@ static void retire(struct scsi_nexus *n, struct scsi_itl *itl)
     list_push_back(&n->gone_itls, &itl->gone_link);
 }
 
-/* Takes over the views that stay, makes those that are new, and retires the rest. */
-static int adopt(struct scsi_nexus *n, const struct scsi_table *table)
+/* A view to be. */
+struct view {
+    uint32_t lun;
+    bool read_only;
+    struct scsi_lu *lu;
+};
+
+static size_t table_index(const struct scsi_table *table, uint32_t lun)
 {
-    struct scsi_itl **itls = calloc(table->count + 1, sizeof(struct scsi_itl *));
-    if (!itls) {
-        return -ENOMEM;
+    size_t low = 0;
+    size_t high = table->count;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (table->lus[mid]->lun < lun) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
     }
-    for (size_t i = 0; i < table->count; i++) {
-        struct scsi_itl *old = scsi_nexus_find(n, table->lus[i]->lun);
-        if (old && old->lu == table->lus[i]) {
-            itls[i] = old;
+    return low < table->count && table->lus[low]->lun == lun ? low : SIZE_MAX;
+}
+
+static int compare_views(const void *a, const void *b)
+{
+    uint32_t x = ((const struct view *)a)->lun;
+    uint32_t y = ((const struct view *)b)->lun;
+    return (x > y) - (x < y);
+}
+
+/* What the maps show to the initiator; taken: a bit for each LUN, then one for each unit. Of two
+ * maps of one number, or of one unit, the one that names the initiator in full wins. */
+static size_t mapped_views(const struct scsi_nexus *n, const struct scsi_table *table,
+                           const struct dev_access *rules, uint8_t *taken, struct view *ret_views)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < 2 * rules->map_count; i++) {
+        const struct dev_map *m = &rules->maps[i % rules->map_count];
+        bool exact = strcmp(m->initiator, n->initiator) == 0;
+        bool first_round = i < rules->map_count;
+        size_t at = table_index(table, m->device);
+        if (exact != first_round || at == SIZE_MAX || taken[m->lun] ||
+            taken[DEV_LUN_MAX + 1 + at] || !dev_pattern_match(m->initiator, n->initiator)) {
             continue;
         }
-        int r = scsi_itl_create(n, table->lus[i], &itls[i]);
+        taken[m->lun] = taken[DEV_LUN_MAX + 1 + at] = 1;
+        ret_views[count++] = (struct view){
+            .lun = m->lun, .read_only = m->read_only, .lu = table->lus[at]};
+    }
+    qsort(ret_views, count, sizeof *ret_views, compare_views);
+    return count;
+}
+
+/* What the nexus is to see of the target: at most table->count views. */
+static int plan_views(const struct scsi_nexus *n, const struct scsi_table *table,
+                      struct view *ret_views, size_t *ret_count)
+{
+    struct dev_access *rules = NULL;
+    int r = dev_access_get(n->target->host->registry, n->target->iqn, &rules);
+    if (r < 0 || !rules || rules->map_count == 0) {
+        for (size_t i = 0; i < table->count; i++) {
+            ret_views[i] = (struct view){.lun = table->lus[i]->lun, .lu = table->lus[i]};
+        }
+        *ret_count = table->count;
+        dev_access_unref(rules);
+        return 0;
+    }
+    auto_free uint8_t *taken = calloc(1, DEV_LUN_MAX + 1 + table->count);
+    if (taken) {
+        *ret_count = mapped_views(n, table, rules, taken, ret_views);
+    }
+    dev_access_unref(rules);
+    return taken ? 0 : -ENOMEM;
+}
+
+/* The view that stays, or NULL. */
+static struct scsi_itl *keep(const struct scsi_nexus *n, const struct view *v)
+{
+    struct scsi_itl *itl = scsi_nexus_find(n, v->lun);
+    return itl && itl->lu == v->lu ? itl : NULL;
+}
+
+static int make_itls(struct scsi_nexus *n, const struct view *views, size_t count,
+                     struct scsi_itl **ret_itls)
+{
+    for (size_t i = 0; i < count; i++) {
+        ret_itls[i] = keep(n, &views[i]);
+        int r = ret_itls[i] ? 0 : scsi_itl_create(n, views[i].lu, views[i].lun, &ret_itls[i]);
         if (r < 0) {
             for (size_t k = 0; k < i; k++) {
-                if (scsi_nexus_find(n, itls[k]->lu->lun) != itls[k]) {
-                    scsi_itl_destroy(itls[k]);
+                if (!keep(n, &views[k])) {
+                    scsi_itl_destroy(ret_itls[k]);
                 }
             }
-            free(itls);
             return r;
         }
     }
+    return 0;
+}
+
+static void set_read_only(struct scsi_itl *itl, bool read_only)
+{
+    if (itl->read_only != read_only) {
+        itl->read_only = read_only;
+        scsi_attention_add(itl, SCSI_UA_MODE_CHANGED);
+    }
+}
+
+/* The views are the nexus' from now on: those that are gone retire, the others hear of it. */
+static void replace_itls(struct scsi_nexus *n, struct scsi_itl **itls, size_t count)
+{
     struct scsi_itl **old_itls = n->itls;
     size_t old_count = n->itl_count;
+    bool changed = count != old_count;
+    for (size_t i = 0; i < count && !changed; i++) {
+        changed = itls[i] != old_itls[i];
+    }
     n->itls = itls;
-    n->itl_count = table->count;
-    n->luns_changed = n->generation != UINT64_MAX;
+    n->itl_count = count;
+    n->luns_changed |= changed && n->generation != UINT64_MAX;
     for (size_t i = 0; i < old_count; i++) {
-        if (scsi_nexus_find(n, old_itls[i]->lu->lun) == old_itls[i]) {
-            scsi_attention_add(old_itls[i], SCSI_UA_LUNS_CHANGED);
-        } else {
+        if (scsi_nexus_find(n, old_itls[i]->lun) != old_itls[i]) {
             retire(n, old_itls[i]);
+        } else if (changed) {
+            scsi_attention_add(old_itls[i], SCSI_UA_LUNS_CHANGED);
         }
     }
     free(old_itls);
+}
+
+/* Takes over the views that stay, makes those that are new, and retires the rest. */
+static int adopt(struct scsi_nexus *n, const struct scsi_table *table)
+{
+    size_t count = 0;
+    auto_free struct view *views = calloc(table->count + 1, sizeof *views);
+    struct scsi_itl **itls = calloc(table->count + 1, sizeof(struct scsi_itl *));
+    int r = views && itls ? plan_views(n, table, views, &count) : -ENOMEM;
+    if (r >= 0) {
+        r = make_itls(n, views, count, itls);
+    }
+    if (r < 0) {
+        free(itls);
+        return r;
+    }
+    for (size_t i = 0; i < count; i++) {
+        bool fresh = !keep(n, &views[i]);
+        if (fresh) {
+            itls[i]->read_only = views[i].read_only;
+        } else {
+            set_read_only(itls[i], views[i].read_only);
+        }
+    }
+    replace_itls(n, itls, count);
     return 0;
 }
 
@@ -200,14 +318,14 @@ bool scsi_nexus_news(struct scsi_nexus *n, uint64_t *ret_lun_raw, uint8_t ret_se
     if (n->luns_changed) {
         n->luns_changed = false;
         scsi_attention_sense(SCSI_UA_LUNS_CHANGED, &s);
-        *ret_lun_raw = n->itl_count > 0 ? scsi_lun_encode(n->itls[0]->lu->lun) : 0;
+        *ret_lun_raw = n->itl_count > 0 ? scsi_lun_encode(n->itls[0]->lun) : 0;
         *ret_len = scsi_sense_build(false, &s, ret_sense);
         return true;
     }
     for (size_t i = 0; i < n->itl_count; i++) {
         if (atomic_exchange(&n->itls[i]->is_resized, false)) {
             scsi_attention_sense(SCSI_UA_CAPACITY_CHANGED, &s);
-            *ret_lun_raw = scsi_lun_encode(n->itls[i]->lu->lun);
+            *ret_lun_raw = scsi_lun_encode(n->itls[i]->lun);
             *ret_len = scsi_sense_build(false, &s, ret_sense);
             return true;
         }

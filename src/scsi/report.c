@@ -31,7 +31,7 @@ void scsi_report_luns_run(struct scsi_task *t)
         len += 8;
     }
     for (size_t i = 0; select != 0x01 && i < n->itl_count; i++) {
-        be64_store(b->data + len, scsi_lun_encode(n->itls[i]->lu->lun));
+        be64_store(b->data + len, scsi_lun_encode(n->itls[i]->lun));
         len += 8;
     }
     be32_store(b->data, (uint32_t)(len - 8));

@@ -118,6 +118,8 @@ struct scsi_itl {
     struct scsi_nexus *nexus;
     struct scsi_lu *lu;
     struct scsi_shard *shard;
+    uint32_t lun;   /* as this nexus sees it */
+    bool read_only; /* for this nexus */
     struct list lu_link;
     _Atomic uint32_t ua;      /* a bit per enum scsi_ua */
     _Atomic bool is_resized;  /* to be told (scsi_nexus_news) */
@@ -207,7 +209,8 @@ static inline uint64_t scsi_lu_blocks(const struct scsi_lu *lu)
 void scsi_lu_attention(struct scsi_lu *lu, enum scsi_ua ua, const struct scsi_nexus *except);
 /* A reset of the unit (SAM-5 6.3.2, 6.3.3), but for its tasks. */
 void scsi_lu_reset(struct scsi_lu *lu, enum scsi_ua ua);
-MUST int scsi_itl_create(struct scsi_nexus *n, struct scsi_lu *lu, struct scsi_itl **ret_itl);
+MUST int scsi_itl_create(struct scsi_nexus *n, struct scsi_lu *lu, uint32_t lun,
+                         struct scsi_itl **ret_itl);
 void scsi_itl_destroy(struct scsi_itl *itl);
 
 /* nexus.c */

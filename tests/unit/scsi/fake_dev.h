@@ -6,6 +6,7 @@
  */
 #pragma once
 #include "base/assert.h"
+#include "dev/access.h"
 #include "dev/dev.h"
 #include "rt/rt.h"
 #include "rt/sync.h"
@@ -39,6 +40,7 @@ struct dev_registry {
     struct dev *luns[FAKE_LUNS];
     uint64_t generation;
     bool deleted;
+    struct dev_access *rules;
 };
 
 extern struct rt_event *fake_gate;
@@ -142,6 +144,13 @@ int dev_target_find(struct dev_registry *g, const char *iqn, struct dev_target_i
     memset(ret_info, 0, sizeof *ret_info);
     memcpy(ret_info->iqn, FAKE_IQN, sizeof FAKE_IQN);
     ret_info->uuid.bytes[0] = 1;
+    return 0;
+}
+
+int dev_access_get(struct dev_registry *g, const char *iqn, struct dev_access **ret_access)
+{
+    (void)iqn;
+    *ret_access = dev_access_ref(g->rules);
     return 0;
 }
 

@@ -19,6 +19,83 @@ static void report_luns_by_selection(struct world *w)
 }
 WORLD_TEST(report_luns_by_selection)
 
+static void map(struct dev_access *rules, const char *initiator, uint32_t lun, uint32_t device)
+{
+    struct dev_map m = {.lun = lun, .device = device, .read_only = lun == 6};
+    snprintf(m.initiator, sizeof m.initiator, "%s", initiator);
+    CHECK(dev_map_add(rules, &m) == 0);
+}
+
+/* Takes over the rules, as a change of them does. */
+static void rule(struct world *w, struct dev_access *rules)
+{
+    dev_access_unref(w->registry->rules);
+    w->registry->rules = rules;
+    w->registry->generation++;
+    (void)rt_sleep_ms(100); /* a busy nexus may overlook it for a while */
+}
+
+static uint64_t luns_of(struct scsi_nexus *n)
+{
+    struct reply *r = in(n, 0, 64, CDB(0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 64));
+    CHECK(r->status == SCSI_GOOD);
+    uint64_t luns = 0;
+    for (size_t at = 8; at < r->len; at += 8) {
+        luns = luns << 8 | (be64_load(r->data + at) >> 48);
+    }
+    return luns;
+}
+
+/* Each initiator sees what its maps say, by the numbers they say. */
+static void maps_hide_and_renumber(struct world *w)
+{
+    fake_add(w->registry, 3, LUN_SIZE);
+    struct dev_access *rules = dev_access_new();
+    map(rules, "*.b", 0, 3);
+    map(rules, "*.b", 6, 1);
+    map(rules, scsi_nexus_initiator(w->b), 5, 0);
+    map(rules, scsi_nexus_initiator(w->b), 6, 3); /* before the pattern's */
+    rule(w, rules);
+    CHECK(luns_of(w->a) == 0);
+    CHECK(tur(w->a, 0) == SCSI_CHECK_CONDITION);
+    CHECK(luns_of(w->b) == 0x0506);
+    while (tur(w->b, 5) != SCSI_GOOD) {
+    }
+    CHECK(tur(w->b, 0) == SCSI_CHECK_CONDITION); /* taken for what is not there */
+    CHECK(tur(w->b, 6) == SCSI_CHECK_CONDITION && attention_is(0x2900));
+    CHECK(tur(w->b, 6) == SCSI_GOOD);
+    /* A change that is not about it says nothing; one that is, does. */
+    rules = dev_access_copy(rules);
+    map(rules, "iqn.other", 0, 0);
+    rule(w, rules);
+    CHECK(tur(w->b, 5) == SCSI_GOOD);
+    rules = dev_access_copy(rules);
+    map(rules, scsi_nexus_initiator(w->b), 7, 1);
+    rule(w, rules);
+    CHECK(tur(w->b, 5) == SCSI_CHECK_CONDITION && attention_is(0x3f0e));
+    CHECK(tur(w->b, 5) == SCSI_GOOD);
+    CHECK(luns_of(w->b) == 0x050607);
+    rule(w, NULL);
+    CHECK(luns_of(w->a) == 0x000103);
+    CHECK(luns_of(w->b) == 0x000103);
+}
+WORLD_TEST(maps_hide_and_renumber)
+
+static void a_map_may_be_read_only(struct world *w)
+{
+    struct dev_access *rules = dev_access_new();
+    map(rules, "*", 6, 0);
+    rule(w, rules);
+    while (tur(w->a, 6) != SCSI_GOOD) {
+    }
+    CHECK(in(w->a, 6, 64, CDB(0x1a, 0, 0x3f, 0, 64))->data[2] & 0x80);
+    static const uint8_t block[512];
+    struct reply *r = out(w->a, 6, block, 512, CDB(0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0));
+    CHECK(r->status == SCSI_CHECK_CONDITION && sense_is(7, 0x2700));
+    rule(w, NULL);
+}
+WORLD_TEST(a_map_may_be_read_only)
+
 static void all_operation_codes_are_found_one_by_one(struct world *w)
 {
     static uint8_t all[4096];
@@ -153,6 +230,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_report_luns_by_selection),
+        cmocka_unit_test(test_maps_hide_and_renumber),
+        cmocka_unit_test(test_a_map_may_be_read_only),
         cmocka_unit_test(test_all_operation_codes_are_found_one_by_one),
         cmocka_unit_test(test_task_management_functions),
         cmocka_unit_test(test_request_sense_takes_the_attention),
