@@ -2,6 +2,7 @@
 #include "ctl/access.h"
 #include "base/err.h"
 #include "ctl/config_priv.h"
+#include "dev/access.h"
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -55,17 +56,29 @@ const char *access_password_fault(const void *password, size_t len)
     return NULL;
 }
 
+const char *access_chap_fault(const void *secret, size_t len)
+{
+    if (memchr(secret, 0, len)) {
+        return "a CHAP secret has no zero bytes";
+    }
+    if (len < DEV_SECRET_MIN) {
+        return "a CHAP secret has at least 12 bytes (RFC 7143)";
+    }
+    return len > DEV_SECRET_MAX ? "a CHAP secret has at most 255 bytes" : NULL;
+}
+
 /* Of all that was read, the first line. */
-static struct crypt_secret *password_of(const struct crypt_secret *all, const char **ret_why)
+static struct crypt_secret *line_of(const struct crypt_secret *all, access_fault *fault,
+                                    const char **ret_why)
 {
     const uint8_t *end = memchr(all->bytes, '\n', all->len);
     size_t len = end ? (size_t)(end - all->bytes) : all->len;
     if (len > 0 && all->bytes[len - 1] == '\r') {
         len--;
     }
-    *ret_why = access_password_fault(all->bytes, len);
+    *ret_why = fault(all->bytes, len);
     if (!*ret_why && end && end + 1 < all->bytes + all->len) {
-        *ret_why = "the password is the first line, and more follows";
+        *ret_why = "the secret is the first line, and more follows";
     }
     return *ret_why ? NULL : crypt_secret_create(all->bytes, len);
 }
@@ -134,8 +147,9 @@ static void warn_of_readers(int fd, const char *path, FILE *errors)
     }
 }
 
-int access_read_file(const char *path, enum crypt_kdf kdf, FILE *errors,
-                     struct crypt_secret **ret_secret)
+/* A key file when there is no fault(). */
+static int read_any(const char *path, access_fault *fault, FILE *errors,
+                    struct crypt_secret **ret_secret)
 {
     bool is_input = strcmp(path, "-") == 0;
     int fd = is_input ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
@@ -148,7 +162,7 @@ int access_read_file(const char *path, enum crypt_kdf kdf, FILE *errors,
     struct crypt_secret *all = crypt_secret_create(NULL, FILE_BYTES_MAX);
     int r = all ? read_secret(fd, all) : -ENOMEM;
     if (r == 0) {
-        secret = kdf == CRYPT_KDF_NONE ? key_of(all, &why) : password_of(all, &why);
+        secret = fault ? line_of(all, fault, &why) : key_of(all, &why);
         r = secret ? 0 : -ENOMEM;
         warn_of_readers(fd, path, errors);
     }
@@ -161,6 +175,18 @@ int access_read_file(const char *path, enum crypt_kdf kdf, FILE *errors,
     }
     *ret_secret = secret;
     return 0;
+}
+
+int access_read_file(const char *path, enum crypt_kdf kdf, FILE *errors,
+                     struct crypt_secret **ret_secret)
+{
+    return read_any(path, kdf == CRYPT_KDF_NONE ? NULL : access_password_fault, errors, ret_secret);
+}
+
+int access_read_line(const char *path, access_fault *fault, FILE *errors,
+                     struct crypt_secret **ret_secret)
+{
+    return read_any(path, fault, errors, ret_secret);
 }
 
 int access_load(const struct config *c, FILE *errors, struct crypt_access *ret_access)

@@ -29,6 +29,14 @@ void access_wipe(struct crypt_access *a);
  */
 MUST int access_read_file(const char *path, enum crypt_kdf kdf, FILE *errors,
                           struct crypt_secret **ret_secret);
+/* NULL, or what is wrong with a secret, as half a sentence. */
+typedef const char *access_fault(const void *secret, size_t len);
+/* Of the first line of a file, or of standard input ("-"), that fault() finds nothing wrong with.
+ */
+MUST int access_read_line(const char *path, access_fault *fault, FILE *errors,
+                          struct crypt_secret **ret_secret);
+/* RFC 7143 §9.2.1: 12 to 255 bytes for CHAP. */
+const char *access_chap_fault(const void *secret, size_t len);
 /* NULL, or what is wrong with a password, as half a sentence. */
 const char *access_password_fault(const void *password, size_t len);
 

@@ -8,6 +8,7 @@
 #include "ctl/access.h"
 #include "ctl/config_priv.h"
 #include "ctl/toml.h"
+#include "iscsi/chap.h"
 #include "iscsi/iscsi.h"
 #include "obj/obj.h"
 #include <errno.h>
@@ -412,6 +413,16 @@ static void set_iscsi_drain(struct reader *rd)
     add_address(rd, &rd->c->iscsi.drain_redirect);
 }
 
+static void set_iscsi_chap_minimum(struct reader *rd)
+{
+    auto_free char *text = text_of(rd);
+    rd->c->iscsi.chap_minimum = text ? iscsi_chap_number(text) : 0;
+    if (text && rd->c->iscsi.chap_minimum == 0) {
+        mistake(rd, "servers.iscsi.chap_minimum must be \"md5\", \"sha1\", \"sha256\" or "
+                    "\"sha3-256\"");
+    }
+}
+
 static void set_admin_socket(struct reader *rd)
 {
     set_text(rd, &rd->c->admin.unix_socket);
@@ -482,6 +493,7 @@ static const struct key {
     {"servers.iscsi.addresses", set_iscsi_addresses, true},
     {"servers.iscsi.advertise", set_iscsi_advertise, true},
     {"servers.iscsi.drain_redirect", set_iscsi_drain, false},
+    {"servers.iscsi.chap_minimum", set_iscsi_chap_minimum, false},
     {"admin.unix_socket", set_admin_socket, false},
     {"runtime.cores", set_cores, false},
     {"runtime.log_level", set_log_level, false},

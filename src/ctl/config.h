@@ -71,6 +71,7 @@ struct config {
         struct config_list addresses;
         struct config_list advertise;
         struct config_list drain_redirect; /* one at most */
+        unsigned chap_minimum; /* number of the weakest algorithm that will do; 0: MD5 */
     } iscsi;
     struct {
         char *unix_socket; /* default: zerofs.sock in the cache folder */
@@ -95,6 +96,6 @@ const char *config_find(const char *given);
 char *config_template(const char *folder, const char *password_file);
 /*
  * What differs from `old` and cannot change while the server runs: prints one line each to `out`,
- * the number. What can change: log level, compression, advertised addresses.
+ * the number. What can change: log level, compression, advertised addresses, the CHAP minimum.
  */
 unsigned config_report_fixed(const struct config *old, const struct config *fresh, FILE *out);

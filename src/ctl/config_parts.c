@@ -258,6 +258,7 @@ static const char template_text[] =
     "# advertise = [\"192.0.2.1:3260\"]   # what discovery tells, if not the address a client came "
     "to\n"
     "# drain_redirect = \"192.0.2.2:3260\"   # where initiators are sent while the server stops\n"
+    "# chap_minimum = \"sha256\"     # weaker CHAP algorithms will not do\n"
     "\n"
     "# [admin]\n"
     "# unix_socket = \"/run/zerofs/admin.sock\"   # default: zerofs.sock in the cache folder\n"

@@ -76,6 +76,9 @@ static json_t *change(struct ops *o, const json_t *request, const char *section,
         return ops_rules_error(r, e.iqn);
     }
     size_t ended = o->iscsi ? iscsi_rules_changed(o->iscsi, e.iqn) : 0;
+    if (o->iscsi && strcmp(section, "maps") == 0) {
+        iscsi_luns_changed(o->iscsi, e.iqn);
+    }
     msg_info("ctl", "access rules (%s) of %s changed; %zu sessions end", section,
              *e.iqn ? e.iqn : OPS_DISCOVERY, ended);
     json_t *result = scope_json(o, e.iqn, section);
@@ -133,7 +136,8 @@ static json_t *edit_auth_remove(struct edit *e, struct dev_access *draft)
         return NULL;
     }
     if (!user) {
-        return ops_failure(OPS_USAGE, "the name of the account is needed: --user NAME, or --mutual");
+        return ops_failure(OPS_USAGE,
+                           "the name of the account is needed: --user NAME, or --mutual");
     }
     if (dev_account_remove(draft, user) < 0) {
         return ops_failure(OPS_NOT_FOUND, "there is no account '%.255s'", user);
@@ -338,18 +342,25 @@ static json_t *disconnect(struct ops *o, const json_t *request)
     }
     size_t count = o->iscsi ? iscsi_disconnect(o->iscsi, target.iqn, pattern) : 0;
     if (count == 0) {
-        return ops_failure(OPS_NOT_FOUND, "target '%s' has no session of '%s'", target.iqn, pattern);
+        return ops_failure(OPS_NOT_FOUND, "target '%s' has no session of '%s'", target.iqn,
+                           pattern);
     }
-    return ops_success(json_pack("{s:s, s:I}", "iqn", target.iqn, "disconnected",
-                                 (json_int_t)count));
+    return ops_success(
+        json_pack("{s:s, s:I}", "iqn", target.iqn, "disconnected", (json_int_t)count));
 }
 
 const struct ops_entry ops_access_table[] = {
-    {"iscsi.auth.set", auth_set},         {"iscsi.auth.remove", auth_remove},
-    {"iscsi.auth.minimum", auth_minimum}, {"iscsi.auth.list", auth_list},
-    {"iscsi.acl.add", acl_add},           {"iscsi.acl.remove", acl_remove},
-    {"iscsi.acl.list", acl_list},         {"iscsi.map.add", map_add},
-    {"iscsi.map.remove", map_remove},     {"iscsi.map.list", map_list},
-    {"iscsi.sessions", sessions},         {"iscsi.disconnect", disconnect},
+    {"iscsi.auth.set", auth_set},
+    {"iscsi.auth.remove", auth_remove},
+    {"iscsi.auth.minimum", auth_minimum},
+    {"iscsi.auth.list", auth_list},
+    {"iscsi.acl.add", acl_add},
+    {"iscsi.acl.remove", acl_remove},
+    {"iscsi.acl.list", acl_list},
+    {"iscsi.map.add", map_add},
+    {"iscsi.map.remove", map_remove},
+    {"iscsi.map.list", map_list},
+    {"iscsi.sessions", sessions},
+    {"iscsi.disconnect", disconnect},
     {NULL, NULL},
 };

@@ -53,7 +53,7 @@ static json_t *target_json(struct ops *o, const struct dev_target_info *target)
 }
 
 /* The target, or a failure. */
-static json_t *find_target(struct ops *o, const json_t *request, struct dev_target_info *ret_target)
+json_t *ops_iscsi_target(struct ops *o, const json_t *request, struct dev_target_info *ret_target)
 {
     char iqn[DEV_IQN_MAX + 1] = "", warning[256] = "";
     json_t *failed = check_iqn(request, iqn, warning, sizeof warning);
@@ -84,7 +84,7 @@ static json_t *find_lun(struct ops *o, const json_t *request, struct dev **ret_d
 {
     struct dev_target_info target;
     uint64_t lun = 0;
-    json_t *failed = find_target(o, request, &target);
+    json_t *failed = ops_iscsi_target(o, request, &target);
     if (!failed) {
         failed = check_lun(request, &lun);
     }
@@ -194,7 +194,7 @@ static json_t *list(struct ops *o, const json_t *request)
 static json_t *info(struct ops *o, const json_t *request)
 {
     struct dev_target_info target;
-    json_t *failed = find_target(o, request, &target);
+    json_t *failed = ops_iscsi_target(o, request, &target);
     return failed ? failed : ops_success(target_json(o, &target));
 }
 
@@ -203,7 +203,7 @@ static json_t *add_lun(struct ops *o, const json_t *request)
     struct dev_target_info target;
     struct dev_create_options opt = {0};
     bool has_lun = false;
-    json_t *failed = find_target(o, request, &target);
+    json_t *failed = ops_iscsi_target(o, request, &target);
     if (!failed) {
         failed = lun_options(request, &opt, &has_lun);
     }
@@ -262,7 +262,7 @@ static json_t *set_lun(struct ops *o, const json_t *request)
 static json_t *delete_target(struct ops *o, const json_t *request)
 {
     struct dev_target_info target;
-    json_t *failed = find_target(o, request, &target);
+    json_t *failed = ops_iscsi_target(o, request, &target);
     if (failed) {
         return failed;
     }
@@ -302,7 +302,7 @@ static json_t *redirect(struct ops *o, const json_t *request)
     struct dev_target_info target;
     const char *to = ops_text(request, "to");
     bool clear = ops_flag(request, "clear", false);
-    json_t *failed = find_target(o, request, &target);
+    json_t *failed = ops_iscsi_target(o, request, &target);
     if (!failed && (clear == (to != NULL))) {
         failed = ops_failure(OPS_USAGE, "either --to ADDRESS or --clear is needed");
     }

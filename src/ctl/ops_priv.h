@@ -11,9 +11,14 @@ struct ops_entry {
 
 extern const struct ops_entry ops_nbd_table[];
 extern const struct ops_entry ops_iscsi_table[];
+extern const struct ops_entry ops_access_table[];
 json_t *ops_change_password(struct ops *o, const json_t *request) WAITS;
 json_t *ops_status(struct ops *o, const json_t *request) WAITS;
 
+/* The target that the request names as "iqn", or a failure. */
+json_t *ops_iscsi_target(struct ops *o, const json_t *request, struct dev_target_info *ret_target);
+/* NULL when secrets may be put into the volume, as the request says; or a failure. */
+json_t *ops_secrets_may_be_stored(struct ops *o, const json_t *request);
 /* Takes over the result. */
 json_t *ops_success(json_t *result);
 /* "WHAT failed: reason", of the kind that r has. */

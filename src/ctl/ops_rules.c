@@ -43,8 +43,7 @@ json_t *ops_acl_json(const struct dev_access *a)
         char address[DEV_CIDR_TEXT_SIZE];
         dev_cidr_format(&a->acls[i].from, address);
         json_array_append_new(list, json_pack("{s:s, s:s?}", "initiator", a->acls[i].initiator,
-                                              "address",
-                                              a->acls[i].any_address ? NULL : address));
+                                              "address", a->acls[i].any_address ? NULL : address));
     }
     return list;
 }
@@ -166,8 +165,8 @@ json_t *ops_minimum_take(const json_t *from, uint8_t *ret_minimum)
     const char *name = ops_text(from, "minimum");
     unsigned number = name ? iscsi_chap_number(name) : 0;
     if (name && number == 0 && strcmp(name, "default") != 0) {
-        return ops_failure(OPS_USAGE,
-                           "'%.20s' is no algorithm: md5, sha1, sha256, sha3-256, or default", name);
+        return ops_failure(
+            OPS_USAGE, "'%.20s' is no algorithm: md5, sha1, sha256, sha3-256, or default", name);
     }
     *ret_minimum = (uint8_t)number;
     return NULL;
@@ -217,9 +216,7 @@ json_t *ops_auth_replace(struct dev_access *draft, const json_t *auth)
     if (!old) {
         return ops_failure(OPS_FAILED, "out of memory");
     }
-    while (draft->account_count > 0) {
-        (void)dev_account_remove(draft, draft->accounts[draft->account_count - 1].user);
-    }
+    dev_accounts_clear(draft);
     dev_own_remove(draft);
     json_t *failed = ops_minimum_take(auth, &draft->minimum);
     size_t i;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Access rules of targets as JSON, both ways, for the commands of ops_access.c and ops_apply.c.
- * docs/CLI.md has the form. A taker changes the draft, or gives a failure and leaves it to be thrown
- * away. Secrets appear in JSON only where `secrets` says so.
+ * docs/CLI.md has the form. A taker changes the draft, or gives a failure and leaves it to be
+ * thrown away. Secrets appear in JSON only where `secrets` says so.
  */
 #pragma once
 #include "ctl/ops.h"
@@ -16,7 +16,8 @@ json_t *ops_acl_json(const struct dev_access *a);
 json_t *ops_maps_json(const struct dev_access *a);
 
 /* One account of a request or a description; to be freed with crypt_secret_free(ret->secret), which
- * is NULL when none is given. NULL, or a failure. mutual: the target's own, which has no pattern. */
+ * is NULL when none is given. NULL, or a failure. mutual: the target's own, which has no pattern.
+ */
 json_t *ops_account_take(const json_t *from, bool mutual, struct dev_account *ret_account);
 json_t *ops_acl_take(const json_t *from, struct dev_acl *ret_acl);
 json_t *ops_map_take(const json_t *from, struct dev_map *ret_map);
@@ -24,7 +25,8 @@ json_t *ops_map_take(const json_t *from, struct dev_map *ret_map);
 json_t *ops_minimum_take(const json_t *from, uint8_t *ret_minimum);
 
 /*
- * Whole sections: they replace what the draft has. An account without a secret keeps the one it has.
+ * Whole sections: they replace what the draft has. An account without a secret keeps the one it
+ * has.
  */
 json_t *ops_auth_replace(struct dev_access *draft, const json_t *auth);
 json_t *ops_acl_replace(struct dev_access *draft, const json_t *acl);

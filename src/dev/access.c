@@ -247,6 +247,14 @@ int dev_account_remove(struct dev_access *a, const char *user)
     return 0;
 }
 
+void dev_accounts_clear(struct dev_access *a)
+{
+    for (size_t i = 0; i < a->account_count; i++) {
+        crypt_secret_free(a->accounts[i].secret);
+    }
+    a->account_count = 0;
+}
+
 int dev_own_set(struct dev_access *a, const char *user, const struct crypt_secret *secret)
 {
     struct crypt_secret *copy = copy_secret(secret);
@@ -435,9 +443,7 @@ void dev_access_unref(struct dev_access *a)
     if (!a || atomic_fetch_sub(&a->refs, 1) != 1) {
         return;
     }
-    for (size_t i = 0; i < a->account_count; i++) {
-        crypt_secret_free(a->accounts[i].secret);
-    }
+    dev_accounts_clear(a);
     crypt_secret_free(a->own.secret);
     free(a->accounts);
     free(a->acls);

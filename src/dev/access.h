@@ -98,6 +98,7 @@ const struct dev_account *dev_access_account(const struct dev_access *a, const c
 /* Editing a draft. Each 0, -ENOMEM, -EEXIST (set replaces), -ENOENT, -E2BIG. */
 MUST int dev_account_set(struct dev_access *a, const struct dev_account *account); /* copies */
 MUST int dev_account_remove(struct dev_access *a, const char *user);
+void dev_accounts_clear(struct dev_access *a);
 MUST int dev_own_set(struct dev_access *a, const char *user, const struct crypt_secret *secret);
 void dev_own_remove(struct dev_access *a);
 MUST int dev_acl_add(struct dev_access *a, const struct dev_acl *acl);

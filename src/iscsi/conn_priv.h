@@ -162,7 +162,7 @@ struct iscsi_conn {
         uint8_t algorithm;
         bool mutual;
     } auth;
-    uint64_t since_ns; /* it is in the table */
+    uint64_t since_ns;         /* it is in the table */
     _Atomic uint64_t commands; /* written on the connection's core alone, as are the next two */
     _Atomic uint64_t bytes_read;
     _Atomic uint64_t bytes_written;

@@ -276,7 +276,8 @@ int iscsi_session_open(struct iscsi_conn *c, uint16_t tsih, uint64_t deadline_ns
     if (r >= 0 && !c->nexus) {
         r = make_nexus(c) < 0 ? -ISCSI_LOGIN_NO_RESOURCES : 0;
     }
-    /* Whoever changes the rules looks at the table then: what has changed before that is seen here. */
+    /* Whoever changes the rules looks at the table then: what has changed before that is seen here.
+     */
     return r >= 0 && !is_still_allowed(c) ? -ISCSI_LOGIN_FORBIDDEN : r;
 }
 

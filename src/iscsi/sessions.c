@@ -31,8 +31,7 @@ static void describe(struct iscsi_conn *c, struct iscsi_session_info *info)
     info->bytes_written = atomic_load_explicit(&c->bytes_written, memory_order_relaxed);
 }
 
-int iscsi_sessions(struct iscsi_server *s, struct iscsi_session_info **ret_infos,
-                   size_t *ret_count)
+int iscsi_sessions(struct iscsi_server *s, struct iscsi_session_info **ret_infos, size_t *ret_count)
 {
     rt_mutex_lock(&s->lock);
     size_t room = s->session_count + 16;
@@ -59,8 +58,7 @@ size_t iscsi_disconnect(struct iscsi_server *s, const char *iqn, const char *ini
     size_t n = 0;
     rt_mutex_lock(&s->lock);
     list_for_each(&s->conns, struct iscsi_conn, all_link, c) {
-        if (c->in_table && strcmp(c->iqn, iqn) == 0 &&
-            dev_pattern_match(initiator, c->initiator)) {
+        if (c->in_table && strcmp(c->iqn, iqn) == 0 && dev_pattern_match(initiator, c->initiator)) {
             iscsi_conn_poke(c, ISCSI_POKE_ASYNC_DROP);
             n++;
         }
@@ -79,8 +77,7 @@ size_t iscsi_rules_changed(struct iscsi_server *s, const char *iqn)
     unsigned minimum = atomic_load(&s->chap_minimum);
     rt_mutex_lock(&s->lock);
     list_for_each(&s->conns, struct iscsi_conn, all_link, c) {
-        if (c->in_table && strcmp(c->iqn, iqn) == 0 &&
-            !iscsi_auth_still_good(c, rules, minimum)) {
+        if (c->in_table && strcmp(c->iqn, iqn) == 0 && !iscsi_auth_still_good(c, rules, minimum)) {
             iscsi_conn_poke(c, ISCSI_POKE_ASYNC_DROP);
             n++;
         }

@@ -9,18 +9,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
-#define CONFIG_OPTION                                                                              \
-    {                                                                                              \
-        .name = "config", .letter = 'c', .value = "FILE",                                          \
-        .help = "default: ./zerofs.toml, then /etc/zerofs/zerofs.toml"                             \
-    }
-#define ADMIN_OPTIONS                                                                              \
-    CONFIG_OPTION, {.name = "json", .help = "print JSON (docs/CLI.md)"},                           \
-    {                                                                                              \
-        .name = "takeover", .help = "open the volume even if its last owner did not close it"      \
-    }
+#define CONFIG_OPTION COMMAND_CONFIG_OPTION
+#define ADMIN_OPTIONS COMMAND_ADMIN_OPTIONS
 #define CACHE_OPTION                                                                               \
     {                                                                                              \
         .name = "write-cache", .value = "on|off",                                                  \
@@ -75,14 +68,8 @@ static const struct arg_spec plain_specs[] = {ADMIN_OPTIONS, {0}};
     {                                                                                              \
         .name = "size", .value = "SIZE", .help = "10G, 512M, 1.5T, or bytes", .positional = true   \
     }
-#define IQN_ARG                                                                                    \
-    {                                                                                              \
-        .name = "iqn", .value = "IQN", .help = "the target's name", .positional = true             \
-    }
-#define LUN_ARG                                                                                    \
-    {                                                                                              \
-        .name = "lun", .value = "LUN", .help = "0 to 16383", .positional = true                    \
-    }
+#define IQN_ARG COMMAND_IQN_ARG
+#define LUN_ARG COMMAND_LUN_ARG
 
 static const struct arg_spec create_specs[] = {
     NAME_ARG, SIZE_ARG, CACHE_OPTION, ADMIN_OPTIONS, {0}};
@@ -112,14 +99,7 @@ static const struct arg_spec redirect_specs[] = {
     ADMIN_OPTIONS,
     {0}};
 
-static const struct command {
-    const char *words; /* "nbd create" */
-    const char *summary;
-    const struct arg_spec *specs;
-    int (*run)(const struct args *a); /* NULL: an admin request */
-    const char *op;
-    bool asks; /* for confirmation */
-} commands[] = {
+static const struct command commands[] = {
     {"init", "Writes a starter configuration.", init_specs, command_init, NULL, false},
     {"run", "Serves.", run_specs, command_run, NULL, false},
     {"nbd create", "Creates an NBD device.", create_specs, NULL, "nbd.create", false},
@@ -150,12 +130,23 @@ static const struct command {
     {"version", "Shows the version.", none_specs, command_version, NULL, false},
 };
 
+/* The i-th of all commands; NULL after the last. */
+static const struct command *command_at(size_t i)
+{
+    if (i < ARRAY_LEN(commands)) {
+        return &commands[i];
+    }
+    const struct command *c = &access_commands[i - ARRAY_LEN(commands)];
+    return c->words ? c : NULL;
+}
+
 static void usage(FILE *out)
 {
+    const struct command *c;
     fprintf(out, "zerofs %s: block devices over iSCSI and NBD on an object store\n\n",
             ZEROFS_VERSION);
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-        fprintf(out, "  zerofs %-20s %s\n", commands[i].words, commands[i].summary);
+    for (size_t i = 0; (c = command_at(i)) != NULL; i++) {
+        fprintf(out, "  zerofs %-20s %s\n", c->words, c->summary);
     }
     fprintf(out, "\n`zerofs COMMAND --help` tells more.\n");
 }
@@ -163,15 +154,18 @@ static void usage(FILE *out)
 /* The number of words that argv begins with and that name the command; 0 when they do not. */
 static int matches(const struct command *c, int argc, char **argv)
 {
-    const char *space = strchr(c->words, ' ');
-    size_t first = space ? (size_t)(space - c->words) : strlen(c->words);
-    if (argc < 1 || strlen(argv[0]) != first || memcmp(argv[0], c->words, first) != 0) {
-        return 0;
+    const char *at = c->words;
+    for (int n = 0; n < argc; n++) {
+        size_t len = strcspn(at, " ");
+        if (strlen(argv[n]) != len || memcmp(argv[n], at, len) != 0) {
+            return 0;
+        }
+        if (!at[len]) {
+            return n + 1;
+        }
+        at += len + 1;
     }
-    if (!space) {
-        return 1;
-    }
-    return argc >= 2 && strcmp(argv[1], space + 1) == 0 ? 2 : 0;
+    return 0;
 }
 
 static bool add_number(json_t *request, const struct args *a, const char *key)
@@ -213,7 +207,7 @@ static bool add_switch(json_t *request, const struct args *a, const char *option
     if (!text) {
         return true;
     }
-    bool on = strcmp(text, "on") == 0;
+    bool on = strcmp(text, "on") == 0 || !*text; /* a flag in some commands */
     if (!on && strcmp(text, "off") != 0) {
         fprintf(stderr, "zerofs: --%s is on or off, not '%.40s'\n", option, text);
         return false;
@@ -222,11 +216,35 @@ static bool add_switch(json_t *request, const struct args *a, const char *option
     return true;
 }
 
+/* "store-in-clear" is "store_in_clear" in a request. */
+static void add_flag(json_t *request, const char *option)
+{
+    char key[32];
+    snprintf(key, sizeof key, "%s", option);
+    for (char *p = key; *p; p++) {
+        *p = (char)(*p == '-' ? '_' : *p);
+    }
+    json_object_set_new(request, key, json_true());
+}
+
+/* The secret of a command that takes one: false after a message. */
+static bool add_secret(json_t *request, const struct args *a)
+{
+    (void)prctl(PR_SET_DUMPABLE, 0); /* the request holds it in memory of all kinds */
+    struct crypt_secret *s =
+        command_secret(args_get(a, "secret-file"), access_chap_fault, "CHAP secret: ");
+    bool good = s && access_put(request, "secret_hex", s) == 0;
+    crypt_secret_free(s);
+    return good;
+}
+
 /* The request that the arguments state; NULL after a message. */
 static json_t *build_request(const struct command *c, const struct args *a)
 {
-    static const char *const texts[] = {"name", "iqn", "to"};
-    static const char *const flags[] = {"force", "disconnect", "permanent", "clear", "logout"};
+    static const char *const texts[] = {"name",      "iqn",     "to",     "user",
+                                        "initiator", "address", "minimum"};
+    static const char *const flags[] = {"force",  "disconnect", "permanent",     "clear",
+                                        "logout", "mutual",     "store-in-clear"};
     json_t *request = json_pack("{s:s}", "op", c->op);
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         const char *text = args_get(a, texts[i]);
@@ -238,13 +256,15 @@ static json_t *build_request(const struct command *c, const struct args *a)
     }
     for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
         if (args_has(a, flags[i])) {
-            json_object_set_new(request, flags[i], json_true());
+            add_flag(request, flags[i]);
         }
     }
     bool good = add_size(request, a) && add_number(request, a, "lun") &&
-                add_number(request, a, "sector") && add_number(request, a, "physical") &&
+                add_number(request, a, "device") && add_number(request, a, "sector") &&
+                add_number(request, a, "physical") &&
                 add_switch(request, a, "write-cache", "write_cache") &&
-                add_switch(request, a, "read-only", "read_only");
+                add_switch(request, a, "read-only", "read_only") &&
+                (strcmp(c->op, "iscsi.auth.set") != 0 || add_secret(request, a));
     if (!good) {
         json_decref(request);
         return NULL;
@@ -273,7 +293,7 @@ static bool confirmed(const struct command *c, const struct args *a)
     return yes;
 }
 
-static int show(const struct command *c, const struct args *a, const json_t *response)
+int command_show(const char *op, const struct args *a, const json_t *response)
 {
     enum ops_exit code = ops_exit_of(response);
     if (args_has(a, "json")) {
@@ -281,7 +301,7 @@ static int show(const struct command *c, const struct args *a, const json_t *res
         json_dumpf(document, stdout, JSON_INDENT(2));
         putchar('\n');
     } else if (code == OPS_OK) {
-        print_result(c->op, json_object_get(response, "result"));
+        print_result(op, json_object_get(response, "result"));
     } else {
         const char *message =
             json_string_value(json_object_get(json_object_get(response, "error"), "message"));
@@ -301,7 +321,7 @@ static int run_admin(const struct command *c, const struct args *a)
         struct config *config = command_config(a, &code);
         json_t *response = config ? oneshot_run(config, request, args_has(a, "takeover")) : NULL;
         if (config) {
-            code = response ? show(c, a, response) : OPS_FAILED;
+            code = response ? command_show(c->op, a, response) : OPS_FAILED;
         }
         json_decref(response);
         config_free(config);
@@ -351,8 +371,8 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "--version") == 0) {
         return command_version(NULL);
     }
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-        const struct command *c = &commands[i];
+    const struct command *c;
+    for (size_t i = 0; (c = command_at(i)) != NULL; i++) {
         int words = matches(c, argc - 1, argv + 1);
         struct args a;
         if (words == 0) {

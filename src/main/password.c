@@ -41,15 +41,15 @@ static struct crypt_secret *ask(const char *prompt)
 }
 
 /* Asks twice; NULL after a message. */
-static struct crypt_secret *ask_twice(void)
+static struct crypt_secret *ask_twice(access_fault *check, const char *prompt)
 {
-    struct crypt_secret *first = ask("New password: ");
+    struct crypt_secret *first = ask(prompt);
     struct crypt_secret *again = first ? ask("Once more: ") : NULL;
     bool same =
         again && first->len == again->len && memcmp(first->bytes, again->bytes, first->len) == 0;
-    const char *fault = same ? access_password_fault(first->bytes, first->len) : NULL;
+    const char *fault = same ? check(first->bytes, first->len) : NULL;
     if (again && !same) {
-        fprintf(stderr, "zerofs: these were two passwords; nothing was changed\n");
+        fprintf(stderr, "zerofs: these were two; nothing was changed\n");
     } else if (fault) {
         fprintf(stderr, "zerofs: %s\n", fault);
     }
@@ -59,6 +59,16 @@ static struct crypt_secret *ask_twice(void)
         return NULL;
     }
     return first;
+}
+
+struct crypt_secret *command_secret(const char *file, access_fault *fault, const char *prompt)
+{
+    struct crypt_secret *s = NULL;
+    if (!file && isatty(STDIN_FILENO)) {
+        return ask_twice(fault, prompt);
+    }
+    int r = access_read_line(file ? file : "-", fault, stderr, &s);
+    return r < 0 ? NULL : s;
 }
 
 /* The new secret; NULL after a message. */
@@ -71,11 +81,10 @@ static struct crypt_secret *new_secret(const struct args *a)
         fprintf(stderr, "zerofs: --new-password-file or --new-key-file, not both\n");
         return NULL;
     }
-    if (!file && !key && isatty(STDIN_FILENO)) {
-        return ask_twice();
+    if (!key) {
+        return command_secret(file, access_password_fault, "New password: ");
     }
-    const char *path = key ? key : file ? file : "-";
-    int r = access_read_file(path, key ? CRYPT_KDF_NONE : CRYPT_KDF_ARGON2ID, stderr, &s);
+    int r = access_read_file(key, CRYPT_KDF_NONE, stderr, &s);
     return r < 0 ? NULL : s;
 }
 

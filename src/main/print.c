@@ -282,6 +282,8 @@ void print_result(const char *op, const json_t *result)
     for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
         if (strcmp(forms[i].op, op) == 0) {
             forms[i].print(result);
+            return;
         }
     }
+    print_access_result(op, result);
 }

@@ -92,6 +92,7 @@ static void reload(struct serve *s)
         if (iscsi_advertise_set(s->ops.iscsi, list, fresh->iscsi.advertise.count) < 0) {
             msg_error("main", "the advertised addresses were not taken");
         }
+        iscsi_chap_minimum_set(s->ops.iscsi, fresh->iscsi.chap_minimum);
     }
     msg_info("main", "%s read again; %u changes wait for the next start", s->config->path, fixed);
     config_free(fresh);
@@ -216,6 +217,7 @@ static int start_iscsi(struct serve *s)
         .address_count = c->iscsi.addresses.count,
         .advertise = (const char *const *)c->iscsi.advertise.at,
         .advertise_count = c->iscsi.advertise.count,
+        .chap_minimum = c->iscsi.chap_minimum,
     };
     return iscsi_start(&opt, &s->ops.iscsi);
 }

@@ -107,8 +107,8 @@ static size_t mapped_views(const struct scsi_nexus *n, const struct scsi_table *
             continue;
         }
         taken[m->lun] = taken[DEV_LUN_MAX + 1 + at] = 1;
-        ret_views[count++] = (struct view){
-            .lun = m->lun, .read_only = m->read_only, .lu = table->lus[at]};
+        ret_views[count++] =
+            (struct view){.lun = m->lun, .read_only = m->read_only, .lu = table->lus[at]};
     }
     qsort(ret_views, count, sizeof *ret_views, compare_views);
     return count;
