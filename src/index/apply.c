@@ -6,6 +6,10 @@
  * replaced, never both: `filling`. A freeze gives the token back only when every reader sees the
  * new memtable; only then the next batch goes there.
  *
+ * READERS see a batch come in write by write, on other cores in any case, and on this one because a
+ * large batch gives way to others now and then. Whoever needs all of it at once sees it elsewhere
+ * until this has returned, as vol's readers do in the batch itself.
+ *
  * I6: A memtable holds whole batches, and is frozen only between segments when an applier does it,
  * so that its replay position is the segment after its last one. index_flush() freezes at once; its
  * callers do not call it between two batches of one segment.
@@ -17,6 +21,8 @@
 
 /* How far ahead memory is asked for. */
 #define HINT_STEPS 4u
+/* After so many puts, others on this core go first. */
+#define PUTS_PER_TURN 128u
 
 int index_fill_begin(struct index *ix) WAITS
 {
@@ -147,6 +153,21 @@ static void note_applied(struct index *ix, uint64_t seq, uint64_t batch, uint64_
     ix->applied_log_epoch = log_epoch;
 }
 
+/* With the token, and memory for all of it. */
+static void put_all(struct memtable *mt, const struct index_write *w, size_t count) WAITS
+{
+    for (size_t i = 0; i < count; i++) {
+        if (i + 2 * HINT_STEPS < count) {
+            memtable_hint(mt, &w[i + 2 * HINT_STEPS], false);
+            memtable_hint(mt, &w[i + HINT_STEPS], true);
+        }
+        memtable_put(mt, &w[i]);
+        if (i % PUTS_PER_TURN == PUTS_PER_TURN - 1) {
+            rt_yield();
+        }
+    }
+}
+
 int index_apply(struct index *ix, uint64_t seq, uint64_t batch, uint64_t log_epoch,
                 const struct index_write *w, size_t count) WAITS
 {
@@ -167,12 +188,8 @@ int index_apply(struct index *ix, uint64_t seq, uint64_t batch, uint64_t log_epo
         return r;
     }
     r = memtable_reserve(mt, w, count);
-    for (size_t i = 0; r == 0 && i < count; i++) {
-        if (i + 2 * HINT_STEPS < count) {
-            memtable_hint(mt, &w[i + 2 * HINT_STEPS], false);
-            memtable_hint(mt, &w[i + HINT_STEPS], true);
-        }
-        memtable_put(mt, &w[i]);
+    if (r == 0) {
+        put_all(mt, w, count);
     }
     rt_mutex_lock(&ix->m);
     if (r == 0) {

@@ -549,6 +549,7 @@ static int write_index(struct apply *a)
         return -ENOMEM;
     }
     for (size_t i = 0; i < a->staged.len; i++) {
+        step(i);
         const struct staged *s = &a->staged.at[i];
         w[i] = (struct index_write){.op = s->op,
                                     .key = a->arena.data + s->at,
@@ -600,7 +601,8 @@ static int list_pages(struct apply *a, struct place_list *ret_places)
     struct bytes_reader r = bytes_reader_of(a->in->records, a->in->records_len);
     struct vol_record rec;
     int got;
-    while ((got = vol_record_next(&r, &rec)) > 0) {
+    for (size_t done = 0; (got = vol_record_next(&r, &rec)) > 0; done++) {
+        step(done);
         if (rec.kind == VOL_RECORD_PAGE) {
             struct vol_place place = {rec.layer, rec.page};
             vol_map_cache_hint(a->v->maps, rec.layer, rec.page, false);

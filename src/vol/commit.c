@@ -150,7 +150,7 @@ struct commit {
     struct vol_batch *b;
 };
 
-static int seal_until_good(struct vol *v, struct vol_batch *b)
+static int seal_until_good(struct vol *v, struct vol_batch *b) WAITS
 {
     for (;;) {
         int r = vol_seal(v, b);
@@ -368,7 +368,7 @@ static void batch_retire(struct vol *v, struct vol_batch *b)
 static void cache_blocks(struct vol *v, const struct vol_batch *b) WAITS
 {
     for (uint32_t i = 0; i < b->frame_count; i++) {
-        if (i % 64 == 63) {
+        if (i % 16 == 15) {
             rt_yield();
         }
         const struct log_frame *f = &b->frames[i];

@@ -172,6 +172,9 @@ int vol_recount(struct vol *v)
         if (r == 0) {
             r = recount_once(v, &c);
         }
+        if (r == 0 && c.differences > 0 && !v->opt.read_only) {
+            r = vol_drain(v); /* one that is being applied is there by half */
+        }
         bool moved = before != atomic_load(&v->applied_number);
         if (r == 0 && c.differences > 0 && !moved && !c.tells) {
             c.tells = true;

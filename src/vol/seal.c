@@ -10,6 +10,9 @@
 #include "vol/record.h"
 #include "vol/vol_priv.h"
 
+/* After so many pages, others on this core go first. */
+#define PAGES_PER_TURN 64u
+
 static uint32_t frames_count(const struct vol_batch *b)
 {
     uint32_t count = 0;
@@ -116,6 +119,9 @@ int vol_seal(struct vol *v, struct vol_batch *b)
     seal_holes(b);
     for (uint32_t i = 0; i < b->page_count; i++) {
         seal_page(b, b->pages[i]);
+        if (i % PAGES_PER_TURN == PAGES_PER_TURN - 1) {
+            rt_yield();
+        }
     }
     seal_pairs(b);
     seal_reaps(b);

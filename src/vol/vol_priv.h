@@ -245,7 +245,7 @@ int vol_heed(struct vol *v, int r);
 MUST int vol_drain(struct vol *v) WAITS;
 
 /* seal.c */
-MUST int vol_seal(struct vol *v, struct vol_batch *b);
+MUST int vol_seal(struct vol *v, struct vol_batch *b) WAITS;
 /* The blocks of a frame of the batch as one piece with a reference of its own: 0 or -ENOMEM. */
 MUST int vol_frame_piece(const struct vol_batch *b, const struct log_frame *f,
                          struct rt_piece *ret_piece);
