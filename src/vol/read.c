@@ -344,9 +344,14 @@ static int read_window(struct vol_file *f, uint64_t off, uint64_t end, enum obj_
     return r;
 }
 
-/* Takes off what was added since the chain had len bytes. */
+/* Takes off what was added since the chain had len bytes. One that was empty has no memory of its
+ * own afterwards: nobody frees what he was given nothing in. */
 static void chain_cut(struct rt_chain *c, uint64_t len)
 {
+    if (len == 0) {
+        rt_chain_free(c);
+        return;
+    }
     while (c->len > len) {
         struct rt_piece *p = &rt_chain_at(c)[c->count - 1];
         uint64_t more = c->len - len;

@@ -150,7 +150,7 @@ void vol_space_release(struct vol *v,
 /*
  * Appends len bytes from off to *ret_data, by reference; holes as pieces marked is_hole. 0, -EINVAL
  * past the end, ERR_CORRUPT_*, ERR_BAD_PAGE, the store's error. On an error the chain holds nothing
- * new. Served from memory, it does not suspend.
+ * new, and one that was empty needs not be freed. Served from memory, it does not suspend.
  */
 MUST int vol_read(struct vol_file *f, uint64_t off, uint32_t len, struct rt_chain *ret_data) WAITS;
 /*
