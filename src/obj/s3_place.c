@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Buckets, endpoints and regions: from text to where a request goes. Pure. */
 #include "obj/s3_priv.h"
-#include <stdarg.h>
+#include "obj/why.h"
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -9,22 +9,6 @@
 #define BUCKET_SIZE 64
 #define PREFIX_SIZE 512
 #define PREFIX_MAX 400 /* with a name of 512 bytes behind it below what a key may have */
-
-struct why {
-    char *text;
-    size_t cap;
-};
-
-static int wrong(const struct why *w, const char *fmt, ...) PRINTF_LIKE(2, 3);
-
-static int wrong(const struct why *w, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    (void)vsnprintf(w->text, w->cap, fmt, ap);
-    va_end(ap);
-    return -EINVAL;
-}
 
 static bool is_bucket(const char *text, size_t len)
 {
@@ -53,11 +37,11 @@ static bool is_prefix_part(const char *part, size_t len)
 int s3_url_parse(const char *text, size_t len, char ret_bucket[BUCKET_SIZE],
                  char ret_prefix[PREFIX_SIZE], char *ret_why, size_t why_cap)
 {
-    const struct why w = {ret_why, why_cap};
+    const struct obj_why w = {ret_why, why_cap};
     const char *slash = memchr(text, '/', len);
     size_t bucket_len = slash ? (size_t)(slash - text) : len;
     if (!is_bucket(text, bucket_len)) {
-        return wrong(&w, "s3:// needs the name of a bucket: s3://bucket/prefix");
+        return obj_wrong(&w, "s3:// needs the name of a bucket: s3://bucket/prefix");
     }
     const char *at = slash ? slash + 1 : text + len;
     size_t left = (size_t)(text + len - at);
@@ -65,15 +49,15 @@ int s3_url_parse(const char *text, size_t len, char ret_bucket[BUCKET_SIZE],
         left--;
     }
     if (left > PREFIX_MAX) {
-        return wrong(&w, "the prefix in the bucket is longer than %d bytes", PREFIX_MAX);
+        return obj_wrong(&w, "the prefix in the bucket is longer than %d bytes", PREFIX_MAX);
     }
     for (size_t from = 0; left > 0 && from <= left;) {
         const char *end = memchr(at + from, '/', left - from);
         size_t part = end ? (size_t)(end - at) - from : left - from;
         if (!is_prefix_part(at + from, part)) {
-            return wrong(&w,
-                         "the prefix in the bucket has an empty part, \".\", \"..\", a blank or "
-                         "a byte that is not ASCII");
+            return obj_wrong(
+                &w, "the prefix in the bucket has an empty part, \".\", \"..\", a blank or "
+                    "a byte that is not ASCII");
         }
         from += part + 1;
     }
@@ -102,21 +86,22 @@ static size_t host_len(const char *text)
 int s3_place_parse(const char *endpoint, bool allow_http, struct s3_place *place, char *ret_why,
                    size_t why_cap)
 {
-    const struct why w = {ret_why, why_cap};
+    const struct obj_why w = {ret_why, why_cap};
     bool tls = strncasecmp(endpoint, "https://", 8) == 0;
     if (!tls && strncasecmp(endpoint, "http://", 7) != 0) {
-        return wrong(&w, "the endpoint \"%.100s\" does not start with https:// or http://",
-                     endpoint);
+        return obj_wrong(&w, "the endpoint \"%.100s\" does not start with https:// or http://",
+                         endpoint);
     }
     if (!tls && !allow_http) {
-        return wrong(&w, "the endpoint \"%.100s\" is not encrypted: allow_http = true permits that",
-                     endpoint);
+        return obj_wrong(&w,
+                         "the endpoint \"%.100s\" is not encrypted: allow_http = true permits that",
+                         endpoint);
     }
     const char *host = endpoint + (tls ? 8 : 7);
     size_t n = host_len(host);
     if (n == 0 || n >= sizeof place->host || (host[n] != '\0' && strcmp(host + n, "/") != 0)) {
-        return wrong(&w, "the endpoint \"%.100s\" is not https://HOST or https://HOST:PORT",
-                     endpoint);
+        return obj_wrong(&w, "the endpoint \"%.100s\" is not https://HOST or https://HOST:PORT",
+                         endpoint);
     }
     place->tls = tls;
     place->custom = true;

@@ -20,8 +20,8 @@
 #include "obj/obj_layers.h"
 #include "obj/obj_priv.h"
 #include "obj/s3_priv.h"
+#include "obj/why.h"
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,22 +45,6 @@ struct url {
     struct obj_retry_options retry;
 };
 
-struct why {
-    char *text;
-    size_t cap;
-};
-
-static int wrong(const struct why *w, const char *fmt, ...) PRINTF_LIKE(2, 3);
-
-static int wrong(const struct why *w, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    (void)vsnprintf(w->text, w->cap, fmt, ap);
-    va_end(ap);
-    return -EINVAL;
-}
-
 static int hex_digit(char ch)
 {
     if (ch >= '0' && ch <= '9') {
@@ -71,10 +55,10 @@ static int hex_digit(char ch)
 }
 
 /* The folder, with %xx undone. */
-static int parse_folder(const char *at, size_t len, struct url *u, const struct why *w)
+static int parse_folder(const char *at, size_t len, struct url *u, const struct obj_why *w)
 {
     if (len == 0 || at[0] != '/') {
-        return wrong(w, "file:// needs an absolute folder: file:///var/lib/zerofs");
+        return obj_wrong(w, "file:// needs an absolute folder: file:///var/lib/zerofs");
     }
     size_t n = 0;
     for (size_t i = 0; i < len; i++) {
@@ -83,13 +67,13 @@ static int parse_folder(const char *at, size_t len, struct url *u, const struct 
             int high = i + 2 < len ? hex_digit(at[i + 1]) : -1;
             int low = high >= 0 ? hex_digit(at[i + 2]) : -1;
             if (low < 0) {
-                return wrong(w, "a %% in a URL must be followed by two hexadecimal digits");
+                return obj_wrong(w, "a %% in a URL must be followed by two hexadecimal digits");
             }
             ch = (char)(high << 4 | low);
             i += 2;
         }
         if (ch == '\0' || n + 1 >= sizeof u->folder) {
-            return wrong(w, "the folder's name is too long or holds a zero byte");
+            return obj_wrong(w, "the folder's name is too long or holds a zero byte");
         }
         u->folder[n++] = ch;
     }
@@ -187,34 +171,34 @@ static int parse_value(struct url *u, const char *key, char *value)
     return strcmp(key, "fault") == 0 ? parse_both(value, &u->fault) : -ENOENT;
 }
 
-static int parse_options(const char *at, struct url *u, const struct why *w)
+static int parse_options(const char *at, struct url *u, const struct obj_why *w)
 {
     while (*at != '\0') {
         char key[VALUE_SIZE];
         size_t len = strcspn(at, "&");
         if (len >= sizeof key) {
-            return wrong(w, "the option \"%.*s\" of the store URL is too long", (int)len, at);
+            return obj_wrong(w, "the option \"%.*s\" of the store URL is too long", (int)len, at);
         }
         memcpy(key, at, len);
         key[len] = '\0';
         char *value = strchr(key, '=');
         if (!value) {
-            return wrong(w, "the option \"%s\" of the store URL has no value", key);
+            return obj_wrong(w, "the option \"%s\" of the store URL has no value", key);
         }
         *value++ = '\0';
         int r = parse_value(u, key, value);
         if (r == -ENOENT) {
-            return wrong(w, "the store URL has an unknown option \"%s\"", key);
+            return obj_wrong(w, "the store URL has an unknown option \"%s\"", key);
         }
         if (r < 0) {
-            return wrong(w, "the value of \"%s\" in the store URL is wrong", key);
+            return obj_wrong(w, "the value of \"%s\" in the store URL is wrong", key);
         }
         at += len + (at[len] == '&');
     }
     return 0;
 }
 
-static int parse(const char *url, struct url *u, const struct why *w)
+static int parse(const char *url, struct url *u, const struct obj_why *w)
 {
     *u = (struct url){
         .fault.late_ms = LATE_MS,
@@ -234,7 +218,8 @@ static int parse(const char *url, struct url *u, const struct why *w)
     } else if (len == 7 && strncmp(url, "memory:", 7) == 0) {
         r = 0;
     } else {
-        r = wrong(w, "\"%s\" is no store URL: it starts with s3:// or file://, or is memory:", url);
+        r = obj_wrong(
+            w, "\"%s\" is no store URL: it starts with s3:// or file://, or is memory:", url);
     }
     if (r < 0) {
         return r;
@@ -248,7 +233,7 @@ int obj_url_check(const char *url, char *ret_why, size_t why_cap)
     if (!u) {
         return -ENOMEM;
     }
-    return parse(url, u, &(struct why){ret_why, why_cap});
+    return parse(url, u, &(struct obj_why){ret_why, why_cap});
 }
 
 /* Puts the layers that the URL asks for over the backend. On failure *s is what is to be closed. */
@@ -298,7 +283,7 @@ int obj_open_with(const char *url, const struct obj_options *opt, struct obj_sto
         return -ENOMEM;
     }
     char why[256];
-    int r = parse(url, u, &(struct why){why, sizeof why});
+    int r = parse(url, u, &(struct obj_why){why, sizeof why});
     if (r < 0) {
         msg_error("obj", "%s", why);
         return r;
