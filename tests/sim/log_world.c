@@ -3,6 +3,7 @@
 #include "log_world.h"
 #include "base/assert.h"
 #include "base/hash.h"
+#include "layer.h"
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -53,11 +54,6 @@ static uint64_t chain_hash(const struct rt_chain *body)
         hash = hash_pair(hash, hash_bytes(p[i].data, p[i].len));
     }
     return hash;
-}
-
-static bool segment_of(const char *name, uint64_t *ret_seq)
-{
-    return sscanf(name, "segments/%16" SCNx64, ret_seq) == 1;
 }
 
 static void header_of(const struct world *w, const struct rt_chain *body, struct segment_header *h)
@@ -165,23 +161,6 @@ static int spy_remove(struct obj_store *s, enum obj_class c, const char *name)
     return obj_remove(s->next, c, name);
 }
 
-static ssize_t pass_get(struct obj_store *s, enum obj_class c, const char *name, uint64_t off,
-                        void *dst, size_t len)
-{
-    return obj_get(s->next, c, name, off, dst, len);
-}
-
-static int pass_head(struct obj_store *s, enum obj_class c, const char *name, uint64_t *ret_size)
-{
-    return obj_head(s->next, c, name, ret_size);
-}
-
-static int pass_list(struct obj_store *s, enum obj_class c, const char *prefix, const char *after,
-                     size_t max, struct obj_names *ret_names)
-{
-    return obj_list(s->next, c, prefix, after, max, ret_names);
-}
-
 static void spy_close(struct obj_store *s)
 {
     obj_close(s->next);
@@ -193,9 +172,9 @@ int world_spy(struct world *w, struct obj_store *below, struct obj_store **ret_s
     static const struct obj_ops ops = {
         .name = "spy",
         .put = spy_put,
-        .get = pass_get,
-        .head = pass_head,
-        .list = pass_list,
+        .get = layer_get,
+        .head = layer_head,
+        .list = layer_list,
         .remove = spy_remove,
         .close = spy_close,
     };
@@ -274,9 +253,9 @@ int world_probe(struct world *w, uint32_t *instance, struct obj_store *below,
     static const struct obj_ops ops = {
         .name = "probe",
         .put = probe_put,
-        .get = pass_get,
-        .head = pass_head,
-        .list = pass_list,
+        .get = layer_get,
+        .head = layer_head,
+        .list = layer_list,
         .remove = pass_remove,
         .close = probe_close,
     };

@@ -3,6 +3,7 @@
  * that moment. */
 #include "base/err.h"
 #include "index/manifest.h"
+#include "layer.h"
 #include "log/segment.h"
 #include "vol/key.h"
 #include "vol/page_map.h"
@@ -20,13 +21,6 @@ struct spy {
 static struct world *spied(struct obj_store *s)
 {
     return container_of(s, struct spy, base)->w;
-}
-
-static bool segment_of(const char *name, uint64_t *ret_seq)
-{
-    const char *slash = strrchr(name, '/');
-    return strncmp(name, "segments/", 9) == 0 && slash &&
-           sscanf(slash + 1, "%16" SCNx64, ret_seq) == 1;
 }
 
 static void segment_landed(struct world *w, uint64_t seq, const struct rt_chain *body)
@@ -160,23 +154,6 @@ static int spy_remove(struct obj_store *s, enum obj_class c, const char *name)
     return obj_remove(s->next, c, name);
 }
 
-static ssize_t pass_get(struct obj_store *s, enum obj_class c, const char *name, uint64_t off,
-                        void *dst, size_t len)
-{
-    return obj_get(s->next, c, name, off, dst, len);
-}
-
-static int pass_head(struct obj_store *s, enum obj_class c, const char *name, uint64_t *ret_size)
-{
-    return obj_head(s->next, c, name, ret_size);
-}
-
-static int pass_list(struct obj_store *s, enum obj_class c, const char *prefix, const char *after,
-                     size_t max, struct obj_names *ret_names)
-{
-    return obj_list(s->next, c, prefix, after, max, ret_names);
-}
-
 static void spy_close(struct obj_store *s)
 {
     obj_close(s->next);
@@ -188,9 +165,9 @@ int world_spy(struct world *w, struct obj_store *below, struct obj_store **ret_s
     static const struct obj_ops ops = {
         .name = "spy",
         .put = spy_put,
-        .get = pass_get,
-        .head = pass_head,
-        .list = pass_list,
+        .get = layer_get,
+        .head = layer_head,
+        .list = layer_list,
         .remove = spy_remove,
         .close = spy_close,
     };

@@ -2,7 +2,7 @@
 /* Password files and key files: what is read from them, and what is refused. */
 #include "base/err.h"
 #include "ctl/access.h"
-#include "unit.h"
+#include "folder.h"
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,8 +10,6 @@
 #define KEY                                                                                        \
     "\x01\x02\x03\x04\x05\x06\x07\x08\t\n\x0b\x0c\r\x0e\x0f\x10"                                   \
     "abcdefghijklmno\n"
-
-static char folder[] = "/tmp/zerofs-access-XXXXXX";
 
 static void write_file(const char *bytes, size_t len, mode_t mode)
 {
@@ -136,19 +134,6 @@ static void digits_there_and_back(void **state)
     json_decref(request);
 }
 
-static int enter_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) && chdir(folder) == 0 ? 0 : -1;
-}
-
-static int leave_folder(void **state)
-{
-    (void)state;
-    (void)unlink(PATH);
-    return chdir("/") == 0 && rmdir(folder) == 0 ? 0 : -1;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -157,5 +142,5 @@ int main(void)
         cmocka_unit_test(a_file_for_everybody_is_warned_of),
         cmocka_unit_test(digits_there_and_back),
     };
-    return cmocka_run_group_tests(tests, enter_folder, leave_folder);
+    return cmocka_run_group_tests(tests, folder_enter, folder_leave);
 }

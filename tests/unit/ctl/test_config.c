@@ -3,7 +3,7 @@
 #include "base/err.h"
 #include "ctl/config.h"
 #include "ctl/config_priv.h"
-#include "unit.h"
+#include "folder.h"
 #include <errno.h>
 #include <unistd.h>
 
@@ -12,8 +12,6 @@
 #define PLAIN_HEAD "[storage]\nurl = \"memory:\"\n[cache]\ndir = \"/c\"\n"
 /* What every good file has; on lines 1 to 4. */
 #define HEAD "encryption.mode = \"none\"\nstorage.url = \"memory:\"\n[cache]\ndir = \"/c\"\n"
-
-static char folder[] = "/tmp/zerofs-config-XXXXXX";
 
 static void write_file(const char *text)
 {
@@ -500,20 +498,6 @@ static void tells_what_waits_for_a_start(void **state)
     config_free(other);
 }
 
-static int enter_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) && chdir(folder) == 0 ? 0 : -1;
-}
-
-static int leave_folder(void **state)
-{
-    (void)state;
-    (void)unlink(PATH);
-    (void)unlink(CONFIG_DEFAULT_NAME);
-    return chdir("/") == 0 && rmdir(folder) == 0 ? 0 : -1;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -533,5 +517,5 @@ int main(void)
         cmocka_unit_test(finds_the_file),
         cmocka_unit_test(tells_what_waits_for_a_start),
     };
-    return cmocka_run_group_tests(tests, enter_folder, leave_folder);
+    return cmocka_run_group_tests(tests, folder_enter, folder_leave);
 }
