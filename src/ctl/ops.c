@@ -258,6 +258,15 @@ json_t *ops_set(struct ops *o, struct dev *d, const json_t *request)
     return ops_success(ops_device_json(o, &info));
 }
 
+json_t *ops_on_device(struct ops *o, const json_t *request,
+                      json_t *(*find)(struct ops *o, const json_t *request, struct dev **ret_dev),
+                      json_t *(*act)(struct ops *o, struct dev *d, const json_t *request))
+{
+    struct dev *d = NULL;
+    json_t *failed = find(o, request, &d);
+    return failed ? failed : act(o, d, request);
+}
+
 static json_t *flush(struct ops *o, const json_t *request)
 {
     (void)request;

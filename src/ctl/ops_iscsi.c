@@ -231,9 +231,7 @@ static json_t *add_lun(struct ops *o, const json_t *request)
 
 static json_t *resize_lun(struct ops *o, const json_t *request)
 {
-    struct dev *d = NULL;
-    json_t *failed = find_lun(o, request, &d);
-    return failed ? failed : ops_resize(o, d, request);
+    return ops_on_device(o, request, find_lun, ops_resize);
 }
 
 static json_t *remove_lun(struct ops *o, const json_t *request)
@@ -254,9 +252,7 @@ static json_t *remove_lun(struct ops *o, const json_t *request)
 
 static json_t *set_lun(struct ops *o, const json_t *request)
 {
-    struct dev *d = NULL;
-    json_t *failed = find_lun(o, request, &d);
-    return failed ? failed : ops_set(o, d, request);
+    return ops_on_device(o, request, find_lun, ops_set);
 }
 
 static json_t *delete_target(struct ops *o, const json_t *request)

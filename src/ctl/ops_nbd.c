@@ -79,23 +79,17 @@ static json_t *info(struct ops *o, const json_t *request)
 
 static json_t *resize(struct ops *o, const json_t *request)
 {
-    struct dev *d = NULL;
-    json_t *failed = find(o, request, &d);
-    return failed ? failed : ops_resize(o, d, request);
+    return ops_on_device(o, request, find, ops_resize);
 }
 
 static json_t *delete (struct ops *o, const json_t *request)
 {
-    struct dev *d = NULL;
-    json_t *failed = find(o, request, &d);
-    return failed ? failed : ops_delete(o, d, request);
+    return ops_on_device(o, request, find, ops_delete);
 }
 
 static json_t *set(struct ops *o, const json_t *request)
 {
-    struct dev *d = NULL;
-    json_t *failed = find(o, request, &d);
-    return failed ? failed : ops_set(o, d, request);
+    return ops_on_device(o, request, find, ops_set);
 }
 
 const struct ops_entry ops_nbd_table[] = {

@@ -40,3 +40,8 @@ json_t *ops_resize(struct ops *o, struct dev *d, const json_t *request) WAITS;
 json_t *ops_delete(struct ops *o, struct dev *d, const json_t *request) WAITS;
 /* Changes settings. Takes the reference of d. */
 json_t *ops_set(struct ops *o, struct dev *d, const json_t *request) WAITS;
+/* One of these on the device that the request names, as `find` reads it. */
+json_t *ops_on_device(struct ops *o, const json_t *request,
+                      json_t *(*find)(struct ops *o, const json_t *request, struct dev **ret_dev),
+                      json_t *(*act)(struct ops *o, struct dev *d, const json_t *request)WAITS)
+    WAITS;
