@@ -319,7 +319,14 @@ static json_t *redirect(struct ops *o, const json_t *request)
     return ops_success(target_json(o, &target));
 }
 
+json_t *ops_iscsi_lun(struct ops *o, const json_t *request, struct dev **ret_dev)
+{
+    return find_lun(o, request, ret_dev);
+}
+
 const struct ops_entry ops_iscsi_table[] = {
+    {"iscsi.reservations.list", ops_reservations_list},
+    {"iscsi.reservations.clear", ops_reservations_clear},
     {"iscsi.create-target", create_target},
     {"iscsi.list", list},
     {"iscsi.info", info},

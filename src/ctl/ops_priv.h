@@ -12,6 +12,10 @@ struct ops_entry {
 extern const struct ops_entry ops_nbd_table[];
 extern const struct ops_entry ops_iscsi_table[];
 extern const struct ops_entry ops_access_table[];
+/* The LUN that the request names, with a reference; or a failure. */
+json_t *ops_iscsi_lun(struct ops *o, const json_t *request, struct dev **ret_dev);
+json_t *ops_reservations_list(struct ops *o, const json_t *request);
+json_t *ops_reservations_clear(struct ops *o, const json_t *request) WAITS;
 json_t *ops_change_password(struct ops *o, const json_t *request) WAITS;
 json_t *ops_status(struct ops *o, const json_t *request) WAITS;
 

@@ -99,6 +99,10 @@ static const struct arg_spec redirect_specs[] = {
     ADMIN_OPTIONS,
     {0}};
 
+static const struct arg_spec lun_specs[] = {IQN_ARG, LUN_ARG, ADMIN_OPTIONS, {0}};
+static const struct arg_spec reservations_clear_specs[] = {
+    IQN_ARG, LUN_ARG, {.name = "force", .help = "needed: it is final"}, ADMIN_OPTIONS, {0}};
+
 static const struct command commands[] = {
     {"init", "Writes a starter configuration.", init_specs, command_init, NULL, false},
     {"run", "Serves.", run_specs, command_run, NULL, false},
@@ -123,6 +127,10 @@ static const struct command commands[] = {
      "iscsi.delete-target", true},
     {"iscsi redirect", "Sends a target's initiators to another address.", redirect_specs, NULL,
      "iscsi.redirect", false},
+    {"iscsi reservations list", "Shows the persistent reservations of LUNs.", lun_specs, NULL,
+     "iscsi.reservations.list", false},
+    {"iscsi reservations clear", "Takes all registrations of a LUN away.", reservations_clear_specs,
+     NULL, "iscsi.reservations.clear", false},
     {"change-password", "Makes the volume open with another password.", password_specs,
      command_change_password, NULL, false},
     {"flush", "Makes everything written so far durable.", plain_specs, NULL, "flush", false},

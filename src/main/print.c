@@ -194,6 +194,38 @@ static void print_deleted_target(const json_t *target)
     printf("Deleted iSCSI target '%s'\n", text_of(target, "iqn"));
 }
 
+static void print_reservations_of(const json_t *lun)
+{
+    printf("%s LUN %" PRIu64 ": reservation: %s; generation %" PRIu64 "%s\n", text_of(lun, "iqn"),
+           number_of(lun, "lun"), text_of(lun, "type"), number_of(lun, "generation"),
+           flag_of(lun, "persistent") ? "; persists" : "");
+    size_t i;
+    json_t *reg;
+    json_array_foreach(json_object_get(lun, "registrations"), i, reg)
+    {
+        printf("  %s  %s  ISID %s, port %" PRIu64 "%s%s\n", text_of(reg, "key"),
+               text_of(reg, "initiator"), text_of(reg, "isid"), number_of(reg, "target_port"),
+               flag_of(reg, "holder") ? ", holder" : "",
+               flag_of(reg, "attached") ? "" : ", not logged in");
+    }
+}
+
+static void print_reservations(const json_t *result)
+{
+    const json_t *cleared = json_object_get(result, "cleared");
+    const json_t *luns = cleared ? cleared : json_object_get(result, "luns");
+    if (json_array_size(luns) == 0) {
+        printf("No persistent reservations found\n");
+    }
+    size_t i;
+    json_t *lun;
+    json_array_foreach(luns, i, lun)
+    {
+        printf("%s", cleared ? "Cleared: " : "");
+        print_reservations_of(lun);
+    }
+}
+
 static void print_flushed(const json_t *result)
 {
     printf("Flushed: everything up to segment %" PRIu64 " is stored\n",
@@ -275,6 +307,8 @@ void print_result(const char *op, const json_t *result)
         {"iscsi.remove-lun", print_deleted_device},
         {"iscsi.set-lun", print_device},
         {"iscsi.delete-target", print_deleted_target},
+        {"iscsi.reservations.list", print_reservations},
+        {"iscsi.reservations.clear", print_reservations},
         {"iscsi.redirect", print_target},
         {"flush", print_flushed},
         {"status", print_status},
