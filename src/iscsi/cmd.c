@@ -63,7 +63,7 @@ static struct iscsi_task *task_new(struct iscsi_conn *c, const struct iscsi_requ
     struct iscsi_task **at = bucket_of(c, q->itt);
     t->next = *at;
     *at = t;
-    c->task_count++;
+    iscsi_conn_counters(c)->active += c->task_count++ == 0;
     c->immediate_count += t->immediate;
     return t;
 }
@@ -76,7 +76,7 @@ void iscsi_task_free(struct iscsi_task *t)
         at = &(*at)->next;
     }
     *at = t->next;
-    c->task_count--;
+    iscsi_conn_counters(c)->active -= --c->task_count == 0;
     c->immediate_count -= t->immediate;
     if (c->rx_task == t) {
         c->rx_task = NULL;

@@ -66,6 +66,7 @@ void iscsi_conn_heed(struct iscsi_conn *c)
     bool full = c->state == ISCSI_CONN_FULL && !c->discovery;
     if ((what & ISCSI_POKE_LOGOUT) && full && !c->logout_requested) {
         c->logout_requested = true;
+        c->logout_by_ns = rt_now_ns() + LOGOUT_SECONDS * 1000000000ull;
         iscsi_tx_async(c, ISCSI_ASYNC_LOGOUT, (uint16_t[3]){0, 0, LOGOUT_SECONDS});
     } else if ((what & ISCSI_POKE_LOGOUT) && !full) {
         what |= ISCSI_POKE_DROP;

@@ -68,6 +68,7 @@ struct iscsi_core {
     _Atomic uint64_t digest_errors;
     _Atomic uint64_t rejects;
     _Atomic uint64_t latency[32];
+    unsigned active; /* sessions that have commands under way; its own business */
 };
 
 struct iscsi_server {
@@ -78,6 +79,7 @@ struct iscsi_server {
     unsigned sessions_max;
     uint64_t login_timeout_ns;
     uint64_t nop_interval_ns;
+    unsigned core_commands;    /* that the sessions of a core may have under way: share.c */
     struct rt_credits ingress; /* immediate and unsolicited data of all windows */
     struct rt_credits gather;  /* solicited data that is not for the medium */
     _Atomic bool draining;
@@ -155,8 +157,9 @@ struct iscsi_conn {
     struct scsi_target *target;
     struct scsi_nexus *nexus;
     struct iscsi_owner *owner;
-    uint64_t reserved; /* of server->ingress */
-    uint32_t window_size;
+    uint64_t reserved;    /* of server->ingress */
+    uint32_t window_size; /* at most */
+    uint32_t window_now;
     struct {
         char *user; /* CHAP_N; NULL: nobody asked */
         uint8_t algorithm;
@@ -211,6 +214,7 @@ struct iscsi_conn {
 
     uint32_t ping_ttt;        /* ISCSI_TAG_NONE: none outstanding */
     uint64_t fast_abort_told; /* of the last message with event 5: scsi's abort_id */
+    uint64_t logout_by_ns;    /* when the session is ended, if logout_requested */
     bool logout_requested;
     bool logged_out;
 };
@@ -267,6 +271,14 @@ void iscsi_text_reset(struct iscsi_conn *c);
 
 /* tmf.c */
 MUST int iscsi_tmf_request(struct iscsi_conn *c, const struct iscsi_request *q) WAITS;
+static inline bool iscsi_tmf_is_of_target(uint8_t function)
+{
+    return function == SCSI_TMF_WARM_RESET || function == SCSI_TMF_COLD_RESET;
+}
+
+/* share.c */
+/* A numbered request is answered: there is room for one more, if the core's share allows. */
+void iscsi_conn_give(struct iscsi_conn *c);
 
 static inline struct iscsi_core *iscsi_conn_counters(struct iscsi_conn *c)
 {

@@ -186,6 +186,9 @@ static int wait_for_more(struct iscsi_task *t)
         if (MAX_OF(begin, c->data_out_ns) == last) {
             msg_warn_paced("iscsi", "%s: %s does not send the data it was asked for", c->peer,
                            c->initiator);
+            iscsi_tx_async(c, ISCSI_ASYNC_DROP_CONNECTION,
+                           (uint16_t[3]){c->cid, (uint16_t)c->params.time2wait, 0});
+            net_send_flush(c->stream);
             iscsi_conn_break(c, -ETIMEDOUT);
             return -ECANCELED;
         }

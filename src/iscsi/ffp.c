@@ -6,7 +6,8 @@
  * ORDER (RFC 7143 §4.2.2.1). A request whose CmdSN is ExpCmdSN is taken at once; one further on in
  * the window is held until the ones before it are there; any other is ignored. Immediate requests
  * are taken at once, except for task management functions over whole task sets, which are held
- * until every command that is older than they has been taken (§11.5.1).
+ * until every command that is older than they has been taken (§11.5.1); a reset of the target does
+ * not wait, for tmf.c takes what is missing as received.
  */
 #include "base/err.h"
 #include "base/msg.h"
@@ -65,7 +66,7 @@ static int take_request(struct iscsi_conn *c, const struct iscsi_request *q, con
         return iscsi_tmf_request(c, q);
     }
     if (!q->immediate) {
-        iscsi_window_give(&c->window);
+        iscsi_conn_give(c);
     }
     switch (q->opcode) {
     case ISCSI_NOP_OUT:
@@ -115,7 +116,7 @@ int iscsi_ffp_turn(struct iscsi_conn *c)
         if (h->task) {
             iscsi_command_start(h->task);
         } else if (h->req.opcode == ISCSI_SCSI_COMMAND) {
-            iscsi_window_give(&c->window); /* aborted before its turn */
+            iscsi_conn_give(c); /* aborted before its turn */
         } else {
             r = take_request(c, &h->req, h->data.data, h->data.len);
         }
@@ -151,7 +152,9 @@ static enum iscsi_window_verdict judge(const struct iscsi_conn *c, const struct 
         return iscsi_window_judge(&c->window, q->cmdsn);
     }
     bool waits = q->opcode == ISCSI_TMF_REQUEST && q->tmf.function != SCSI_TMF_ABORT_TASK &&
-                 q->tmf.function != SCSI_TMF_QUERY_TASK && iscsi_sn_before(c->window.exp, q->cmdsn);
+                 q->tmf.function != SCSI_TMF_QUERY_TASK &&
+                 !iscsi_tmf_is_of_target(q->tmf.function) &&
+                 iscsi_sn_before(c->window.exp, q->cmdsn);
     return waits ? ISCSI_WINDOW_HOLD : ISCSI_WINDOW_NOW;
 }
 
@@ -240,7 +243,14 @@ static int dispatch(struct iscsi_conn *c, const struct iscsi_header *h)
 static uint64_t idle_deadline(const struct iscsi_conn *c)
 {
     unsigned intervals = c->ping_ttt == ISCSI_TAG_NONE ? 1 : 2;
-    return c->rx.last_ns + intervals * c->server->nop_interval_ns;
+    uint64_t deadline = c->rx.last_ns + intervals * c->server->nop_interval_ns;
+    return c->logout_requested ? MIN_OF(deadline, c->logout_by_ns) : deadline;
+}
+
+/* It was asked to log out, and has not: §11.9.1. */
+static bool overstays(struct iscsi_conn *c)
+{
+    return unlikely(c->logout_requested) && rt_now_ns() >= c->logout_by_ns;
 }
 
 /* Nothing has come for an interval: is the peer still there? */
@@ -307,6 +317,9 @@ static int next_request(struct iscsi_conn *c)
     }
     int r = iscsi_rx_header(c, idle_deadline(c), &h);
     if (r == -ETIMEDOUT) {
+        if (overstays(c)) {
+            return 0;
+        }
         return ping(c);
     }
     return r < 0 ? r : dispatch(c, &h);
@@ -317,6 +330,9 @@ int iscsi_ffp_run(struct iscsi_conn *c)
     unsigned taken = 0;
     for (;;) {
         int r = next_request(c);
+        if (overstays(c) && r >= 0) {
+            iscsi_conn_poke(c, ISCSI_POKE_ASYNC_DROP);
+        }
         if (r < 0) {
             return r;
         }

@@ -436,6 +436,7 @@ static int step_session(struct login *l)
         if (r < 0) {
             return r;
         }
+        c->window_now = c->window_size;
         iscsi_window_open(&c->window, l->req.cmdsn, c->window_size);
     }
     if (c->discovery) {

@@ -125,7 +125,7 @@ void iscsi_reply(struct iscsi_task *t)
     struct iscsi_conn *c = t->conn;
     struct scsi_task *s = &t->scsi;
     if (!t->immediate) {
-        iscsi_window_give(&c->window); /* the answer itself tells of the room */
+        iscsi_conn_give(c); /* the answer itself tells of the room */
     }
     if (unlikely(s->aborted)) {
         tell_fast_abort(t);

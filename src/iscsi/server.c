@@ -11,7 +11,8 @@
 
 #define INGRESS_BYTES (64ull << 20)
 #define GATHER_BYTES (64ull << 20)
-#define DROP_MS 500 /* for what is said last to who does not log out */
+#define CORE_COMMANDS 8192 /* half of a core's fibers */
+#define DROP_MS 500        /* for what is said last to who does not log out */
 
 static void free_advertise(char **list, size_t count)
 {
@@ -61,6 +62,7 @@ static struct iscsi_server *server_new(const struct iscsi_options *opt)
     }
     s->registry = opt->registry;
     s->sessions_max = opt->sessions_max ? opt->sessions_max : 16384;
+    s->core_commands = CORE_COMMANDS;
     s->login_timeout_ns = (opt->login_timeout_s ? opt->login_timeout_s : 15) * 1000000000ull;
     s->nop_interval_ns = (opt->nop_interval_s ? opt->nop_interval_s : 30) * 1000000000ull;
     atomic_init(&s->chap_minimum, opt->chap_minimum ? opt->chap_minimum : ISCSI_CHAP_MD5);

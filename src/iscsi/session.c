@@ -292,6 +292,7 @@ static void hand_over(struct iscsi_conn *from, struct iscsi_conn *to)
     to->tsih = from->tsih;
     to->window = from->window;
     to->window_size = from->window_size;
+    to->window_now = from->window_now;
     rt_credits_give(&to->server->ingress, to->reserved);
     to->reserved = from->reserved;
     /* Session-wide keys are the leading login's. */

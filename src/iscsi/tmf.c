@@ -16,7 +16,7 @@ static void respond(struct iscsi_conn *c, const struct iscsi_request *q, uint8_t
                     const uint8_t extra[3])
 {
     if (!q->immediate) {
-        iscsi_window_give(&c->window);
+        iscsi_conn_give(c);
     }
     struct iscsi_answer a = {.opcode = ISCSI_TMF_RESPONSE,
                              .flags = ISCSI_FINAL,
@@ -71,6 +71,28 @@ static int fill_hole(struct iscsi_conn *c, uint32_t cmdsn)
 }
 
 /*
+ * A reset of the target does not wait for commands that are missing: all that are older than it
+ * count as received (§4.2.3.3 b), and as aborted.
+ */
+static int plug(struct iscsi_conn *c, uint32_t upto)
+{
+    uint32_t sn = c->window.exp;
+    while (iscsi_sn_before(sn, upto) && !iscsi_sn_before(c->window.max, sn)) {
+        int r = fill_hole(c, sn++);
+        if (r < 0) {
+            return r;
+        }
+    }
+    list_for_each(&c->held, struct iscsi_held, link, h) {
+        if (h->task && !h->req.immediate && iscsi_sn_before(h->req.cmdsn, upto)) {
+            iscsi_task_free(h->task);
+            h->task = NULL;
+        }
+    }
+    return iscsi_ffp_turn(c);
+}
+
+/*
  * ABORT TASK for a command that has not been started (§11.6.1): true when it is dealt with here.
  */
 static bool abort_unstarted(struct iscsi_conn *c, const struct iscsi_request *q, int *ret_r)
@@ -113,6 +135,12 @@ int iscsi_tmf_request(struct iscsi_conn *c, const struct iscsi_request *q)
     }
     if (q->tmf.function == SCSI_TMF_ABORT_TASK && abort_unstarted(c, q, &r)) {
         return r;
+    }
+    if (iscsi_tmf_is_of_target(q->tmf.function) && iscsi_sn_before(c->window.exp, q->cmdsn)) {
+        r = plug(c, q->cmdsn);
+        if (r < 0) {
+            return r;
+        }
     }
     struct tmf *m = c->immediate_count < ISCSI_IMMEDIATE_MAX ? malloc(sizeof *m) : NULL;
     if (!m) {

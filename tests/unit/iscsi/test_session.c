@@ -468,6 +468,71 @@ static void dropped_with_its_target(struct peer_world *w)
     CHECK(peer_is_dropped(w->a));
 }
 
+/* Commands that are missing are not waited for by a reset of the target. */
+static void target_reset_plugs_the_holes(struct peer_world *w)
+{
+    struct peer *p = w->a;
+    static const uint8_t tur[10];
+    log_in(w);
+    uint32_t missing = p->cmdsn++;
+    (void)peer_command(p, 0x81, tur, 0, NULL, 0); /* held, and gone with the reset */
+    uint32_t tmf = peer_tmf(p, 6, 0xffffffff, 0);
+    answered(p, 0x22, tmf);
+    CHECK(p->bhs[2] == 0 && be32_load(p->bhs + 28) == p->cmdsn);
+    uint32_t after = p->cmdsn;
+    p->cmdsn = missing;
+    (void)peer_command(p, 0x81, tur, 0, NULL, 0); /* late: not taken any more */
+    p->cmdsn = after;
+    peer_settle(p);
+}
+
+static uint32_t window_of(struct peer *p)
+{
+    static const uint8_t tur[10];
+    good(p, peer_command(p, 0x81, tur, 0, NULL, 0));
+    return be32_load(p->bhs + 32) - be32_load(p->bhs + 28) + 1;
+}
+
+/* With little to share out, a session's window shrinks while another one is busy, and grows again.
+ */
+static void windows_are_shared_out(struct peer_world *w)
+{
+    struct peer *a = w->a, *b = w->b;
+    log_in(w);
+    peer_connect(b, w->server);
+    b->isid[5]++;
+    CHECK(peer_login(b, KEYS) == 0);
+    peer_settle(b);
+    CHECK(window_of(a) == ISCSI_WINDOW_MAX);
+    w->server->core_commands = 64;
+    for (unsigned i = 0; i < 2 * ISCSI_WINDOW_MAX && window_of(a) > 64; i++) {
+    }
+    CHECK(window_of(a) == 64 && window_of(a) == 64);
+    (void)peer_write10(b, 0xa1, 0, 8, NULL, 0); /* busy until its data come */
+    CHECK(peer_recv(b) == 0 && b->bhs[0] == 0x31);
+    for (unsigned i = 0; i < ISCSI_WINDOW_MAX && window_of(a) > 32; i++) {
+    }
+    CHECK(window_of(a) == 32 && window_of(a) == 32);
+    peer_close(b);
+    for (unsigned i = 0; i < ISCSI_WINDOW_MAX && window_of(a) < 64; i++) {
+        (void)rt_sleep_ms(1);
+    }
+    CHECK(window_of(a) == 64);
+}
+
+/* Asked to log out, it goes on working; in the end the session is dropped. */
+static void who_overstays_is_dropped(struct peer_world *w)
+{
+    struct peer *p = w->a;
+    log_in(w);
+    iscsi_target_logout(w->server, RAM_IQN);
+    CHECK(peer_recv(p) == 0 && p->bhs[0] == 0x32 && p->bhs[36] == 1);
+    CHECK(be16_load(p->bhs + 42) > 0);
+    peer_settle(p);
+    CHECK(peer_recv(p) == 0 && p->bhs[0] == 0x32 && p->bhs[36] == 3);
+    CHECK(peer_is_dropped(p));
+}
+
 #define TEST(name)                                                                                 \
     static void test_##name(void **state)                                                          \
     {                                                                                              \
@@ -494,6 +559,9 @@ TEST(discovery_in_pieces)
 TEST(data_that_never_come)
 TEST(cold_reset_drops_everyone)
 TEST(dropped_with_its_target)
+TEST(target_reset_plugs_the_holes)
+TEST(windows_are_shared_out)
+TEST(who_overstays_is_dropped)
 
 int main(void)
 {
@@ -517,6 +585,9 @@ int main(void)
         cmocka_unit_test(test_discovery_in_pieces),
         cmocka_unit_test(test_data_that_never_come),
         cmocka_unit_test(test_cold_reset_drops_everyone),
+        cmocka_unit_test(test_target_reset_plugs_the_holes),
+        cmocka_unit_test(test_windows_are_shared_out),
+        cmocka_unit_test(test_who_overstays_is_dropped),
         cmocka_unit_test(test_dropped_with_its_target),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
