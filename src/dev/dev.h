@@ -228,6 +228,20 @@ MUST int dev_write(struct dev *d, uint64_t off, const struct rt_chain *data, uns
                    struct vol_space *space) WAITS;
 MUST int dev_zero(struct dev *d, uint64_t off, uint64_t len, unsigned flags) WAITS;
 MUST int dev_discard(struct dev *d, uint64_t off, uint64_t len, unsigned flags) WAITS;
+/*
+ * Makes len bytes of dst those of src (vol_copy), both of one registry and not overlapping: without
+ * moving what lies in whole blocks of the store. Done in steps, each of which holds both ranges;
+ * after an error the first *ret_done bytes are copied. flags: DEV_FUA. Results as dev_read() and
+ * dev_write().
+ */
+struct dev_copy {
+    struct dev *src;
+    uint64_t src_off;
+    struct dev *dst;
+    uint64_t dst_off;
+    uint64_t len;
+};
+MUST int dev_copy(const struct dev_copy *copy, unsigned flags, uint64_t *ret_done) WAITS;
 MUST int dev_flush(struct dev *d) WAITS;
 MUST int dev_extents(struct dev *d, uint64_t off, uint64_t len, struct vol_extent *ret_extents,
                      size_t max) WAITS;

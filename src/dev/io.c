@@ -14,6 +14,7 @@
 #include "dev/dev_priv.h"
 
 #define ZERO_STEP_BYTES (256ull << 20)
+#define COPY_STEP_BYTES (16ull << 20)
 
 static int check(const struct dev *d, uint64_t off, uint64_t len)
 {
@@ -203,6 +204,87 @@ int dev_discard(struct dev *d, uint64_t off, uint64_t len, unsigned flags)
     r = vol_discard(d->file, off, len);
     dev_ranges_unlock(&d->ranges, &range);
     return settle(d, r, flags);
+}
+
+/* Both ranges of a step. */
+struct copy_ranges {
+    struct dev_range a;
+    struct dev_range b;
+    bool joined; /* they share a page: a covers both */
+};
+
+static bool shares_page(const struct dev_copy *c, uint64_t len)
+{
+    uint64_t src = c->src_off / VOL_PAGE_BYTES;
+    uint64_t dst = c->dst_off / VOL_PAGE_BYTES;
+    return c->src == c->dst && src <= (c->dst_off + len - 1) / VOL_PAGE_BYTES &&
+           dst <= (c->src_off + len - 1) / VOL_PAGE_BYTES;
+}
+
+/* In one order for all copies, so that none waits for another one that waits for it. */
+static bool source_first(const struct dev_copy *c)
+{
+    return c->src == c->dst ? c->src_off < c->dst_off : c->src < c->dst;
+}
+
+static int copy_lock(const struct dev_copy *c, uint64_t len, struct copy_ranges *ret) WAITS
+{
+    ret->joined = shares_page(c, len);
+    if (ret->joined) {
+        uint64_t from = MIN_OF(c->src_off, c->dst_off);
+        uint64_t end = MAX_OF(c->src_off, c->dst_off) + len;
+        return dev_range_lock(c->src, &ret->a, from, end - from, true);
+    }
+    int r;
+    if (source_first(c)) {
+        r = dev_range_lock(c->src, &ret->a, c->src_off, len, false);
+        if (r == 0 && (r = dev_range_lock(c->dst, &ret->b, c->dst_off, len, true)) < 0) {
+            dev_range_unlock(c->src, &ret->a);
+        }
+        return r;
+    }
+    r = dev_range_lock(c->dst, &ret->b, c->dst_off, len, true);
+    if (r == 0 && (r = dev_range_lock(c->src, &ret->a, c->src_off, len, false)) < 0) {
+        dev_range_unlock(c->dst, &ret->b);
+    }
+    return r;
+}
+
+static void copy_unlock(const struct dev_copy *c, struct copy_ranges *ranges)
+{
+    dev_range_unlock(c->src, &ranges->a);
+    if (!ranges->joined) {
+        dev_range_unlock(c->dst, &ranges->b);
+    }
+}
+
+int dev_copy(const struct dev_copy *copy, unsigned flags, uint64_t *ret_done)
+{
+    struct dev_copy c = *copy;
+    *ret_done = 0;
+    if (c.src->registry != c.dst->registry || c.src_off > UINT64_MAX - c.len ||
+        c.dst_off > UINT64_MAX - c.len ||
+        (c.src == c.dst && c.src_off < c.dst_off + c.len && c.dst_off < c.src_off + c.len)) {
+        return -EINVAL;
+    }
+    int r = check(c.src, c.src_off, c.len);
+    if (r == 0) {
+        r = check(c.dst, c.dst_off, c.len);
+    }
+    while (r == 0 && *ret_done < copy->len) {
+        uint64_t len = MIN_OF(copy->len - *ret_done, COPY_STEP_BYTES);
+        struct copy_ranges ranges;
+        r = copy_lock(&c, len, &ranges);
+        if (r < 0) {
+            break;
+        }
+        r = vol_copy(c.src->file, c.src_off, c.dst->file, c.dst_off, len);
+        copy_unlock(&c, &ranges);
+        c.src_off += len;
+        c.dst_off += len;
+        *ret_done += r == 0 ? len : 0;
+    }
+    return settle(copy->dst, r, flags);
 }
 
 int dev_flush(struct dev *d)

@@ -238,6 +238,22 @@ static int change_segments(struct apply *a, const struct vol_map_changes *change
     return 0;
 }
 
+/* A copied run refers to a segment that its source's map refers to, so one that is known. */
+static int stored_run(const struct apply *a, const struct vol_record_run *from, struct vol_run *run)
+{
+    struct log_salt salt;
+    if (from->seq >= a->in->seq || vol_segments_salt(&a->v->segs, from->seq, &salt) < 0) {
+        return ERR_CORRUPT_RECORD;
+    }
+    run->kind = VOL_RUN_DATA;
+    run->seq = from->seq;
+    run->offset = from->offset;
+    run->len_bytes = from->len_bytes;
+    run->frame_block = from->frame_block;
+    run->frame_blocks = from->frame_blocks;
+    return 0;
+}
+
 static int delta_of(const struct apply *a, const struct vol_record *rec, struct vol_map *ret_delta)
 {
     ret_delta->batch = a->in->number;
@@ -246,6 +262,10 @@ static int delta_of(const struct apply *a, const struct vol_record *rec, struct 
         const struct vol_record_run *from = &rec->runs[i];
         struct vol_run *run = &ret_delta->runs[i];
         *run = (struct vol_run){.first = from->first, .count = from->count, .kind = from->kind};
+        int r = from->kind == VOL_RUN_STORED ? stored_run(a, from, run) : 0;
+        if (r < 0) {
+            return r;
+        }
         if (from->kind != VOL_RUN_DATA) {
             continue;
         }
@@ -289,7 +309,8 @@ static bool map_uses(const struct vol_map *map, const struct vol_run *of)
     return false;
 }
 
-/* A frame belongs to one page: what its map no longer names is read by nobody. */
+/* A frame belongs to one page, and rarely to those that it was copied to: what its map no longer
+ * names is hardly read by anybody. */
 static int note_dead(struct apply *a, const struct vol_map *old, const struct vol_map *merged)
 {
     int r = 0;
@@ -328,6 +349,40 @@ static void drop_dead(struct apply *a) WAITS
  * the hole, so it has to say so itself of the blocks that the batch does not write. */
 static const struct vol_map masking_map = {
     .count = 1, .runs = {{.first = 0, .count = VOL_PAGE_BLOCKS, .kind = VOL_RUN_HOLE}}};
+
+/* True when an earlier run of the record is of the same frame. */
+static bool is_told(const struct vol_record *rec, uint32_t i)
+{
+    const struct vol_record_run *run = &rec->runs[i];
+    for (uint32_t k = 0; k < i; k++) {
+        const struct vol_record_run *other = &rec->runs[k];
+        if (other->kind == VOL_RUN_STORED && other->seq == run->seq &&
+            other->offset == run->offset) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Who moves live frames finds by these who else has them. Those that are not true any more do no
+ * harm; they go with their segment. */
+static int stage_backrefs(struct apply *a, const struct vol_record *rec)
+{
+    int r = 0;
+    for (uint32_t i = 0; i < rec->run_count && r == 0; i++) {
+        const struct vol_record_run *run = &rec->runs[i];
+        if (run->kind != VOL_RUN_STORED || is_told(rec, i)) {
+            continue;
+        }
+        struct vol_key key = vol_key_backref(run->seq, run->offset, rec->layer, rec->page);
+        struct bytes_writer value = {0};
+        vol_number_encode(1, &value);
+        r = PATIENTLY(a, stage(a, &key, &value));
+        bytes_writer_free(&value);
+        a->v->has_backrefs = true;
+    }
+    return r;
+}
 
 static int apply_page(struct apply *a, const struct vol_record *rec)
 {
@@ -370,7 +425,8 @@ static int apply_page(struct apply *a, const struct vol_record *rec)
     if (r < 0 || (merged.count == 0 && !existed)) {
         return r;
     }
-    return PATIENTLY(a, stage_map(a, rec, &merged));
+    r = PATIENTLY(a, stage_map(a, rec, &merged));
+    return r == 0 && rec->kind == VOL_RECORD_COPY ? stage_backrefs(a, rec) : r;
 }
 
 static int stage_hole(struct apply *a, const struct vol_hole *hole)
@@ -476,11 +532,46 @@ static int apply_reap(struct apply *a, const struct vol_record *rec)
     return PATIENTLY(a, stage(a, &key, NULL));
 }
 
+static int drop_backref(void *arg, const void *key, size_t key_len, const void *value,
+                        size_t value_len)
+{
+    (void)value;
+    (void)value_len;
+    struct apply *a = arg;
+    struct vol_key k = {.len = (uint32_t)key_len};
+    memcpy(k.bytes, key, MIN_OF(key_len, sizeof k.bytes));
+    return PATIENTLY(a, stage(a, &k, NULL));
+}
+
+static int drop_backrefs(struct apply *a, uint64_t seq)
+{
+    size_t staged = a->staged.len;
+    size_t arena = a->arena.len;
+    struct vol_key from = vol_key_backrefs(seq);
+    struct vol_key upto = vol_key_backrefs(seq + 1);
+    int r;
+    while (
+        (r = index_scan(a->v->ix, &(struct index_range){from.bytes, from.len, upto.bytes, upto.len},
+                        drop_backref, a)) < 0) {
+        if (is_for_good(r)) {
+            return 0; /* they stay, and do no harm */
+        }
+        r = pause_for(a->v, r);
+        if (r < 0) {
+            return r;
+        }
+        a->staged.len = staged; /* the scan begins anew */
+        a->arena.len = arena;
+    }
+    return 0;
+}
+
 static int apply_gone(struct apply *a, const struct vol_record *rec)
 {
     vol_segments_remove(&a->v->segs, rec->seq);
     struct vol_key key = vol_key_segment(rec->seq);
-    return PATIENTLY(a, stage(a, &key, NULL));
+    int r = PATIENTLY(a, stage(a, &key, NULL));
+    return r == 0 && a->v->has_backrefs ? drop_backrefs(a, rec->seq) : r;
 }
 
 static int apply_pair(struct apply *a, const struct vol_record *rec)
@@ -498,6 +589,7 @@ static int apply_record(struct apply *a, const struct vol_record *rec)
 {
     switch (rec->kind) {
     case VOL_RECORD_PAGE:
+    case VOL_RECORD_COPY:
         return apply_page(a, rec);
     case VOL_RECORD_HOLE:
         return apply_hole(a, rec);
@@ -603,7 +695,7 @@ static int list_pages(struct apply *a, struct place_list *ret_places)
     int got;
     for (size_t done = 0; (got = vol_record_next(&r, &rec)) > 0; done++) {
         step(done);
-        if (rec.kind == VOL_RECORD_PAGE) {
+        if (rec.kind == VOL_RECORD_PAGE || rec.kind == VOL_RECORD_COPY) {
             struct vol_place place = {rec.layer, rec.page};
             vol_map_cache_hint(a->v->maps, rec.layer, rec.page, false);
             got = vec_push(&ret_places->places, place);

@@ -73,10 +73,15 @@ struct vol_batch *vol_batch_ref(struct vol_batch *b)
     return b;
 }
 
+static bool has_buf(uint32_t kind)
+{
+    return kind == VOL_RUN_DATA || kind == VOL_RUN_STORED;
+}
+
 static void page_drop(struct vol_batch_page *p)
 {
     for (unsigned i = 0; i < VOL_PAGE_BLOCKS; i++) {
-        if (p->kind[i] == VOL_RUN_DATA) {
+        if (has_buf(p->kind[i])) {
             rt_buf_unref(p->slot[i].buf);
         }
         p->kind[i] = VOL_SLOT_ABSENT;
@@ -276,8 +281,10 @@ static uint64_t page_set(struct vol_batch_page *p, unsigned block, const struct 
 {
     uint64_t refund = 0;
     *ret_old = NULL;
-    if (p->kind[block] == VOL_RUN_DATA) {
+    if (has_buf(p->kind[block])) {
         *ret_old = p->slot[block].buf;
+    }
+    if (p->kind[block] == VOL_RUN_DATA) {
         /* Parts of a larger buffer free nothing: it lives as long as any of its blocks. */
         refund = (*ret_old)->cap == VOL_BLOCK_BYTES ? VOL_BLOCK_BYTES : 0;
     }
@@ -353,7 +360,7 @@ unsigned vol_batch_get(struct vol_batch *b, uint64_t layer, uint64_t page, unsig
             continue;
         }
         slots[i] = (struct vol_slot){.kind = p->kind[i]};
-        if (p->kind[i] == VOL_RUN_DATA) {
+        if (has_buf(p->kind[i])) {
             slots[i].buf = rt_buf_ref(p->slot[i].buf);
             slots[i].data = p->slot[i].data;
         }

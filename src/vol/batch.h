@@ -37,9 +37,9 @@
 #define VOL_PAIR_COST 128u
 
 struct vol_slot {
-    struct rt_buf *buf; /* NULL unless kind is VOL_RUN_DATA */
-    const uint8_t *data;
-    uint32_t kind; /* enum vol_run_kind, VOL_SLOT_ABSENT */
+    struct rt_buf *buf;  /* NULL unless kind is VOL_RUN_DATA or VOL_RUN_STORED */
+    const uint8_t *data; /* STORED: the struct vol_run of this one block, inside buf */
+    uint32_t kind;       /* enum vol_run_kind, VOL_SLOT_ABSENT */
 };
 
 struct vol_batch_page {

@@ -47,6 +47,22 @@ struct vol_key vol_key_segment(uint64_t seq)
     return key_of(VOL_KEY_SEGMENT, &seq, 1);
 }
 
+struct vol_key vol_key_backrefs(uint64_t seq)
+{
+    return key_of(VOL_KEY_BACKREF, &seq, 1);
+}
+
+struct vol_key vol_key_backref(uint64_t seq, uint32_t frame_offset, uint64_t layer, uint64_t page)
+{
+    struct vol_key k = vol_key_backrefs(seq);
+    struct be32 offset = be32_of(frame_offset);
+    memcpy(k.bytes + k.len, &offset, sizeof offset);
+    be64_store(k.bytes + k.len + 4, layer);
+    be64_store(k.bytes + k.len + 12, page);
+    k.len += 20;
+    return k;
+}
+
 struct vol_key vol_key_kind(uint8_t kind)
 {
     return key_of(kind, NULL, 0);

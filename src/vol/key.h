@@ -17,6 +17,10 @@ struct vol_key vol_key_inode(uint64_t inode);
 struct vol_key vol_key_page(uint64_t layer, uint64_t page);
 struct vol_key vol_key_hole(uint64_t layer, uint64_t batch, uint64_t first_page);
 struct vol_key vol_key_segment(uint64_t seq);
+/* Says that the page has blocks of a frame that was written for another page. */
+struct vol_key vol_key_backref(uint64_t seq, uint32_t frame_offset, uint64_t layer, uint64_t page);
+/* What the keys of all back-references to a segment begin with. */
+struct vol_key vol_key_backrefs(uint64_t seq);
 /* The first key of a kind, and so the end of the kind before it. */
 struct vol_key vol_key_kind(uint8_t kind);
 

@@ -276,10 +276,29 @@ static int load_counters(struct vol *v)
     return r;
 }
 
+/* One is enough. */
+static int find_backref(void *arg, const void *key, size_t key_len, const void *value,
+                        size_t value_len)
+{
+    (void)key;
+    (void)key_len;
+    (void)value;
+    (void)value_len;
+    struct vol *v = arg;
+    v->has_backrefs = true;
+    return 1;
+}
+
 static int load_state(struct vol *v)
 {
     int r = load_kind(v, VOL_KEY_SEGMENT, load_segment);
-    return r < 0 ? r : load_kind(v, VOL_KEY_HOLE, load_hole);
+    if (r == 0) {
+        r = load_kind(v, VOL_KEY_HOLE, load_hole);
+    }
+    if (r == 0) {
+        r = load_kind(v, VOL_KEY_BACKREF, find_backref);
+    }
+    return MIN_OF(r, 0);
 }
 
 static int replay(void *arg, const struct log_replayed *b)

@@ -42,6 +42,17 @@ void vol_sources_drop(struct vol_source sources[VOL_PAGE_BLOCKS], unsigned mask)
     }
 }
 
+/* A block that was copied within the store reads as one of the index. */
+static void take_slot(struct vol_source *s, const struct vol_slot *slot)
+{
+    s->slot = *slot;
+    if (unlikely(slot->kind == VOL_RUN_STORED)) {
+        memcpy(&s->run, slot->data, sizeof s->run);
+        s->slot = (struct vol_slot){.kind = VOL_RUN_DATA};
+        rt_buf_unref(slot->buf);
+    }
+}
+
 static unsigned ask_batches(const struct vol_view *view, const uint64_t at[2], unsigned mask,
                             struct vol_source sources[VOL_PAGE_BLOCKS])
 {
@@ -52,7 +63,7 @@ static unsigned ask_batches(const struct vol_view *view, const uint64_t at[2], u
         known |= got;
         for (; got != 0; got &= got - 1) {
             int k = __builtin_ctz(got);
-            sources[k].slot = slots[k];
+            take_slot(&sources[k], &slots[k]);
         }
     }
     return known;

@@ -5,8 +5,8 @@
 #include "index/index.h"
 
 #define HEAD_MAX 20 /* kind and length */
-/* Body of a record without key and value: at most six numbers or 8 runs. */
-#define BODY_MAX 192
+/* Body of a record without key and value: at most 8 runs of three numbers and four bytes. */
+#define BODY_MAX 256
 
 /* A writer over fixed bytes: a record's body is built aside, since its length comes first. */
 struct body {
@@ -39,6 +39,12 @@ static void body_runs(struct body *b, const struct vol_record *rec)
         if (run->kind == VOL_RUN_DATA) {
             body_varint(b, run->frame);
             body_u8(b, run->frame_block);
+        } else if (run->kind == VOL_RUN_STORED) {
+            body_varint(b, run->seq);
+            body_varint(b, run->offset);
+            body_varint(b, run->len_bytes);
+            body_u8(b, run->frame_block);
+            body_u8(b, run->frame_blocks);
         }
     }
 }
@@ -47,6 +53,7 @@ static void body_encode(struct body *b, const struct vol_record *rec)
 {
     switch (rec->kind) {
     case VOL_RECORD_PAGE:
+    case VOL_RECORD_COPY:
         body_varint(b, rec->layer);
         body_varint(b, rec->page);
         body_runs(b, rec);
@@ -91,12 +98,36 @@ void vol_record_encode(const struct vol_record *rec, struct bytes_writer *w)
     }
 }
 
+static bool run_place_decode(struct bytes_reader *r, struct vol_record_run *run)
+{
+    if (run->kind == VOL_RUN_DATA) {
+        uint64_t frame = bytes_varint(r);
+        run->frame = (uint32_t)frame;
+        run->frame_block = bytes_u8(r);
+        return frame <= UINT32_MAX && run->frame_block + run->count <= (int)VOL_PAGE_BLOCKS;
+    }
+    if (run->kind == VOL_RUN_STORED) {
+        run->seq = bytes_varint(r);
+        uint64_t offset = bytes_varint(r);
+        uint64_t len_bytes = bytes_varint(r);
+        run->offset = (uint32_t)offset;
+        run->len_bytes = (uint32_t)len_bytes;
+        run->frame_block = bytes_u8(r);
+        run->frame_blocks = bytes_u8(r);
+        return offset <= UINT32_MAX && len_bytes > 0 && len_bytes <= UINT32_MAX &&
+               run->frame_blocks <= VOL_PAGE_BLOCKS &&
+               run->frame_block + run->count <= run->frame_blocks;
+    }
+    return true;
+}
+
 static bool runs_decode(struct bytes_reader *r, struct vol_record *rec)
 {
     uint64_t count = bytes_varint(r);
     if (count > VOL_PAGE_BLOCKS) {
         return false;
     }
+    unsigned kind_max = rec->kind == VOL_RECORD_COPY ? VOL_RUN_STORED : VOL_RUN_NONE;
     rec->run_count = (uint32_t)count;
     unsigned next = 0;
     for (uint32_t i = 0; i < rec->run_count; i++) {
@@ -106,19 +137,11 @@ static bool runs_decode(struct bytes_reader *r, struct vol_record *rec)
         run->first = where & 7;
         run->count = (uint8_t)((where >> 3 & 7) + 1);
         unsigned end = (unsigned)run->first + run->count;
-        if (run->kind > VOL_RUN_NONE || run->kind == VOL_RUN_BAD || where >> 6 ||
-            run->first < next || end > VOL_PAGE_BLOCKS) {
+        if (run->kind > kind_max || run->kind == VOL_RUN_BAD || where >> 6 || run->first < next ||
+            end > VOL_PAGE_BLOCKS || !run_place_decode(r, run)) {
             return false;
         }
         next = end;
-        if (run->kind == VOL_RUN_DATA) {
-            uint64_t frame = bytes_varint(r);
-            run->frame = (uint32_t)frame;
-            run->frame_block = bytes_u8(r);
-            if (frame > UINT32_MAX || run->frame_block + run->count > (int)VOL_PAGE_BLOCKS) {
-                return false;
-            }
-        }
     }
     return true;
 }
@@ -164,6 +187,7 @@ static bool body_decode(struct bytes_reader *r, struct vol_record *rec)
     bool good = false;
     switch (rec->kind) {
     case VOL_RECORD_PAGE:
+    case VOL_RECORD_COPY:
         rec->layer = bytes_varint(r);
         rec->page = bytes_varint(r);
         good = rec->layer != 0 && runs_decode(r, rec);
@@ -197,7 +221,7 @@ int vol_record_next(struct bytes_reader *r, struct vol_record *ret_rec)
     if (!bytes || bytes_bad(r)) {
         return ERR_CORRUPT_RECORD;
     }
-    if (kind < VOL_RECORD_PAGE || kind > VOL_RECORD_GONE) {
+    if (kind < VOL_RECORD_PAGE || kind > VOL_RECORD_COPY) {
         return ERR_FORMAT_TOO_NEW;
     }
     ret_rec->kind = (enum vol_record_kind)kind;

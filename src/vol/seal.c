@@ -25,10 +25,42 @@ static uint32_t frames_count(const struct vol_batch *b)
     return count;
 }
 
-/* Blocks [first, first + count) of the page, all of one kind. */
+static struct vol_run stored_run(const struct vol_batch_page *p, unsigned block)
+{
+    struct vol_run run;
+    memcpy(&run, p->slot[block].data, sizeof run);
+    return run;
+}
+
+/* True when the block goes on where the one before it, of the same kind, ends. */
+static bool goes_on(const struct vol_batch_page *p, unsigned block)
+{
+    if (p->kind[block] != VOL_RUN_STORED) {
+        return true;
+    }
+    struct vol_run a = stored_run(p, block - 1);
+    struct vol_run b = stored_run(p, block);
+    return a.seq == b.seq && a.offset == b.offset && a.frame_block + 1 == b.frame_block;
+}
+
+static void seal_stored(const struct vol_batch_page *p, struct vol_record_run *run)
+{
+    struct vol_run at = stored_run(p, run->first);
+    run->seq = at.seq;
+    run->offset = at.offset;
+    run->len_bytes = at.len_bytes;
+    run->frame_block = at.frame_block;
+    run->frame_blocks = at.frame_blocks;
+}
+
+/* Blocks [first, first + count) of the page, all of one kind and from one place. */
 static void seal_run(struct vol_batch *b, const struct vol_batch_page *p,
                      struct vol_record_run *run)
 {
+    if (run->kind == VOL_RUN_STORED) {
+        seal_stored(p, run);
+        return;
+    }
     if (run->kind != VOL_RUN_DATA) {
         return;
     }
@@ -46,7 +78,7 @@ static void seal_page(struct vol_batch *b, const struct vol_batch_page *p)
     struct vol_record rec = {.kind = VOL_RECORD_PAGE, .layer = p->layer, .page = p->page};
     for (unsigned k = 0; k < VOL_PAGE_BLOCKS;) {
         unsigned end = k + 1;
-        while (end < VOL_PAGE_BLOCKS && p->kind[end] == p->kind[k]) {
+        while (end < VOL_PAGE_BLOCKS && p->kind[end] == p->kind[k] && goes_on(p, end)) {
             end++;
         }
         if (p->kind[k] != VOL_SLOT_ABSENT) {
@@ -54,6 +86,9 @@ static void seal_page(struct vol_batch *b, const struct vol_batch_page *p)
             *run = (struct vol_record_run){
                 .first = (uint8_t)k, .count = (uint8_t)(end - k), .kind = p->kind[k]};
             seal_run(b, p, run);
+            if (run->kind == VOL_RUN_STORED) {
+                rec.kind = VOL_RECORD_COPY;
+            }
         }
         k = end;
     }

@@ -175,6 +175,15 @@ MUST int vol_zero_pace(struct vol *v) WAITS;
 /* Gives back what whole blocks of the range allow; the edges are left alone. */
 MUST int vol_discard(struct vol_file *f, uint64_t off, uint64_t len) WAITS;
 
+/*
+ * Makes len bytes of dst from dst_off on those of src from src_off on; both are files of one
+ * volume. What lies in whole blocks of the store, at places that differ by whole blocks, is not
+ * moved: dst refers to it from now on. The two ranges do not overlap, and the caller keeps changes
+ * away from both. Results as vol_read() and vol_write(); after an error a part may be done.
+ */
+MUST int vol_copy(struct vol_file *src, uint64_t src_off, struct vol_file *dst, uint64_t dst_off,
+                  uint64_t len) WAITS;
+
 enum vol_extent_kind {
     VOL_EXTENT_DATA,
     VOL_EXTENT_ZERO, /* allocated, reads as zeros */

@@ -26,7 +26,7 @@ enum vol_key_kind {
     VOL_KEY_PAGE = 0x03,       /* be64 layer, be64 page -> page map */
     VOL_KEY_HOLE = 0x04,       /* be64 layer, be64 batch, be64 first page -> range hole */
     VOL_KEY_SEGMENT = 0x05,    /* be64 seq -> live block references */
-    VOL_KEY_BACKREF = 0x06,    /* reserved: be64 seq, be32 frame, be64 layer, be64 page */
+    VOL_KEY_BACKREF = 0x06,    /* be64 seq, be32 frame offset, be64 layer, be64 page -> 1 */
     VOL_KEY_CHECKPOINT = 0x07, /* reserved */
 };
 #define VOL_KEY_SIZE 32 /* more than any of vol's own keys */
@@ -39,6 +39,7 @@ enum vol_record_kind {
     VOL_RECORD_DELETE = 4,
     VOL_RECORD_REAP = 5,
     VOL_RECORD_GONE = 6,
+    VOL_RECORD_COPY = 7, /* PAGE with runs that are STORED */
 };
 
 /* Kinds of a run, in page maps and in PAGE records. */
@@ -48,7 +49,8 @@ enum vol_run_kind {
     VOL_RUN_HOLE = 2,     /* masks the layers below */
     VOL_RUN_ANCHORED = 3, /* as ZERO, anchored (SBC-4) */
     VOL_RUN_BAD = 4,      /* maps only: what was here is lost */
-    VOL_RUN_NONE = 5, /* records only: nothing is here any more; the layers below show through */
+    VOL_RUN_NONE = 5,   /* records only: nothing is here any more; the layers below show through */
+    VOL_RUN_STORED = 6, /* records only: data in a frame of an earlier segment */
 };
 
 /* Live count of a segment whose count went wrong: it is never deleted. */

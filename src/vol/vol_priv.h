@@ -2,7 +2,7 @@
 /*
  * What the files of vol know of each other. Flow, top down:
  *
- *     write.c zero.c txn.c        make blocks, take dirty space, enter the open batch
+ *     write.c zero.c copy.c txn.c make blocks, take dirty space, enter the open batch
  *     read.c extents.c scan.c     take a view, look at its batches, then below
  *     fetch.c                     frames that are not in memory, from disk cache and store
  *     ahead.c                     what readers that go forward will want
@@ -132,6 +132,7 @@ struct vol {
     struct vol_map_cache *maps;
     struct vol_holes *holes;
     struct vol_segments segs;
+    bool has_backrefs; /* some run was copied; apply's own */
     struct rt_credits dirty;
     struct rt_credits fetch_room; /* bytes of frames as stored, under way for reads */
     struct rt_credits ahead_room; /* and for prefetches */

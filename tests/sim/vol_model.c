@@ -60,6 +60,20 @@ void model_change(struct world *w, uint32_t op, uint64_t first, uint64_t count, 
     }
 }
 
+void model_write(struct world *w, uint32_t op, uint64_t first, uint64_t count)
+{
+    for (uint64_t i = first; i < first + count; i++) {
+        model_change(w, op, i, 1, model_value_of(op, i));
+    }
+}
+
+void model_copy(struct world *w, uint32_t op, uint64_t from, uint64_t to, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        model_change(w, op, to + i, 1, model_value(&w->model, from + i));
+    }
+}
+
 void model_end(struct world *w, uint32_t op)
 {
     w->model.ops.at[op].ended = ++w->model.clock;
@@ -146,13 +160,14 @@ static void judge_place(struct world *w, uint64_t place, uint64_t value, struct 
 static void judge_whole(const struct world *w, uint64_t place, uint64_t value)
 {
     const struct model *m = &w->model;
-    if (value == 0 || value > m->ops.len) {
+    uint32_t number = model_value_op(value);
+    if (number == 0 || number > m->ops.len) {
         return;
     }
-    const struct model_op *op = &m->ops.at[value - 1];
+    const struct model_op *op = &m->ops.at[number - 1];
     if (op->whole && op->lost) {
-        world_violation(w, "I12", "change %" PRIu64 " is there at %" PRIu64 " and lost elsewhere",
-                        value - 1, place);
+        world_violation(w, "I12", "change %u is there at %" PRIu64 " and lost elsewhere",
+                        number - 1, place);
     }
 }
 

@@ -85,12 +85,13 @@ static void check_result(struct proc *p, const char *what, int r)
     world_violation(p->w, "answer", "%s by the owner: %s", what, err_name(r));
 }
 
-static void sector_fill(uint8_t *at, uint64_t sector, uint64_t value)
+/* The sector may have been copied to where it is. */
+static void sector_fill(uint8_t *at, uint64_t value)
 {
     memset(at, 0, SECTOR_BYTES);
     if (value != 0) {
         le64_store(at, value);
-        le64_store(at + 8, sector);
+        le64_store(at + 8, ~value);
         le64_store(at + SECTOR_BYTES - 8, value);
     }
 }
@@ -99,7 +100,7 @@ static uint64_t sector_value(struct proc *p, const uint8_t *at, uint64_t sector)
 {
     uint8_t want[SECTOR_BYTES];
     uint64_t value = le64_load(at);
-    sector_fill(want, sector, value);
+    sector_fill(want, value);
     if (memcmp(at, want, SECTOR_BYTES) != 0) {
         world_violation(p->w, "I12",
                         "sector %" PRIu64 " is torn: %" PRIu64 " and %" PRIu64 " of %" PRIu64,
@@ -144,11 +145,11 @@ static void do_write(struct proc *p, uint64_t first, uint64_t count)
     struct rt_buf *b;
     struct rt_chain chain = {0};
     uint32_t op = model_begin(p->w, p->life, true);
-    model_change(p->w, op, first, count, op + 1ull);
+    model_write(p->w, op, first, count);
     int r = rt_buf_alloc(count * SECTOR_BYTES, RT_MEM_INGRESS, &b);
     ASSERT(r == 0);
     for (uint64_t i = 0; i < count; i++) {
-        sector_fill(b->data + i * SECTOR_BYTES, first + i, op + 1ull);
+        sector_fill(b->data + i * SECTOR_BYTES, model_value_of(op, first + i));
     }
     r = rt_chain_add(&chain, b, b->data, (uint32_t)(count * SECTOR_BYTES));
     ASSERT(r == 0);
@@ -179,6 +180,17 @@ static void do_zero(struct proc *p, uint64_t first, uint64_t count)
                     : vol_zero(p->f, first * SECTOR_BYTES, count * SECTOR_BYTES,
                                (enum vol_zero_kind)(rt_random() % 3));
     check_result(p, discard ? "a discard" : "zeroes", r);
+    if (r == 0) {
+        model_end(p->w, op);
+    }
+}
+
+static void do_copy(struct proc *p, uint64_t from, uint64_t to, uint64_t count)
+{
+    uint32_t op = model_begin(p->w, p->life, false);
+    model_copy(p->w, op, from, to, count);
+    int r = vol_copy(p->f, from * SECTOR_BYTES, p->f, to * SECTOR_BYTES, count * SECTOR_BYTES);
+    check_result(p, "a copy", r);
     if (r == 0) {
         model_end(p->w, op);
     }
@@ -265,6 +277,9 @@ static void step(struct proc *p, unsigned index)
     } else if (what < 32) {
         count = chance(25) ? high - first : count;
         do_zero(p, first, count);
+    } else if (what < 40 && first >= low + 8 + count) {
+        uint64_t from = low + rt_random() % (first - low - count - 7);
+        do_copy(p, chance(80) ? from / 8 * 8 + first % 8 : from, first, count);
     } else if (what < 60) {
         do_read(p, first, count);
     } else {

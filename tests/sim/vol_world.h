@@ -28,7 +28,10 @@
 #define SLOTS_MAX 65536u
 #define NEVER UINT64_MAX
 
-/* A change: what it wrote has its number + 1 as value, or 0. Times are of the model's own clock. */
+/*
+ * A change. What it wrote in a place has its number + 1 and the place as value, or is 0; what it
+ * copied keeps the value it has. Times are of the model's own clock.
+ */
 struct model_op {
     uint64_t began;
     uint64_t ended; /* NEVER: not answered */
@@ -41,6 +44,17 @@ struct model_entry {
     uint32_t op;
     uint64_t value;
 };
+
+static inline uint64_t model_value_of(uint32_t op, uint64_t place)
+{
+    return place << 32 | (op + 1);
+}
+
+/* The number + 1 of the change that made the value. */
+static inline uint32_t model_value_op(uint64_t value)
+{
+    return (uint32_t)value;
+}
 
 /* All values that a place may have now, oldest first. */
 struct model_place {
@@ -106,6 +120,10 @@ void model_free(struct model *m);
 /* A change begins: it may be there from now on. */
 uint32_t model_begin(struct world *w, unsigned life, bool whole);
 void model_change(struct world *w, uint32_t op, uint64_t first, uint64_t count, uint64_t value);
+/* Writes values of its own. */
+void model_write(struct world *w, uint32_t op, uint64_t first, uint64_t count);
+/* What is from `from` on becomes what is from `to` on. */
+void model_copy(struct world *w, uint32_t op, uint64_t from, uint64_t to, uint64_t count);
 void model_end(struct world *w, uint32_t op);
 /* The newest value of a place. */
 uint64_t model_value(const struct model *m, uint64_t place);

@@ -260,6 +260,16 @@ int vol_zero(struct vol_file *f, uint64_t off, uint64_t len, enum vol_zero_kind 
     return 0;
 }
 
+int vol_copy(struct vol_file *src, uint64_t src_off, struct vol_file *dst, uint64_t dst_off,
+             uint64_t len)
+{
+    struct rt_chain data = {0};
+    int r = vol_read(src, src_off, (uint32_t)len, &data);
+    r = r < 0 ? r : vol_write(dst, dst_off, &data, NULL);
+    rt_chain_free(&data);
+    return r;
+}
+
 int vol_zero_pace(struct vol *v)
 {
     (void)v;

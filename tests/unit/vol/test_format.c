@@ -12,7 +12,7 @@
 
 static struct vol_record random_record(struct rng *g, uint8_t *bytes)
 {
-    struct vol_record rec = {.kind = (enum vol_record_kind)(1 + rng_below(g, 6))};
+    struct vol_record rec = {.kind = (enum vol_record_kind)(1 + rng_below(g, 7))};
     rec.layer = 1 + (rng_next(g) >> rng_below(g, 63));
     rec.page = rng_next(g) >> (1 + rng_below(g, 62));
     rec.count = 1 + (rng_next(g) >> (2 + rng_below(g, 61)));
@@ -30,6 +30,14 @@ static struct vol_record random_record(struct rng *g, uint8_t *bytes)
         *run =
             (struct vol_record_run){.first = (uint8_t)block, .count = 1 + (uint8_t)rng_below(g, 2)};
         run->kind = (uint8_t)rng_below(g, 4);
+        if (rec.kind == VOL_RECORD_COPY && rng_below(g, 2)) {
+            run->kind = VOL_RUN_STORED;
+            run->seq = rng_next(g) >> rng_below(g, 63);
+            run->offset = (uint32_t)rng_next(g);
+            run->len_bytes = 1 + (uint32_t)rng_below(g, VOL_PAGE_BYTES);
+            run->frame_blocks = (uint8_t)(run->count + rng_below(g, 6));
+            run->frame_block = (uint8_t)rng_below(g, 1u + run->frame_blocks - run->count);
+        }
         if (run->kind == VOL_RUN_DATA) {
             run->frame = (uint32_t)rng_next(g);
             run->frame_block = (uint8_t)rng_below(g, 6);
@@ -43,6 +51,7 @@ static void assert_same(const struct vol_record *a, const struct vol_record *b)
     assert_int_equal(a->kind, b->kind);
     switch (a->kind) {
     case VOL_RECORD_PAGE:
+    case VOL_RECORD_COPY:
         assert_int_equal(a->run_count, b->run_count);
         assert_memory_equal(a->runs, b->runs, a->run_count * sizeof a->runs[0]);
         assert_true(a->layer == b->layer && a->page == b->page);
@@ -127,7 +136,7 @@ static int next_of(const uint8_t *bytes, size_t len)
 static void unknown_records_are_too_new(void **state)
 {
     (void)state;
-    assert_int_equal(next_of((const uint8_t[]){7, 0}, 2), ERR_FORMAT_TOO_NEW);
+    assert_int_equal(next_of((const uint8_t[]){VOL_RECORD_COPY + 1, 0}, 2), ERR_FORMAT_TOO_NEW);
     assert_int_equal(next_of((const uint8_t[]){VOL_RECORD_HOLE, 4, 1, 0, 1, 2}, 6),
                      ERR_FORMAT_TOO_NEW);
     assert_int_equal(next_of((const uint8_t[]){VOL_RECORD_HOLE, 4, 1, 0, 1, 1}, 6), 1);

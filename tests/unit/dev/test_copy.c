@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dev_copy() on a real volume, with others at the same places. */
+#include "vol/volume.h"
+
+#include "dev/dev.h"
+
+#define BLOCK 4096u
+#define BLOCKS 512u
+#define SIZE ((uint64_t)BLOCKS * BLOCK)
+#define WORKERS 6u
+#define ROUNDS 150u
+
+static struct dev *devs[2];
+static unsigned working;
+
+static void make(struct dev_registry *g, const char *name, struct dev **ret)
+{
+    struct dev_info info;
+    struct dev_create_options opt = {.kind = DEV_NBD, .name = name, .size_bytes = SIZE};
+    assert_int_equal(dev_create(g, &opt, &info), 0);
+    assert_int_equal(dev_find_nbd(g, name, ret), 0);
+}
+
+static void fill(struct dev *d, uint64_t off, uint32_t len, uint64_t tag)
+{
+    struct rt_buf *b;
+    struct rt_chain c = {0};
+    assert_int_equal(rt_buf_alloc(len, RT_MEM_INGRESS, &b), 0);
+    for (uint32_t i = 0; i < len; i += 8) {
+        memcpy(b->data + i, &tag, 8);
+    }
+    assert_int_equal(rt_chain_add(&c, b, b->data, len), 0);
+    rt_buf_unref(b);
+    assert_int_equal(dev_write(d, off, &c, 0, NULL), 0);
+    rt_chain_free(&c);
+}
+
+/* Every block is of one write, whoever copied it. */
+static void check_whole(struct dev *d, uint64_t off, uint32_t len)
+{
+    struct rt_chain c = {0};
+    uint8_t *got = malloc(len);
+    assert_non_null(got);
+    assert_int_equal(dev_read(d, off, len, &c), 0);
+    rt_chain_copy_out(&c, 0, got, len);
+    rt_chain_free(&c);
+    for (uint32_t at = 0; at < len; at += BLOCK) {
+        for (uint32_t i = 8; i < BLOCK; i += 8) {
+            assert_memory_equal(got + at, got + at + i, 8);
+        }
+    }
+    free(got);
+}
+
+static void worker(void *arg)
+{
+    uint64_t id = (uint64_t)(uintptr_t)arg;
+    struct rng g = rng_seeded(id);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        uint64_t count = 1 + rng_below(&g, 60);
+        struct dev_copy c = {.src = devs[rng_below(&g, 2)],
+                             .dst = devs[rng_below(&g, 2)],
+                             .src_off = rng_below(&g, BLOCKS - count) * BLOCK,
+                             .dst_off = rng_below(&g, BLOCKS - count) * BLOCK,
+                             .len = count * BLOCK};
+        uint64_t done;
+        switch (rng_below(&g, 4)) {
+        case 0:
+            fill(c.dst, c.dst_off, (uint32_t)c.len, id << 32 | i);
+            break;
+        case 1:
+            check_whole(c.src, c.src_off, (uint32_t)c.len);
+            break;
+        default: {
+            int r = dev_copy(&c, rng_below(&g, 8) ? 0 : DEV_FUA, &done);
+            bool overlap =
+                c.src == c.dst && c.src_off < c.dst_off + c.len && c.dst_off < c.src_off + c.len;
+            assert_int_equal(r, overlap ? -EINVAL : 0);
+            assert_int_equal(done, overlap ? 0 : c.len);
+        }
+        }
+    }
+    working--;
+}
+
+static void at_the_same_places(struct rig *rig)
+{
+    struct dev_registry *g;
+    assert_int_equal(dev_registry_open(rig->v, NULL, &g), 0);
+    make(g, "a", &devs[0]);
+    make(g, "b", &devs[1]);
+    for (uint64_t i = 0; i < WORKERS; i++) {
+        working++;
+        assert_int_equal(rt_spawn("worker", worker, (void *)(uintptr_t)(i + 1)), 0);
+    }
+    uint64_t deadline = rt_after_ms(3600000);
+    while (working > 0) {
+        assert_true(rt_now_ns() < deadline); /* nobody waits for one that waits for him */
+        assert_int_equal(rt_sleep_ms(10), 0);
+    }
+    check_whole(devs[0], 0, SIZE);
+    check_whole(devs[1], 0, SIZE);
+    assert_int_equal(vol_flush(rig->v), 0);
+    assert_int_equal(vol_recount(rig->v), 0);
+    dev_unref(devs[0]);
+    dev_unref(devs[1]);
+    dev_registry_close(g);
+}
+
+static void bounds(struct rig *rig)
+{
+    struct dev_registry *g;
+    uint64_t done;
+    assert_int_equal(dev_registry_open(rig->v, NULL, &g), 0);
+    make(g, "a", &devs[0]);
+    make(g, "b", &devs[1]);
+    fill(devs[0], 0, BLOCK, 7);
+    struct dev_copy c = {devs[0], 0, devs[1], SIZE - BLOCK, BLOCK};
+    assert_int_equal(dev_copy(&c, DEV_FUA, &done), 0);
+    assert_int_equal(done, BLOCK);
+    check_whole(devs[1], SIZE - BLOCK, BLOCK);
+    c.dst_off += 1;
+    assert_int_equal(dev_copy(&c, 0, &done), -EINVAL);
+    c.dst_off = UINT64_MAX - 100;
+    assert_int_equal(dev_copy(&c, 0, &done), -EINVAL);
+    c = (struct dev_copy){devs[0], SIZE, devs[1], 0, BLOCK};
+    assert_int_equal(dev_copy(&c, 0, &done), -EINVAL);
+    assert_int_equal(done, 0);
+    /* Neighbours within one page: one lock for both. */
+    c = (struct dev_copy){devs[0], 0, devs[0], BLOCK, BLOCK};
+    assert_int_equal(dev_copy(&c, 0, &done), 0);
+    check_whole(devs[0], 0, 2 * BLOCK);
+    assert_int_equal(dev_delete(g, devs[1], true), 0);
+    c = (struct dev_copy){devs[0], 0, devs[1], 0, BLOCK};
+    assert_int_equal(dev_copy(&c, 0, &done), -ENODEV);
+    dev_unref(devs[0]);
+    dev_unref(devs[1]);
+    dev_registry_close(g);
+}
+
+static void test_contended(void **state)
+{
+    (void)state;
+    rig_run(at_the_same_places);
+}
+
+static void test_bounds(void **state)
+{
+    (void)state;
+    rig_run(bounds);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_contended),
+        cmocka_unit_test(test_bounds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
