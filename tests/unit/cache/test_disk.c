@@ -166,6 +166,17 @@ static void settle(struct bench *b)
     } while (rt_credits_used(&b->d->write_room) > 0);
 }
 
+/* The first frames of segment 1; what is on its way is waited for after every `pace` of them. */
+static void put_many(struct bench *b, uint64_t count, uint64_t pace)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        put(b, 1, i);
+        if (i % pace == pace - 1) {
+            settle(b);
+        }
+    }
+}
+
 static struct cache_disk_counts counts(struct bench *b)
 {
     struct cache_disk_counts c;
@@ -240,12 +251,7 @@ static void stays_within_its_bytes(void *arg)
     (void)arg;
     struct bench b;
     bench_start(&b, 10 * MIB);
-    for (uint64_t i = 0; i < 2000; i++) {
-        put(&b, 1, i);
-        if (i % 50 == 49) {
-            settle(&b);
-        }
-    }
+    put_many(&b, 2000, 50);
     assert_false(has(&b, 1, 0));
     assert_false(has(&b, 1, 1000));
     for (uint64_t i = 1700; i < 2000; i++) {
@@ -277,12 +283,7 @@ static void survives(void *arg)
     (void)arg;
     struct bench b;
     bench_start(&b, 10 * MIB);
-    for (uint64_t i = 0; i < 900; i++) {
-        put(&b, 1, i);
-        if (i % 50 == 49) {
-            settle(&b);
-        }
-    }
+    put_many(&b, 900, 50);
     for (unsigned round = 0; round < 3; round++) {
         cache_disk_close(b.d);
         bench_again(&b);
@@ -363,10 +364,7 @@ static void random_damage(void *arg)
         struct rng g = rng_seeded(seed);
         struct bench b;
         bench_start(&b, 8 * MIB);
-        for (uint64_t i = 0; i < 200; i++) {
-            put(&b, 1, i);
-        }
-        settle(&b);
+        put_many(&b, 200, 200);
         for (unsigned i = 0; i < 100; i++) {
             /* Marks and directories; the bytes of entries are not checked here. */
             uint64_t at = rng_below(&g, b.disk.len);
@@ -425,10 +423,7 @@ static void broken_disk(void *arg)
     (void)arg;
     struct bench b;
     bench_start(&b, 16 * MIB);
-    for (uint64_t i = 0; i < 20; i++) {
-        put(&b, 1, i);
-    }
-    settle(&b);
+    put_many(&b, 20, 20);
     b.disk.read_error = -EIO;
     b.disk.reads = 0;
     for (uint64_t i = 0; i < 20; i++) {
@@ -449,10 +444,7 @@ static void slow_disk(void *arg)
     (void)arg;
     struct bench b;
     bench_start(&b, 16 * MIB);
-    for (uint64_t i = 0; i < 20; i++) {
-        put(&b, 1, i);
-    }
-    settle(&b);
+    put_many(&b, 20, 20);
     b.disk.slow_ms = 5000;
     uint64_t from = rt_now_ns();
     for (uint64_t i = 0; i < 20; i++) {
