@@ -6,7 +6,8 @@
 # machine uses. Every product is named by a digest of what it is made from, so that nothing is ever
 # stale:
 #
-#   root-DIGEST.tar     the packages of section [guest] in scripts/packages.txt     (slow: fetched)
+#   root-DIGEST.tar     the packages of sections [guest] and [guest-alone] in scripts/packages.txt
+#                                                                                   (slow: fetched)
 #   kernel-VERSION/     the kernel package, unpacked                                (slow: fetched)
 #   guest-DIGEST/       vmlinux, initrd.img, root.sqfs                              (about 10 s)
 #
@@ -45,19 +46,21 @@ source_lines() {
     done
 }
 
-guest_packages() {
-    awk '/^\[/ { on = $0 == "[guest]"; next } on && !/^#/ && NF { print $1 }' \
+# The packages of a section.
+packages_of() {
+    awk -v want="[$1]" '/^\[/ { on = $0 == want; next } on && !/^#/ && NF { print $1 }' \
         "$top/scripts/packages.txt"
 }
 
 # -- the root file system: as small as Debian goes, without manuals and translations ---------------
 
 make_root() {
-    local packages sources
-    packages=$(guest_packages)
+    local packages alone sources
+    packages=$(packages_of guest)
+    alone=$(packages_of guest-alone)
     sources=$(source_lines)
     [ -n "$sources" ] || { say "apt knows of no mirror with $suite"; exit 1; }
-    root=$cache/root-$(printf '%s\n' "$packages" "$sources" | digest).tar
+    root=$cache/root-$(printf '%s\n' "$packages" "$alone" "$sources" | digest).tar
     [ ! -s "$root" ] || return 0
     say "fetching the guest's packages"
     mmdebstrap --mode=root --variant=minbase --format=tar --quiet \
@@ -65,6 +68,10 @@ make_root() {
         --aptopt='APT::Install-Recommends "false"' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/info/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --customize-hook='cd "$1/tmp" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download -qq \
+            -o APT::Sandbox::User=root '"$(echo $alone)"' && for deb in *.deb; do
+            dpkg-deb --fsys-tarfile "$deb" | tar -C "$1" -xf - --keep-directory-symlink \
+                --exclude="./usr/share/doc" --exclude="./usr/share/man"; done && rm *.deb' \
         --customize-hook='rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*' \
         --customize-hook='rm -rf "$1"/usr/share/zoneinfo "$1"/usr/lib/udev/hwdb*' \
         $suite "$root.part" - <<<"$sources" >&2

@@ -55,10 +55,11 @@ tar -C "$tmp/job" -cf "$tmp/job.tar" . && rm -r "$tmp/job"
 truncate -s 256M "$tmp/result"
 
 # What saves time when each instruction is emulated: no mitigations, no probing for hardware that is
-# not there, no self-tests, randomness at once.
+# not there, no self-tests, randomness at once. And no alarm because everything takes so long.
 words="console=ttyS0 quiet loglevel=4 panic=-1 oops=panic mitigations=off nokaslr audit=0 apparmor=0
     random.trust_cpu=on cryptomgr.notests tsc=reliable no_timer_check clocksource=tsc i8042.noaux
-    i8042.nokbd edd=off rcupdate.rcu_expedited=1 net.ifnames=0 guest.udev=$udev"
+    i8042.nokbd edd=off rcupdate.rcu_expedited=1 nowatchdog rcupdate.rcu_cpu_stall_suppress=1
+    net.ifnames=0 guest.udev=$udev"
 timeout --kill-after=5 "$limit" qemu-system-x86_64 \
     -accel tcg,thread=multi,tb-size=256 -cpu max,la57=off -smp "$cpus" -m "$memory" \
     -M pc,hpet=off,vmport=off -nodefaults -no-user-config -display none -no-reboot -nic "$nic" \
