@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 # long
-# limit: 400
 """kill -9 under load over iSCSI, four sessions: what SYNCHRONIZE CACHE and FUA have covered is
 there after each restart, and what survives is a prefix (tests/lib/history.py says it exactly). The
 first flush of each session after a restart fails, once, if acknowledged writes were lost; and not

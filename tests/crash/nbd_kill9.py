@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 # long
-# limit: 400
 """kill -9 under load over NBD, two connections: what FLUSH and FUA have covered is there after each
 restart, and what survives is a prefix (tests/lib/history.py says it exactly). Every fifth round
 goes to a device whose write cache is off: there each completed write counts as one with FUA. The

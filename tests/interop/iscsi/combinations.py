@@ -1,6 +1,5 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-# limit: 240
 """Data to and fro under every combination of the keys that decide how they travel."""
 import itertools
 import os

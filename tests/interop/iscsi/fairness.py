@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 # compression: any (the order of replies)
-# limit: 120
 """A large read among many small ones of its session: those that came before it may end before it,
 those that came later may not, however many they are."""
 import os

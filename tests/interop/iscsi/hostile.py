@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 # compression: any (what does not come as far as the store)
-# limit: 240
 """Peers that mean harm, or do not know better. After each a client that logged in before them still
 does verified I/O on its old connection, and nothing that they grew stays."""
 import os

@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 # compression: any (sessions, which hold no data)
-# limit: 240
 """Many sessions: idle ones cost little, one nexus has one session however hard its initiator
 knocks, and a server that ends asks them all to log out."""
 import resource

@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 # long
-# limit: 400
 """A model of the LUN in memory, against four sessions: random offsets and sizes, every way to
 write, UNMAP, WRITE SAME, COMPARE AND WRITE, VERIFY, FUA, SYNCHRONIZE CACHE, growing and shrinking
 while they are logged in, restarts and kill -9.

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # store: file (what is idle asks no store for anything)
 # serial
-# limit: 400
 """10,000 logged-in iSCSI sessions and 2,500 NBD connections that do nothing: a few KiB each, while
 a worker's verified I/O keeps its latency, and a drain that ends in time.
 

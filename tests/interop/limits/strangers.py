@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # store: s3 (it is the one that wants descriptors of its own)
 # serial
-# limit: 400
 """Strangers by the thousand on both ports: silent, byte by byte, gone without a word, half
 closed. They cost little and are sent away (when there are too many, the oldest first and before
 their time), and good clients that came before them and that come after them do verified I/O. The

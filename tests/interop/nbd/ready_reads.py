@@ -1,6 +1,5 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-# limit: 180
 """Reads that come by the dozen, while what they read is overwritten, discarded, flushed and sealed
 by another connection: none is torn within a page, and none is older than what was acknowledged
 before it was sent. Then the device is made smaller and larger, and is deleted, under them."""

@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 # long
-# limit: 400
 """A model of the device in memory, against four connections: random offsets and sizes, discards,
 zeroes, flushes, FUA, block status, resizes and restarts.
 

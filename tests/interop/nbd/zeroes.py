@@ -1,6 +1,5 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-# limit: 300
 """Zeroes that stay allocated, in requests as long as the protocol has them, many at the same time
 and all over a device of 16 TiB: they take no memory for their length, and other requests of the
 device go on meanwhile, those that overlap included. What is written behind them stays."""

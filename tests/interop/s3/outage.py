@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # long
 # store: s3
-# limit: 400
 """While the S3 server is away: reads that need it wait, writes go on to the dirty limit and then
 wait, and logins, NOPs, cached reads and the admin socket are served; the log has one line when it
 begins, one a minute, one when it ends; afterwards everything goes on and nothing is lost. SIGTERM

@@ -1,6 +1,5 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-# limit: 400
 """A byte of an object on the store is changed, any byte of any object: no read ever gives a wrong
 byte, and an object that was met is named."""
 import collections

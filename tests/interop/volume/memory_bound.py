@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-# limit: 400
+# limit: 600
 """[cache] memory_size_gb + 64 MiB bounds the resident set, under writes and reads of a multiple."""
 import os
 import random
