@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define MESSAGE_MAX (16u << 20)
-#define REQUEST_MAX (64u << 10) /* what crypt_wiping_free() wipes */
+#define REQUEST_MAX (4u << 20) /* a description of all targets */
 #define IDLE_MS 60000
 
 struct admin {
@@ -48,6 +48,7 @@ static int respond(struct net_stream *s, json_t *response)
     if (r == 0) {
         r = net_send_copy(s, text, strlen(text));
     }
+    explicit_bzero(text, strlen(text)); /* iscsi.export may give secrets */
     free(text);
     return r < 0 ? r : net_send_wait(s, 0);
 }
@@ -74,7 +75,8 @@ static int converse(struct admin *a, struct net_stream *s)
     if (r == 0) {
         request = json_loadb(text, len, 0, &error);
     }
-    crypt_wiping_free(text); /* it may hold a password; so may the request (ctl/access.h) */
+    explicit_bzero(text, len); /* all of it: the next wipes its beginning only */
+    crypt_wiping_free(text);   /* it may hold a password; so may the request (ctl/access.h) */
     if (r < 0) {
         return r;
     }
@@ -190,6 +192,7 @@ static int ask(int fd, const char *request, json_t **ret_response)
         return r;
     }
     *ret_response = json_loadb(text, len, 0, NULL);
+    explicit_bzero(text, len);
     return *ret_response ? 0 : ERR_PROTOCOL;
 }
 

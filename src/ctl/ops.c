@@ -286,10 +286,10 @@ static const struct ops_entry general_table[] = {
     {NULL, NULL},
 };
 
-json_t *ops_run(struct ops *o, const json_t *request)
+json_t *ops_dispatch(struct ops *o, const json_t *request)
 {
     static const struct ops_entry *const tables[] = {general_table, ops_nbd_table, ops_iscsi_table,
-                                                     ops_access_table};
+                                                     ops_access_table, ops_apply_table};
     const char *name = ops_text(request, "op");
     if (!name) {
         return ops_failure(OPS_USAGE, "the request has no \"op\"");
@@ -298,12 +298,17 @@ json_t *ops_run(struct ops *o, const json_t *request)
         for (const struct ops_entry *e = tables[t]; e->name; e++) {
             if (strcmp(e->name, name) == 0) {
                 msg_debug("ctl", "op %s", name);
-                rt_lock_take(&o->one);
-                json_t *response = e->run(o, request);
-                rt_lock_release(&o->one);
-                return response;
+                return e->run(o, request);
             }
         }
     }
     return ops_failure(OPS_USAGE, "unknown operation '%.40s'", name);
+}
+
+json_t *ops_run(struct ops *o, const json_t *request)
+{
+    rt_lock_take(&o->one);
+    json_t *response = ops_dispatch(o, request);
+    rt_lock_release(&o->one);
+    return response;
 }

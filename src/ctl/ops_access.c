@@ -79,8 +79,10 @@ static json_t *change(struct ops *o, const json_t *request, const char *section,
     if (o->iscsi && strcmp(section, "maps") == 0) {
         iscsi_luns_changed(o->iscsi, e.iqn);
     }
-    msg_info("ctl", "access rules (%s) of %s changed; %zu sessions end", section,
-             *e.iqn ? e.iqn : OPS_DISCOVERY, ended);
+    if (o->started_ns > 0) {
+        msg_info("ctl", "access rules (%s) of %s changed; %zu sessions end", section,
+                 *e.iqn ? e.iqn : OPS_DISCOVERY, ended);
+    }
     json_t *result = scope_json(o, e.iqn, section);
     if (result) {
         json_object_set_new(result, "disconnected", json_integer((json_int_t)ended));

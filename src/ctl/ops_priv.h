@@ -16,6 +16,9 @@ extern const struct ops_entry ops_access_table[];
 json_t *ops_iscsi_lun(struct ops *o, const json_t *request, struct dev **ret_dev);
 json_t *ops_reservations_list(struct ops *o, const json_t *request);
 json_t *ops_reservations_clear(struct ops *o, const json_t *request) WAITS;
+extern const struct ops_entry ops_apply_table[];
+/* As ops_run(), for whoever is in it. */
+json_t *ops_dispatch(struct ops *o, const json_t *request) WAITS;
 json_t *ops_change_password(struct ops *o, const json_t *request) WAITS;
 json_t *ops_status(struct ops *o, const json_t *request) WAITS;
 

@@ -82,6 +82,23 @@ static const struct arg_spec sessions_specs[] = {COMMAND_ADMIN_OPTIONS, {0}};
 static const struct arg_spec disconnect_specs[] = {
     COMMAND_IQN_ARG, PATTERN_ARG, COMMAND_ADMIN_OPTIONS, {0}};
 
+static const struct arg_spec apply_specs[] = {
+    {.name = "file",
+     .value = "FILE",
+     .help = "the description; - is standard input",
+     .positional = true},
+    {.name = "dry-run", .help = "only say what would be done"},
+    {.name = "force", .help = "also what loses data: LUNs and targets that are not in it"},
+    {.name = "disconnect", .help = "those also while clients are attached"},
+    {.name = "store-in-clear", .help = "secrets also into a volume that is not encrypted"},
+    COMMAND_ADMIN_OPTIONS,
+    {0}};
+static const struct arg_spec export_specs[] = {
+    {.name = "file", .value = "FILE", .help = "default: standard output", .positional = true},
+    {.name = "with-secrets", .help = "into the file, which its owner alone may read"},
+    COMMAND_ADMIN_OPTIONS,
+    {0}};
+
 #define ADMIN(words, summary, specs, op)                                                           \
     {                                                                                              \
         (words), (summary), (specs), NULL, (op), false                                             \
@@ -104,6 +121,10 @@ const struct command access_commands[] = {
     ADMIN("iscsi sessions", "Lists the sessions.", sessions_specs, "iscsi.sessions"),
     ADMIN("iscsi disconnect", "Ends sessions of a target; they may log in again.", disconnect_specs,
           "iscsi.disconnect"),
+    {"iscsi apply", "Makes all targets as a file describes them.", apply_specs, command_apply, NULL,
+     false},
+    {"iscsi export", "Describes all targets as they are.", export_specs, command_export, NULL,
+     false},
     {NULL, NULL, NULL, NULL, NULL, false},
 };
 
@@ -225,10 +246,32 @@ static void print_sessions(const json_t *result)
     }
 }
 
+static void print_changes(const json_t *result)
+{
+    const json_t *changes = json_object_get(result, "changes");
+    bool applied = json_is_true(json_object_get(result, "applied"));
+    size_t i;
+    json_t *line;
+    json_array_foreach(changes, i, line)
+    {
+        printf("%s\n", json_string_value(line));
+    }
+    if (json_array_size(changes) == 0) {
+        printf("Nothing to change\n");
+    } else {
+        printf("%s\n", applied ? "Applied" : "Not applied: this was only asked");
+    }
+}
+
 void print_access_result(const char *op, const json_t *result)
 {
     if (strcmp(op, "iscsi.sessions") == 0) {
         print_sessions(result);
+    } else if (strcmp(op, "iscsi.apply") == 0) {
+        print_changes(result);
+    } else if (strcmp(op, "iscsi.export") == 0) {
+        json_dumpf(result, stdout, JSON_INDENT(2));
+        putchar('\n');
     } else if (strcmp(op, "iscsi.disconnect") == 0) {
         print_ended(result);
     } else if (json_object_get(result, "targets")) {

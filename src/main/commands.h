@@ -38,6 +38,8 @@ extern const struct command access_commands[];
 
 int command_init(const struct args *a);
 int command_change_password(const struct args *a);
+int command_apply(const struct args *a);
+int command_export(const struct args *a);
 int command_run(const struct args *a);
 int command_version(const struct args *a);
 

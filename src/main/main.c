@@ -301,23 +301,6 @@ static bool confirmed(const struct command *c, const struct args *a)
     return yes;
 }
 
-int command_show(const char *op, const struct args *a, const json_t *response)
-{
-    enum ops_exit code = ops_exit_of(response);
-    if (args_has(a, "json")) {
-        const json_t *document = code == OPS_OK ? json_object_get(response, "result") : response;
-        json_dumpf(document, stdout, JSON_INDENT(2));
-        putchar('\n');
-    } else if (code == OPS_OK) {
-        print_result(op, json_object_get(response, "result"));
-    } else {
-        const char *message =
-            json_string_value(json_object_get(json_object_get(response, "error"), "message"));
-        fprintf(stderr, "zerofs: %s\n", message ? message : "failed");
-    }
-    return fflush(stdout) == 0 ? (int)code : OPS_FAILED;
-}
-
 static int run_admin(const struct command *c, const struct args *a)
 {
     json_t *request = build_request(c, a);

@@ -82,7 +82,8 @@ int command_registry(const struct config *c, struct vol *v, struct dev_registry 
 static bool creates(const json_t *request)
 {
     const char *op = json_string_value(json_object_get(request, "op"));
-    return op && (strcmp(op, "nbd.create") == 0 || strcmp(op, "iscsi.create-target") == 0);
+    return op && (strcmp(op, "nbd.create") == 0 || strcmp(op, "iscsi.create-target") == 0 ||
+                  strcmp(op, "iscsi.apply") == 0);
 }
 
 static json_t *open_failure(const struct oneshot *s, int r)
