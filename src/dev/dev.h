@@ -152,6 +152,12 @@ uint64_t dev_size(const struct dev *d);
 bool dev_is_gone(const struct dev *d);
 bool dev_is_read_only(const struct dev *d);
 struct vol *dev_volume(const struct dev *d);
+/* What all devices together use of what they share. */
+struct dev_usage {
+    uint64_t used_bytes;
+    uint64_t max_bytes; /* 0: no limit */
+};
+void dev_usage(const struct dev *d, struct dev_usage *ret_usage);
 
 enum dev_event {
     DEV_EVENT_RESIZED,

@@ -437,6 +437,11 @@ bool dev_is_gone(const struct dev *d)
     return atomic_load_explicit(&d->gone, memory_order_acquire);
 }
 
+void dev_usage(const struct dev *d, struct dev_usage *ret_usage)
+{
+    vol_usage(d->registry->v, &ret_usage->used_bytes, &ret_usage->max_bytes);
+}
+
 struct vol *dev_volume(const struct dev *d)
 {
     return d->registry->v;

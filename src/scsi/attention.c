@@ -15,6 +15,8 @@ static const uint16_t asc_of[SCSI_UA_COUNT] = {
     [SCSI_UA_RESERVATIONS_RELEASED] = SCSI_ASC_RESERVATIONS_RELEASED,
     [SCSI_UA_REGISTRATIONS_PREEMPTED] = SCSI_ASC_REGISTRATIONS_PREEMPTED,
     [SCSI_UA_CAPACITY_CHANGED] = SCSI_ASC_CAPACITY_CHANGED,
+    [SCSI_UA_AVAILABLE_LOW] = SCSI_ASC_SOFT_THRESHOLD,
+    [SCSI_UA_USED_HIGH] = SCSI_ASC_SOFT_THRESHOLD,
     [SCSI_UA_PREVIOUS_BUSY] = SCSI_ASC_PREVIOUS_BUSY,
     [SCSI_UA_PREVIOUS_FULL] = SCSI_ASC_PREVIOUS_FULL,
     [SCSI_UA_PREVIOUS_CONFLICT] = SCSI_ASC_PREVIOUS_CONFLICT,
@@ -23,6 +25,10 @@ static const uint16_t asc_of[SCSI_UA_COUNT] = {
 void scsi_attention_sense(enum scsi_ua ua, struct scsi_sense *ret_sense)
 {
     *ret_sense = (struct scsi_sense){.key = SCSI_KEY_UNIT_ATTENTION, .asc = asc_of[ua]};
+    if (ua == SCSI_UA_AVAILABLE_LOW || ua == SCSI_UA_USED_HIGH) {
+        ret_sense->has_info = true; /* where the threshold stands in its mode page */
+        ret_sense->info = SCSI_THRESHOLD_AT(ua - SCSI_UA_AVAILABLE_LOW);
+    }
 }
 
 bool scsi_attention_next(struct scsi_itl *itl, bool clear, struct scsi_sense *ret_sense)

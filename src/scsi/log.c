@@ -16,11 +16,12 @@
 
 enum {
     PAGE_SUPPORTED = 0x00,
+    PAGE_PROVISIONING = 0x0c,
     PAGE_STATISTICS = 0x19,
     SUBPAGES = 0xff,
 };
 
-static const uint8_t pages[] = {PAGE_SUPPORTED, PAGE_STATISTICS};
+static const uint8_t pages[] = {PAGE_SUPPORTED, PAGE_PROVISIONING, PAGE_STATISTICS};
 
 #define LOG_BUFFER 256
 
@@ -28,6 +29,19 @@ static bool page_known(uint8_t page, uint8_t subpage)
 {
     return memchr(pages, page, sizeof pages) &&
            (subpage == 0 || (page == 0 && subpage == SUBPAGES));
+}
+
+/* The largest code of a parameter. */
+static unsigned last_parameter(uint8_t page)
+{
+    switch (page) {
+    case PAGE_PROVISIONING:
+        return 2;
+    case PAGE_STATISTICS:
+        return 3;
+    default:
+        return 0;
+    }
 }
 
 void scsi_log_sense_parse(struct scsi_task *t)
@@ -40,7 +54,7 @@ void scsi_log_sense_parse(struct scsi_task *t)
         scsi_fail_cdb(t, 2, 5);
     } else if (!page_known(page, t->cdb[3])) {
         scsi_fail_cdb(t, 3, 7);
-    } else if (pointer > (page == PAGE_STATISTICS ? 3 : 0)) {
+    } else if (pointer > last_parameter(page)) {
         scsi_fail_cdb(t, 5, 7);
     }
 }
@@ -164,6 +178,22 @@ static size_t put_statistics(struct scsi_lu *lu, unsigned first, uint8_t *p)
     return (size_t)(at - p);
 }
 
+/* Logical block provisioning, SBC-3 6.3.3: of what all units share (scope 10b). */
+static size_t put_provisioning(const struct scsi_lu *lu, unsigned first, uint8_t *p)
+{
+    struct scsi_space s;
+    uint8_t *at = p;
+    scsi_threshold_counts(lu, &s);
+    for (unsigned i = s.limited ? SCSI_AVAILABLE : SCSI_USED; i < SCSI_RESOURCES; i++) {
+        if (first <= i + 1) {
+            uint8_t *v = put_parameter(&at, (uint16_t)(i + 1), 0x03, 8);
+            be32_store(v, s.count[i]);
+            v[4] = 0x02;
+        }
+    }
+    return (size_t)(at - p);
+}
+
 void scsi_log_sense_run(struct scsi_task *t)
 {
     uint8_t page = t->cdb[2] & 0x3f;
@@ -177,8 +207,15 @@ void scsi_log_sense_run(struct scsi_task *t)
     if (p[1]) {
         p[0] |= 0x40; /* SPF */
     }
-    size_t len = page == PAGE_STATISTICS ? put_statistics(t->lu, be16_load(t->cdb + 5), p + 4)
-                                         : put_supported(p[1] == SUBPAGES, p + 4);
+    unsigned first = be16_load(t->cdb + 5);
+    size_t len;
+    if (page == PAGE_STATISTICS) {
+        len = put_statistics(t->lu, first, p + 4);
+    } else if (page == PAGE_PROVISIONING) {
+        len = put_provisioning(t->lu, first, p + 4);
+    } else {
+        len = put_supported(p[1] == SUBPAGES, p + 4);
+    }
     be16_store(p + 2, (uint16_t)len);
     scsi_reply_end(t, b, 4 + len);
 }

@@ -101,6 +101,9 @@ void scsi_lu_reset(struct scsi_lu *lu, enum scsi_ua ua)
 {
     atomic_store(&lu->reserved_by, 0);
     atomic_store(&lu->mode, scsi_mode_saved(lu).bits);
+    for (int i = 0; i < SCSI_RESOURCES; i++) {
+        scsi_threshold_set(lu, (enum scsi_resource)i, 0);
+    }
     scsi_lu_attention(lu, ua, NULL);
 }
 

@@ -5,15 +5,16 @@
 #include "scsi/sense.h"
 
 enum {
-    PAGE_ERRORS = 0x0100,     /* read-write error recovery, SBC-3 6.4.8 */
-    PAGE_CACHING = 0x0800,    /* SBC-3 6.4.5 */
-    PAGE_CONTROL = 0x0a00,    /* SPC-4 7.5.8 */
-    PAGE_CONTROL_1 = 0x0a01,  /* control extension, SPC-4 7.5.9 */
-    PAGE_EXCEPTIONS = 0x1c00, /* informational exceptions control, SBC-3 6.4.6 */
+    PAGE_ERRORS = 0x0100,       /* read-write error recovery, SBC-3 6.4.8 */
+    PAGE_CACHING = 0x0800,      /* SBC-3 6.4.5 */
+    PAGE_CONTROL = 0x0a00,      /* SPC-4 7.5.8 */
+    PAGE_CONTROL_1 = 0x0a01,    /* control extension, SPC-4 7.5.9 */
+    PAGE_PROVISIONING = 0x1c02, /* logical block provisioning, SBC-3 6.4.7 */
+    PAGE_EXCEPTIONS = 0x1c00,   /* informational exceptions control, SBC-3 6.4.6 */
 };
 
 static const uint16_t pages[SCSI_MODE_PAGES] = {
-    PAGE_ERRORS, PAGE_CACHING, PAGE_CONTROL, PAGE_CONTROL_1, PAGE_EXCEPTIONS,
+    PAGE_ERRORS, PAGE_CACHING, PAGE_CONTROL, PAGE_CONTROL_1, PAGE_EXCEPTIONS, PAGE_PROVISIONING,
 };
 
 #define MODE_BUFFER 512
@@ -23,7 +24,11 @@ struct scsi_mode scsi_mode_current(const struct scsi_lu *lu)
 {
     struct dev_info info;
     dev_info(lu->dev, &info);
-    return (struct scsi_mode){.bits = scsi_lu_mode(lu), .write_cache = info.write_cache};
+    struct scsi_mode m = {.bits = scsi_lu_mode(lu), .write_cache = info.write_cache};
+    for (int i = 0; i < SCSI_RESOURCES; i++) {
+        m.thresholds[i] = atomic_load(&lu->thresholds[i]);
+    }
+    return m;
 }
 
 /* The write cache has no value but the device's, which is always saved. */
@@ -61,6 +66,27 @@ static void put_control(enum scsi_mode_pc pc, const struct scsi_mode *m, uint8_t
     }
 }
 
+/* Two soft thresholds: little is available, which is armed while that decreases; much is used. */
+static void put_thresholds(bool mask, const struct scsi_mode *m, uint8_t *p)
+{
+    for (unsigned i = 0; i < SCSI_RESOURCES; i++) {
+        uint8_t *d = p + SCSI_THRESHOLD_AT(i);
+        uint64_t threshold = mask ? UINT64_MAX : m->thresholds[i];
+        bool increasing = i == SCSI_USED && !mask;
+        d[0] = (uint8_t)((threshold & SCSI_THRESHOLD_ENABLED ? 0x80 : 0) | (increasing ? 1 : 0));
+        d[1] = mask ? 0 : (uint8_t)(i + 1);
+        be32_store(d + 4, (uint32_t)threshold);
+    }
+}
+
+static void take_thresholds(const uint8_t *page, struct scsi_mode *m)
+{
+    for (unsigned i = 0; i < SCSI_RESOURCES; i++) {
+        const uint8_t *d = page + SCSI_THRESHOLD_AT(i);
+        m->thresholds[i] = be32_load(d + 4) | (d[0] & 0x80 ? SCSI_THRESHOLD_ENABLED : 0);
+    }
+}
+
 size_t scsi_mode_page_put(enum scsi_mode_pc pc, const struct scsi_mode *m, unsigned page,
                           uint8_t p[SCSI_MODE_PAGE_MAX])
 {
@@ -90,6 +116,12 @@ size_t scsi_mode_page_put(enum scsi_mode_pc pc, const struct scsi_mode *m, unsig
         len = 12;
         p[2] = mask ? 0 : 0x08; /* DEXCPT: none are reported */
         break;
+    case PAGE_PROVISIONING:
+        len = 32;
+        p[0] = 0x40; /* SPF */
+        p[1] = 0x02;
+        put_thresholds(mask, m, p);
+        break;
     default:
         return 0;
     }
@@ -104,7 +136,9 @@ size_t scsi_mode_page_put(enum scsi_mode_pc pc, const struct scsi_mode *m, unsig
 
 void scsi_mode_page_take(const uint8_t *page, struct scsi_mode *m)
 {
-    if (page[0] == 0x08) {
+    if (page[0] == 0x5c) {
+        take_thresholds(page, m);
+    } else if (page[0] == 0x08) {
         m->write_cache = page[2] & 0x04;
     } else if (page[0] == 0x0a) {
         m->bits =

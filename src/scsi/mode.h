@@ -12,7 +12,7 @@ enum scsi_mode_pc { /* page control, SPC-4 6.11.1 */
 };
 
 #define SCSI_MODE_PAGE_MAX 64
-#define SCSI_MODE_PAGES 5
+#define SCSI_MODE_PAGES 6
 #define SCSI_MODE_ALL 0x3f
 #define SCSI_MODE_ALL_SUBPAGES 0xff
 
@@ -20,6 +20,7 @@ enum scsi_mode_pc { /* page control, SPC-4 6.11.1 */
 struct scsi_mode {
     uint32_t bits; /* enum scsi_mode_bit */
     bool write_cache;
+    uint64_t thresholds[2]; /* by enum scsi_resource */
 };
 
 struct scsi_mode scsi_mode_current(const struct scsi_lu *lu);

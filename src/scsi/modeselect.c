@@ -144,10 +144,14 @@ static int apply(struct scsi_task *t, const struct scsi_mode *before, const stru
     if (r < 0) {
         return r;
     }
-    if (before->bits == after->bits && before->write_cache == after->write_cache) {
+    if (before->bits == after->bits && before->write_cache == after->write_cache &&
+        memcmp(before->thresholds, after->thresholds, sizeof before->thresholds) == 0) {
         return 0;
     }
     atomic_store(&lu->mode, after->bits);
+    for (int i = 0; i < SCSI_RESOURCES; i++) {
+        scsi_threshold_set(lu, (enum scsi_resource)i, after->thresholds[i]);
+    }
     scsi_lu_attention(lu, SCSI_UA_MODE_CHANGED, t->nexus);
     return 0;
 }

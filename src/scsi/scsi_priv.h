@@ -41,6 +41,8 @@ enum scsi_ua {
     SCSI_UA_RESERVATIONS_RELEASED,
     SCSI_UA_REGISTRATIONS_PREEMPTED,
     SCSI_UA_CAPACITY_CHANGED,
+    SCSI_UA_AVAILABLE_LOW, /* thresholds, in the order of their descriptors */
+    SCSI_UA_USED_HIGH,
     SCSI_UA_PREVIOUS_BUSY, /* these three: UA_INTLCK_CTRL = 11b */
     SCSI_UA_PREVIOUS_FULL,
     SCSI_UA_PREVIOUS_CONFLICT,
@@ -79,6 +81,20 @@ struct scsi_bell {
     uint64_t rings;
 };
 
+/* What there are thresholds for, in the order of their descriptors in mode page 1Ch/02h. */
+enum scsi_resource {
+    SCSI_AVAILABLE,
+    SCSI_USED,
+    SCSI_RESOURCES,
+};
+#define SCSI_THRESHOLD_ENABLED (1ull << 32) /* a threshold: this and its count */
+#define SCSI_THRESHOLD_AT(resource) (16u + 8u * (unsigned)(resource))
+
+struct scsi_space {
+    uint32_t count[SCSI_RESOURCES]; /* in threshold sets */
+    bool limited;
+};
+
 /* What log page 19h tells; see log.c. */
 struct scsi_stats {
     _Atomic uint64_t reads;
@@ -109,6 +125,8 @@ struct scsi_lu {
     struct rt_mutex m;               /* guards views, past */
     struct list views;
     struct scsi_stats past; /* of views that are gone */
+    _Atomic uint64_t thresholds[SCSI_RESOURCES];
+    _Atomic bool reached[SCSI_RESOURCES];
     uint64_t created_ns;
     uint32_t shard_tasks_max;
     struct scsi_shard shards[SCSI_SHARDS];
@@ -263,6 +281,13 @@ unsigned scsi_taskset_abort(struct scsi_lu *lu, const struct scsi_taskset_filter
 unsigned scsi_taskset_count(struct scsi_lu *lu, const struct scsi_taskset_filter *f);
 /* Waits until no task of the LU that matches and that someone awaits is left: 0 or -ECANCELED. */
 MUST int scsi_taskset_wait(struct scsi_lu *lu, const struct scsi_taskset_filter *f) WAITS;
+
+/* threshold.c */
+unsigned scsi_threshold_exponent(const struct scsi_lu *lu);
+void scsi_threshold_counts(const struct scsi_lu *lu, struct scsi_space *ret_space);
+/* Tells all nexuses when one has been reached. */
+void scsi_threshold_check(struct scsi_lu *lu);
+void scsi_threshold_set(struct scsi_lu *lu, enum scsi_resource resource, uint64_t threshold);
 
 /* log.c */
 /* The task has entered the task set; it is about to leave it. */

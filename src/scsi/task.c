@@ -201,6 +201,9 @@ static void look_up(struct scsi_task *t, const struct scsi_command *c, uint32_t 
             scsi_fail_status(t, t->itl->tasks > 1 ? SCSI_TASK_SET_FULL : SCSI_BUSY);
         }
         scsi_stats_begin(t);
+        if (unlikely(!hot)) {
+            scsi_threshold_check(t->lu);
+        }
     }
 }
 

@@ -146,8 +146,9 @@ static size_t put_characteristics(uint8_t *p)
     return 64;
 }
 
-static size_t put_provisioning(uint8_t *p)
+static size_t put_provisioning(const struct scsi_lu *lu, uint8_t *p)
 {
+    p[4] = (uint8_t)scsi_threshold_exponent(lu);
     p[5] = 0xe6; /* LBPU, LBPWS, LBPWS10, LBPRZ, ANC_SUP */
     p[6] = 0x02; /* thin */
     return 8;
@@ -189,7 +190,7 @@ size_t scsi_vpd_put(const struct scsi_task *t, uint8_t page, uint8_t *p)
         len = put_characteristics(p);
         break;
     case 0xb2:
-        len = put_provisioning(p);
+        len = put_provisioning(t->lu, p);
         break;
     default:
         break;

@@ -26,6 +26,13 @@ int vol_may_read(struct vol *v)
     return 0;
 }
 
+void vol_usage(const struct vol *v, uint64_t *ret_used_bytes, uint64_t *ret_max_bytes)
+{
+    uint64_t stored = atomic_load(&v->segs.live_blocks) * VOL_BLOCK_BYTES;
+    *ret_used_bytes = stored + rt_credits_used(&v->dirty);
+    *ret_max_bytes = v->opt.max_size_bytes;
+}
+
 int vol_may_write(struct vol *v)
 {
     if (unlikely(atomic_load_explicit(&v->fenced, memory_order_relaxed))) {
@@ -38,8 +45,10 @@ int vol_may_write(struct vol *v)
         return -EIO;
     }
     if (v->opt.max_size_bytes) {
-        uint64_t stored = atomic_load(&v->segs.live_blocks) * VOL_BLOCK_BYTES;
-        if (stored + rt_credits_used(&v->dirty) >= v->opt.max_size_bytes) {
+        uint64_t used;
+        uint64_t max;
+        vol_usage(v, &used, &max);
+        if (used >= max) {
             return -ENOSPC;
         }
     }

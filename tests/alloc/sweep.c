@@ -169,9 +169,14 @@ static void by_scsi(void)
                                                {0x9e, 0x10, [13] = 32},
                                                {0xa0, [9] = 0xff},
                                                {0x1a, 0, 0x3f, 0, 0xff},
+                                               {0x4d, 0, 0x59, [8] = 0xff},
+                                               {0x4d, 0, 0x4c, [8] = 0xff},
+                                               {0x1c, 1, [4] = 0xff},
+                                               {0x12, 1, 0x88, 0, 0xff},
                                                {0x28, [8] = 16},
                                                {0x35}};
-            static const uint32_t in[] = {0, 0, 0xff, 32, 0xff, 0xff, 8192, 0};
+            static const uint32_t in[] = {0,    0,    0xff, 32,   0xff, 0xff,
+                                          0xff, 0xff, 0xff, 0xff, 8192, 0};
             for (size_t i = 0; i < ARRAY_LEN(in); i++) {
                 (void)command(n, cdbs[i], in[i], NULL);
             }

@@ -147,6 +147,13 @@ uint64_t vol_epoch(const struct vol *v)
     return v->epoch;
 }
 
+void vol_usage(const struct vol *v, uint64_t *ret_used_bytes, uint64_t *ret_max_bytes)
+{
+    (void)v;
+    *ret_used_bytes = 0;
+    *ret_max_bytes = 0;
+}
+
 uint64_t vol_batch_now(const struct vol *v)
 {
     return v->batch;

@@ -211,6 +211,12 @@ bool dev_is_gone(const struct dev *d)
     return false;
 }
 
+void dev_usage(const struct dev *d, struct dev_usage *ret_usage)
+{
+    (void)d;
+    *ret_usage = (struct dev_usage){0};
+}
+
 struct vol *dev_volume(const struct dev *d)
 {
     (void)d;

@@ -118,7 +118,7 @@ static void limits_and_provisioning(struct world *w)
     r = in(w->a, 0, 255, CDB(0x12, 1, 0xb1, 0, 255));
     CHECK(r->len == 64 && be16_load(r->data + 4) == 1);
     r = in(w->a, 0, 255, CDB(0x12, 1, 0xb2, 0, 255));
-    CHECK(r->len == 8 && r->data[5] == 0xe6 && r->data[6] == 2);
+    CHECK(r->len == 8 && r->data[4] == 11 && r->data[5] == 0xe6 && r->data[6] == 2);
 }
 WORLD_TEST(limits_and_provisioning)
 

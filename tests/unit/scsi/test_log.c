@@ -12,11 +12,11 @@ static const uint8_t *statistics(struct world *w, uint8_t first)
 static void the_list_of_pages(struct world *w)
 {
     struct reply *r = in(w->a, 0, 64, CDB(0x4d, 0, 0x40, 0, 0, 0, 0, 0, 64));
-    static const uint8_t pages[] = {0, 0, 0, 2, 0x00, 0x19};
-    CHECK(r->status == SCSI_GOOD && r->len == 6 && memcmp(r->data, pages, 6) == 0);
-    static const uint8_t subpages[] = {0x40, 0xff, 0, 6, 0, 0, 0, 0xff, 0x19, 0};
+    static const uint8_t pages[] = {0, 0, 0, 3, 0x00, 0x0c, 0x19};
+    CHECK(r->status == SCSI_GOOD && r->len == 7 && memcmp(r->data, pages, 7) == 0);
+    static const uint8_t subpages[] = {0x40, 0xff, 0, 8, 0, 0, 0, 0xff, 0x0c, 0, 0x19, 0};
     r = in(w->a, 0, 64, CDB(0x4d, 0, 0x40, 0xff, 0, 0, 0, 0, 64));
-    CHECK(r->len == 10 && memcmp(r->data, subpages, 10) == 0);
+    CHECK(r->len == 12 && memcmp(r->data, subpages, 12) == 0);
     CHECK(in(w->a, 0, 64, CDB(0x4d, 0, 0x4d, 0, 0, 0, 0, 0, 64))->len == 0 && field_is(2, 5));
     CHECK(in(w->a, 0, 64, CDB(0x4d, 1, 0x40, 0, 0, 0, 0, 0, 64))->len == 0 && field_is(1, 0));
     CHECK(in(w->a, 0, 64, CDB(0x4d, 0, 0x40, 1, 0, 0, 0, 0, 64))->len == 0 && field_is(3, 7));

@@ -38,8 +38,8 @@ static enum scsi_status caching(struct scsi_nexus *n, bool write_cache)
 
 static void pages_by_control(struct world *w)
 {
-    static const uint8_t lens[][3] = {
-        {0x01, 0x00, 12}, {0x08, 0x00, 20}, {0x0a, 0x00, 12}, {0x0a, 0x01, 32}, {0x1c, 0x00, 12}};
+    static const uint8_t lens[][3] = {{0x01, 0x00, 12}, {0x08, 0x00, 20}, {0x0a, 0x00, 12},
+                                      {0x0a, 0x01, 32}, {0x1c, 0x00, 12}, {0x1c, 0x02, 32}};
     size_t all = 0;
     for (size_t i = 0; i < ARRAY_LEN(lens); i++) {
         for (uint8_t pc = 0; pc < 3; pc++) {
@@ -51,7 +51,7 @@ static void pages_by_control(struct world *w)
     (void)page(w->a, 0, 0x3f, 0xff);
     CHECK(reply.len == 8 + all);
     (void)page(w->a, 0, 0x3f, 0x00);
-    CHECK(reply.len == 8 + all - 32);
+    CHECK(reply.len == 8 + all - 32 - 32);
     (void)page(w->a, 0, 0x0a, 0xff);
     CHECK(reply.len == 8 + 44);
     CHECK(page(w->a, 0, 0x08, 0)[2] == 0x04 && page(w->a, 1, 0x08, 0)[2] == 0x04);
