@@ -16,6 +16,7 @@ static void check(const struct iscsi_nego *n)
     ASSERT(p->first_burst >= 512 && p->first_burst <= 65536);
     ASSERT(p->max_r2t >= 1 && p->max_r2t <= 8);
     ASSERT(p->time2wait <= 3600 && p->time2retain <= 3600);
+    ASSERT(p->level <= 2);
     ASSERT(iscsi_params_unsolicited(p) <= p->max_burst);
 }
 
