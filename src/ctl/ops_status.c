@@ -34,11 +34,12 @@ static json_t *volume_json(struct ops *o)
     uuid_format(&uuid, text);
     log_compression_text(vol_compression(o->vol), compression);
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+        "{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+        "s:I}",
         "url", o->url, "uuid", text, "compression", compression, "encryption",
         crypt_cipher_name(crypt_keys_cipher(o->keys)), "fenced", vol_is_fenced(o->vol),
-        "dirty_bytes", (json_int_t)c.dirty_bytes, "dirty_limit_bytes",
-        (json_int_t)c.dirty_limit_bytes, "batches", (json_int_t)c.batches_open,
+        "undurable_bytes", (json_int_t)c.undurable_bytes, "dirty_bytes", (json_int_t)c.dirty_bytes,
+        "dirty_limit_bytes", (json_int_t)c.dirty_limit_bytes, "batches", (json_int_t)c.batches_open,
         "segments_in_flight", (json_int_t)c.segments_in_flight, "segments_stored",
         (json_int_t)c.segments_stored, "segments_live", (json_int_t)c.segments_live, "live_blocks",
         (json_int_t)c.live_blocks, "range_holes", (json_int_t)c.range_holes, "bad_pages",

@@ -110,7 +110,7 @@ static void watchdog(void *arg)
     }
     msg_error("main",
               "not stopped within %d s: %llu bytes that no flush has covered are not stored",
-              DRAIN_MS / 1000, (unsigned long long)counts.dirty_bytes);
+              DRAIN_MS / 1000, (unsigned long long)counts.undurable_bytes);
     _exit(s->fenced ? OPS_HELD : OPS_STORE);
 }
 
@@ -126,7 +126,7 @@ static void say_outage(struct serve *s)
     msg_warn("main",
              "the store has been away for %llu s and %llu bytes are not stored yet: trying for "
              "another %d s",
-             (unsigned long long)(away_ms / 1000), (unsigned long long)counts.dirty_bytes,
+             (unsigned long long)(away_ms / 1000), (unsigned long long)counts.undurable_bytes,
              DRAIN_MS / 1000);
 }
 

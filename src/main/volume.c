@@ -37,6 +37,9 @@ static int open_once(const struct volume_options *opt, struct ops *o)
     crypt_keys_unref(o->keys);
     o->keys = NULL;
     int r = vol_keys_load(o->store, opt->access, &o->keys);
+    if (r == 0) {
+        r = obj_prove(o->store); /* a wrong password touches nothing */
+    }
     if (r < 0 || opt->keys_only) {
         return r;
     }
@@ -61,7 +64,10 @@ int volume_open(const struct volume_options *opt, struct ops *o)
     int r = open_once(opt, o);
     /* Nothing is there, or a superblock alone: an earlier start was interrupted. */
     if (r == ERR_NOT_A_VOLUME && opt->creates) {
-        r = make(opt, o->store);
+        r = obj_prove(o->store);
+        if (r == 0) {
+            r = make(opt, o->store);
+        }
         if (r == 0) {
             r = open_once(opt, o);
         }

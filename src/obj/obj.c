@@ -210,6 +210,14 @@ void obj_below_last_error(struct obj_store *s, char *ret_text, size_t cap)
     }
 }
 
+int obj_prove(struct obj_store *s)
+{
+    while (s->next && !s->ops->prove) {
+        s = s->next;
+    }
+    return s->ops->prove ? s->ops->prove(s) : 0;
+}
+
 void obj_close(struct obj_store *s)
 {
     if (s) {

@@ -73,6 +73,7 @@ struct obj_ops {
     int (*remove)(struct obj_store *s, enum obj_class c, const char *name) WAITS;
     int (*remove_many)(struct obj_store *s, enum obj_class c, const char *const *names,
                        size_t count) WAITS;
+    int (*prove)(struct obj_store *s) WAITS; /* NULL: there is nothing to find out */
     void (*last_error)(struct obj_store *s, char *ret_text, size_t cap);
     void (*close)(struct obj_store *s) WAITS; /* closes the layers below as well and frees */
 };
@@ -114,6 +115,9 @@ MUST int obj_remove(struct obj_store *s, enum obj_class c, const char *name) WAI
  * be, and the same names may be handed in again. */
 MUST int obj_remove_many(struct obj_store *s, enum obj_class c, const char *const *names,
                          size_t count) WAITS;
+/* Finds out whether the store does what is needed, with objects that are put and removed again;
+ * once for a store that was opened. Before anything else is written to it. 0 or the reason. */
+MUST int obj_prove(struct obj_store *s) WAITS;
 void obj_close(struct obj_store *s) WAITS; /* accepts NULL */
 /* True when a layer or the backend is far. */
 bool obj_is_far(const struct obj_store *s);
@@ -148,9 +152,9 @@ struct obj_options {
     struct obj_s3_options s3;
 };
 
-/* Parses the URL and builds the stack; creates the folder of a file store; finds out whether an S3
- * server does what is needed. 0, -EINVAL, or the backend's error (message in the log). opt may be
- * NULL. */
+/* Parses the URL and builds the stack; creates the folder of a file store; asks an S3 server
+ * for an object, and puts none there: obj_prove(). 0, -EINVAL, or the backend's error (message in
+ * the log). opt may be NULL. */
 MUST int obj_open_with(const char *url, const struct obj_options *opt, struct obj_store **ret_store)
     WAITS;
 MUST int obj_open(const char *url, struct obj_store **ret_store) WAITS;

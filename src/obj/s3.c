@@ -647,6 +647,7 @@ const struct obj_ops s3_ops = {
     .list = s3_list,
     .remove = s3_remove,
     .remove_many = s3_remove_many,
+    .prove = s3_prove,
     .last_error = s3_last_error,
     .close = s3_close,
 };

@@ -115,7 +115,7 @@ int obj_s3_open(const char *bucket, const char *prefix, const struct obj_s3_opti
     if (r < 0) {
         msg_error("obj", "s3://%s: %s", bucket, j.why[0] ? j.why : err_text(r));
     } else {
-        r = s3_probe(t);
+        r = s3_look(t);
     }
     if (r < 0) {
         obj_close(&t->base);

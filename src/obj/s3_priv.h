@@ -107,6 +107,7 @@ struct s3_store {
     char *ca_bundle;
     char *storage_class;
     bool allow_http;
+    bool proven;
     bool emulates_absence; /* the store does not honour put-if-absent, and that was allowed */
     unsigned connect_timeout_ms;
     unsigned timeout_ms;
@@ -120,8 +121,11 @@ struct s3_store {
  * clock: the result of the request, 0 for every status below 300. */
 MUST int s3_call(struct s3_exchange *x) WAITS;
 
-/* Finds out at open whether the store does what is needed; messages in the log. */
+/* Finds out whether the store does what is needed; messages in the log. At open, without putting
+ * anything: */
+MUST int s3_look(struct s3_store *t) WAITS;
+/* And before it is written to: */
+MUST int s3_prove(struct obj_store *s) WAITS;
 extern const struct obj_ops s3_ops;
-MUST int s3_probe(struct s3_store *t) WAITS;
 
 #define S3_PROBE_PREFIX "probe/" /* names that listings leave out */

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is found out before a volume is trusted to a store, with a few small objects that are
- * removed again:
+ * What is found out before a volume is trusted to a store. When it is opened, which touches
+ * nothing:
+ *
+ *     what is absent is said to be absent     GET of a name that nobody has
+ *
+ * Before it is written to, and so after the password was found good, with a few small objects that
+ * are removed again:
  *
  *     a name is given once only               PUT, PUT of other bytes under the same name
  *     what was put is read, and is listed     GET, LIST
- *     what is absent is said to be absent     GET of a name that nobody has
  *     nobody else deletes or keeps objects    the bucket's versioning and life-cycle (warnings)
  *
  * The names are random, and begin with the time, so that a probe that was killed leaves an object
@@ -31,7 +35,6 @@ struct probe {
     struct s3_store *t;
     uint64_t deadline_ns;
     char name[NAME_SIZE];
-    char absent[NAME_SIZE];
     bool said_away;
 };
 
@@ -150,9 +153,18 @@ static int check_get(struct probe *p)
     if (!same) {
         return refuse(p, "the store does not give back what was put", -EIO);
     }
-    n = get(p, p->absent, got, sizeof got);
+    return 0;
+}
+
+static int check_absent(struct probe *p)
+{
+    char got[16];
+    ssize_t n = get(p, p->name, got, sizeof got);
     if (n == -ENOENT) {
         return 0;
+    }
+    if (n == -ESTALE) {
+        return refuse(p, "there is no such bucket", (int)n);
     }
     if (n == -EACCES) {
         return refuse(p,
@@ -160,7 +172,8 @@ static int check_get(struct probe *p)
                       "told from one that does: the permission s3:ListBucket is needed",
                       (int)n);
     }
-    return refuse(p, "the store finds an object that does not exist", n < 0 ? (int)n : -EIO);
+    return n < 0 ? refuse(p, "objects cannot be read", (int)n)
+                 : refuse(p, "the store finds an object that does not exist", -EIO);
 }
 
 /* Left by a probe that was killed. */
@@ -228,11 +241,21 @@ static void warn_about_bucket(struct probe *p)
     }
 }
 
-int s3_probe(struct s3_store *t)
+int s3_look(struct s3_store *t)
 {
     struct probe p = {.t = t, .deadline_ns = rt_after_ms(PATIENCE_MS)};
     make_name(p.name);
-    make_name(p.absent);
+    return check_absent(&p);
+}
+
+int s3_prove(struct obj_store *s)
+{
+    struct s3_store *t = container_of(s, struct s3_store, base);
+    struct probe p = {.t = t, .deadline_ns = rt_after_ms(PATIENCE_MS)};
+    if (t->proven) {
+        return 0;
+    }
+    make_name(p.name);
     if (t->emulates_absence) {
         msg_warn("obj", "conditional_put = \"unsafe-single-writer\": nothing keeps a second server "
                         "from overwriting what this one has acknowledged");
@@ -252,5 +275,6 @@ int s3_probe(struct s3_store *t)
         msg_warn("obj", "objects cannot be deleted (%s): space will not be given back",
                  err_text(removed));
     }
+    t->proven = r == 0;
     return r;
 }

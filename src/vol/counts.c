@@ -18,11 +18,26 @@ static uint64_t live_segments(struct vol *v)
     return live;
 }
 
+/* What batches hold that lie behind the stored prefix: a segment that is stored behind one that is
+ * not is lost with it. */
+static uint64_t undurable_bytes(struct vol *v)
+{
+    uint64_t through = v->log ? log_stored_through(v->log) : 0;
+    uint64_t bytes = 0;
+    rt_mutex_lock(&v->m);
+    list_for_each(&v->batches, struct vol_batch, link, b) {
+        bytes += b->seq == 0 || b->seq > through ? atomic_load(&b->charged) : 0;
+    }
+    rt_mutex_unlock(&v->m);
+    return bytes;
+}
+
 void vol_counts(const struct vol *cv, struct vol_counts *ret_counts)
 {
     struct vol *v = (struct vol *)cv; /* mutexes are taken; nothing changes */
     struct vol_counts c = {
         .dirty_bytes = rt_credits_used(&v->dirty),
+        .undurable_bytes = undurable_bytes(v),
         .segments_stored = atomic_load(&v->segments_stored),
         .segments_live = live_segments(v),
         .live_blocks = atomic_load(&v->segs.live_blocks),

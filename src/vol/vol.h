@@ -256,6 +256,7 @@ void vol_cache_resize(struct vol *v, uint64_t bytes);
 struct vol_counts {
     uint64_t dirty_bytes;
     uint64_t dirty_limit_bytes;
+    uint64_t undurable_bytes;    /* of dirty_bytes: what a crash now would lose */
     uint64_t batches_open;       /* open, sealing, stored and not yet applied */
     uint64_t segments_in_flight; /* have a number and are not known to be stored */
     uint64_t segments_stored;

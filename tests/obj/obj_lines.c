@@ -153,6 +153,9 @@ static void work(void *arg)
 {
     struct tool *t = arg;
     t->result = obj_open_with(t->url, &t->opt, &t->s);
+    if (t->result == 0) {
+        t->result = obj_prove(t->s);
+    }
     answer(t->result);
     printf("\n");
     (void)fflush(stdout);

@@ -8,6 +8,7 @@ import re
 import subprocess
 
 import nbd
+import proxy
 import stores
 import zt
 
@@ -44,6 +45,8 @@ def contents(s):
 def refused(s, code, words, *command):
     """The command fails so, and neither it nor the server has touched anything."""
     before = contents(s)
+    if wire:
+        wire.requests()
     for words_of in (command,) if command else (("nbd", "list"), ("run",), ("nbd", "create", "x",
                                                                             "1M")):
         done = s.cli(*words_of, check=False)
@@ -51,6 +54,10 @@ def refused(s, code, words, *command):
         assert done.returncode == code and words in said, (words_of, done.returncode, said)
         for secret in (FIRST, SECOND, THIRD, KEY):
             assert secret not in said, said
+    if wire and code == CONFIG:
+        sent = {q["method"] for q in wire.requests()}
+        assert sent <= {"GET", "HEAD"}, f"sent in spite of that: {sent}"
+        assert sent or "ERR_" not in words, "nothing went by this wire"
     assert contents(s) == before
 
 
@@ -186,7 +193,8 @@ def nowhere_to_be_found(s, secret):
     s.stop()
 
 
-with zt.Server("sealed") as server:
+wire = proxy.Proxy(stores.endpoint()).__enter__() if stores.KIND == "s3" else None
+with zt.Server("sealed", endpoint=wire and wire.endpoint) as server:
     who_may_open(server)
     what_is_no_secret(server)
     changes(server, False)
@@ -199,5 +207,7 @@ with zt.Server("sealed") as server:
         change(server, one)
         nowhere_to_be_found(server, one)
         change(server, FIRST)
-with zt.Server("plain") as server:
+with zt.Server("plain", endpoint=wire and wire.endpoint) as server:
     a_plain_volume(server)
+if wire:
+    wire.__exit__(None, None, None)

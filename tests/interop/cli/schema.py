@@ -20,7 +20,7 @@ KINDS = ("put", "get", "head", "list", "delete")
 STATUS = {
     "version": TEXT, "running": FLAG, "owner": TEXT,
     "volume": {"url": TEXT, "uuid": TEXT, "compression": TEXT, "encryption": TEXT,
-               "fenced": FLAG, "dirty_bytes": NUMBER,
+               "fenced": FLAG, "dirty_bytes": NUMBER, "undurable_bytes": NUMBER,
                "dirty_limit_bytes": NUMBER, "batches": NUMBER,
                "segments_in_flight": NUMBER, "segments_stored": NUMBER,
                "segments_live": NUMBER, "live_blocks": NUMBER, "range_holes": NUMBER,

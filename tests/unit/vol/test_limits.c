@@ -152,12 +152,15 @@ static void a_slow_attempt_delays_nothing(struct rig *rig)
     struct vol_counts c;
     pit->armed = true;
     rig_write(rig, 0, 4096, 7);
+    vol_counts(rig->v, &c);
+    assert_true(c.undurable_bytes >= 4096);
     assert_int_equal(vol_flush(rig->v), 0);
     assert_true(pit->hangs);
     assert_int_equal(rt_sleep_ms(1000), 0);
     vol_counts(rig->v, &c);
     assert_int_equal(c.batches_open, 1);
     assert_true(pit->hangs && c.dirty_bytes > 0);
+    assert_int_equal(c.undurable_bytes, 0); /* it is stored */
     rig_check_all(rig);
     assert_int_equal(rt_sleep_ms(90000), 0);
     vol_counts(rig->v, &c);
