@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "base/msg.h"
 #include "obj/s3_priv.h"
+#include <malloc.h>
 #include <pthread.h>
 #include <string.h>
 #include <strings.h>
@@ -14,11 +15,51 @@
 
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
 
+/* libcurl's memory is a line of the memory table: a connection has buffers of up to half a MiB.
+ * Session tokens, and the credentials that services tell, pass through them: they are wiped. */
+static void *counted(void *p)
+{
+    if (p) {
+        rt_mem_add(RT_MEM_HTTP, (int64_t)malloc_usable_size(p));
+    }
+    return p;
+}
+
+static void *counted_malloc(size_t size)
+{
+    return counted(malloc(size));
+}
+
+static void *counted_calloc(size_t count, size_t size)
+{
+    return counted(calloc(count, size));
+}
+
+static char *counted_strdup(const char *text)
+{
+    return counted(strdup(text));
+}
+
+static void counted_free(void *p)
+{
+    rt_mem_add(RT_MEM_HTTP, -(int64_t)malloc_usable_size(p));
+    crypt_wiping_free(p);
+}
+
+static void *counted_realloc(void *p, size_t size)
+{
+    int64_t before = (int64_t)malloc_usable_size(p);
+    void *fresh = crypt_wiping_realloc(p, size);
+    if (fresh) {
+        rt_mem_add(RT_MEM_HTTP, -before);
+    }
+    return counted(fresh);
+}
+
 static void init_curl(void)
 {
-    /* Session tokens, and the credentials that services tell, pass through its buffers. */
-    (void)curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, crypt_wiping_free, crypt_wiping_realloc,
-                               strdup, calloc);
+    (void)curl_global_init_mem(CURL_GLOBAL_DEFAULT, counted_malloc, counted_free, counted_realloc,
+                               counted_strdup, counted_calloc);
 }
 
 static const char *given(const char *option, const char *variable, const char *other)

@@ -30,6 +30,7 @@ enum rt_mem {
     RT_MEM_EGRESS,      /* replies waiting for their socket */
     RT_MEM_STACKS,
     RT_MEM_CONNECTIONS,
+    RT_MEM_HTTP, /* libcurl's: connections to an S3 server, and their buffers */
     RT_MEM_OTHER,
     RT_MEM_OWNERS,
 };

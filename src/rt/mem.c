@@ -28,6 +28,7 @@ static const char *const names[RT_MEM_OWNERS] = {
     [RT_MEM_EGRESS] = "egress",
     [RT_MEM_STACKS] = "stacks",
     [RT_MEM_CONNECTIONS] = "connections",
+    [RT_MEM_HTTP] = "http",
     [RT_MEM_OTHER] = "other",
 };
 
