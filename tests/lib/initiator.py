@@ -123,6 +123,14 @@ class Initiator:
         return b"".join(parts)
 
     def receive(self):
+        """The next PDU that is not a ping."""
+        while True:
+            pdu = self.take_pdu()
+            if pdu:
+                return pdu
+
+    def take_pdu(self):
+        """The next PDU, or None when it was a ping, which is answered."""
         bhs = self.exactly(48)
         ahs = self.exactly(bhs[4] * 4)
         if self.header_digest:
@@ -136,7 +144,7 @@ class Initiator:
             if pdu.word(20) != NONE:  # a ping: answer it
                 self.send(NOP_OUT | IMMEDIATE, FINAL, itt=NONE,
                           fields=((20, pdu.word(20)), (24, self.cmdsn)))
-            return self.receive()
+            return None
         return pdu
 
     def answer(self):

@@ -4,6 +4,9 @@
     q = Queue(port, IQN).ready()
     itt = q.start(cdb, out=data)        # when q.has_room(): within the command window
     itt, status = q.ended()             # the next command that has ended: initiator.Status
+
+ended() waits for nothing but this connection. Who has others to answer as well calls taken() on the
+one that has something to read: after a ping, an R2T or an asynchronous message none may ever end.
 """
 import struct
 
@@ -32,8 +35,10 @@ class Queue(Initiator):
         self.outs = {}   # by ITT: the data that R2Ts ask for
         self.parts = {}  # by ITT: Data-In so far
 
-    def receive(self):
-        pdu = super().receive()
+    def take_pdu(self):
+        pdu = super().take_pdu()
+        if pdu is None:
+            return None
         if pdu.opcode != initiator.REJECT:
             self.max_cmdsn = max(self.max_cmdsn, pdu.word(32))
         if pdu.opcode == initiator.RESPONSE or (pdu.opcode == initiator.DATA_IN and pdu.flags & 1):
@@ -51,22 +56,31 @@ class Queue(Initiator):
 
     def ended(self):
         while True:
-            pdu = self.receive()
-            if pdu.opcode == initiator.ASYNC:
-                continue
-            itt = pdu.itt
-            assert itt in self.parts, f"opcode {pdu.opcode:#x}: {pdu.bhs.hex()}"
-            parts = self.parts[itt]
-            if pdu.opcode == initiator.R2T:
-                offset, length = pdu.word(40), pdu.word(44)
-                self.data_out(itt, pdu.word(20), offset, self.outs[itt][offset:offset + length])
-                continue
-            if pdu.opcode == initiator.DATA_IN:
-                assert pdu.word(40) == sum(map(len, parts)), "Data-In out of order"
-                parts.append(pdu.data)
-                if not pdu.flags & 1:
-                    continue
-            else:
-                assert pdu.opcode == initiator.RESPONSE, hex(pdu.opcode)
-            del self.outs[itt], self.parts[itt]
-            return itt, initiator.Status(pdu, b"".join(parts), 0)
+            ended = self.taken()
+            if ended:
+                return ended
+
+    def taken(self):
+        """Takes one PDU: (itt, Status) of the command that it ends, or None."""
+        pdu = self.take_pdu()
+        if pdu is None:
+            return None
+        if pdu.opcode == initiator.ASYNC:
+            self.asyncs.append(pdu)
+            return None
+        itt = pdu.itt
+        assert itt in self.parts, f"opcode {pdu.opcode:#x}: {pdu.bhs.hex()}"
+        parts = self.parts[itt]
+        if pdu.opcode == initiator.R2T:
+            offset, length = pdu.word(40), pdu.word(44)
+            self.data_out(itt, pdu.word(20), offset, self.outs[itt][offset:offset + length])
+            return None
+        if pdu.opcode == initiator.DATA_IN:
+            assert pdu.word(40) == sum(map(len, parts)), "Data-In out of order"
+            parts.append(pdu.data)
+            if not pdu.flags & 1:
+                return None
+        else:
+            assert pdu.opcode == initiator.RESPONSE, hex(pdu.opcode)
+        del self.outs[itt], self.parts[itt]
+        return itt, initiator.Status(pdu, b"".join(parts), 0)
