@@ -5,7 +5,6 @@
 
 #define DEV_KEY_RESERVATION 0x43
 #define DEV_RESERVATION_KEY_BYTES 18
-#define DEV_RESERVATION_PIECES_MAX 16u
 
 void dev_reservation_key(const struct uuid *device, unsigned piece,
                          uint8_t ret_key[DEV_RESERVATION_KEY_BYTES]);

@@ -29,7 +29,7 @@ struct fake_record {
     struct list link;
     uint8_t key[512];
     size_t key_len;
-    uint8_t value[512];
+    uint8_t value[65536];
     size_t value_len;
 };
 
@@ -378,6 +378,7 @@ int vol_txn_put(struct vol_txn *t, const void *key, size_t key_len, const void *
 {
     struct fake_op *op = fake_op(t, FAKE_PUT, 0, 0);
     fake_op_key(op, key, key_len);
+    ASSERT(value_len <= sizeof op->record->value);
     memcpy(op->record->value, value, value_len);
     op->record->value_len = value_len;
     return 0;
