@@ -23,26 +23,14 @@ void dev_reservation_key(const struct uuid *device, unsigned piece,
     ret_key[17] = (uint8_t)piece;
 }
 
-struct orphan {
-    struct uuid device;
-    unsigned pieces;
+struct piece {
+    uint8_t key[DEV_RESERVATION_KEY_BYTES];
 };
 
 struct loading {
     struct dev_registry *g;
-    VEC(struct orphan) orphans;
+    VEC(struct piece) orphans;
 };
-
-/* Pieces come in their order. */
-static int note_orphan(struct loading *l, const struct uuid *device, unsigned pieces)
-{
-    struct orphan *last = l->orphans.len > 0 ? &l->orphans.at[l->orphans.len - 1] : NULL;
-    if (last && uuid_equal(&last->device, device)) {
-        last->pieces = pieces;
-        return 0;
-    }
-    return vec_push(&l->orphans, ((struct orphan){.device = *device, .pieces = pieces}));
-}
 
 static int load_piece(void *arg, const void *key, size_t key_len, const void *value,
                       size_t value_len)
@@ -57,7 +45,9 @@ static int load_piece(void *arg, const void *key, size_t key_len, const void *va
     memcpy(device.bytes, k + 1, sizeof device.bytes);
     struct dev *d = dev_tree_by_uuid(l->g, &device);
     if (!d) {
-        return note_orphan(l, &device, k[17] + 1u);
+        struct piece orphan;
+        memcpy(orphan.key, k, sizeof orphan.key);
+        return vec_push(&l->orphans, orphan);
     }
     if (k[17] == 0 && value_len > 0 && v[0] > VERSION) {
         msg_error("dev", "%s: its reservations were written by a later version", d->id.name);
@@ -88,7 +78,7 @@ static int drop_orphans(struct loading *l) WAITS
         return r;
     }
     for (size_t i = 0; i < l->orphans.len && r >= 0; i++) {
-        r = dev_reservation_delete(t, &l->orphans.at[i].device, l->orphans.at[i].pieces);
+        r = vol_txn_delete(t, l->orphans.at[i].key, DEV_RESERVATION_KEY_BYTES);
     }
     if (r < 0) {
         vol_txn_abort(t);
