@@ -152,6 +152,26 @@ static void write_by_scsi(struct scsi_nexus *n, uint8_t value)
     rt_chain_free(&c);
 }
 
+/* Registered, persisting; reserved; read; cleared. What fails has not happened, so the key is
+ * there or it is not, and the next status says so. */
+static void reserve_by_scsi(struct scsi_nexus *n)
+{
+    static const uint8_t actions[][2] = {{6, 0}, {1, 5}, {3, 0}};
+    static const uint8_t full_status[16] = {0x5e, 3, [8] = 0xff};
+    for (size_t i = 0; i < ARRAY_LEN(actions); i++) {
+        uint8_t list[24] = {[7] = 9, [15] = 9, [20] = 1};
+        const uint8_t cdb[16] = {0x5f, actions[i][0], actions[i][1], [8] = sizeof list};
+        struct rt_chain c = {0};
+        if (TRY(rt_chain_add(&c, NULL, list, sizeof list)) >= 0) {
+            enum scsi_status s = command(n, cdb, 0, &c);
+            CHECK(s == SCSI_GOOD || s == SCSI_BUSY || s == SCSI_CHECK_CONDITION ||
+                  s == SCSI_RESERVATION_CONFLICT);
+        }
+        rt_chain_free(&c);
+        (void)command(n, full_status, 0xff, NULL);
+    }
+}
+
 static void by_scsi(void)
 {
     struct scsi_host *h;
@@ -181,6 +201,7 @@ static void by_scsi(void)
                 (void)command(n, cdbs[i], in[i], NULL);
             }
             write_by_scsi(n, 77);
+            reserve_by_scsi(n);
             scsi_nexus_destroy(n);
         }
         scsi_target_put(t);
