@@ -8,6 +8,7 @@
 #include "drive.h"
 
 #define RAM_BYTES (4ull << 20)
+#include "iscsi/chap.h"
 #include "iscsi/peer.h"
 
 #define TRIES 8
@@ -247,11 +248,80 @@ static void log_out(struct peer *p)
     hang_up(p);
 }
 
+#define SECRET "known to both"
+
+/* Discovery asks for CHAP. */
+static void make_rules(void)
+{
+    struct dev_account account = {
+        .user = "u", .initiator = "*", .secret = crypt_secret_create(SECRET, strlen(SECRET))};
+    ram.rules[0] = dev_access_new();
+    CHECK(ram.rules[0] && dev_account_set(ram.rules[0], &account) == 0);
+    crypt_secret_free(account.secret);
+}
+
+/* One request of the security stage: the status of its answer, or the stream's error. */
+static int security(struct peer *p, uint8_t flags, const char *text, size_t len)
+{
+    FAIL_NOT(peer_login_send(p, flags, text, len));
+    int opcode = answer(p, NULL);
+    return opcode < 0 ? opcode : opcode == 0x23 ? be16_load(p->bhs + 36) : -1;
+}
+
+/* The answer to the challenge at hand; its length. */
+static size_t respond(const struct peer *p, char text[128])
+{
+    uint8_t challenge[ISCSI_CHAP_CHALLENGE_BYTES];
+    uint8_t digest[ISCSI_CHAP_DIGEST_MAX];
+    struct iscsi_chap_question q = {.algorithm = ISCSI_CHAP_SHA256, .challenge = challenge};
+    const char *id = memmem(p->data, p->len, "CHAP_I=", 7);
+    const char *c = memmem(p->data, p->len, "CHAP_C=", 7);
+    CHECK(id && c);
+    q.id = (uint8_t)strtoul(id + 7, NULL, 10);
+    CHECK(iscsi_chap_decode(c + 7, challenge, sizeof challenge, &q.challenge_len) == 0);
+    CHECK(iscsi_chap_answer(&q, SECRET, strlen(SECRET), digest) == 32);
+    int n = snprintf(text, 128, "CHAP_N=u%cCHAP_R=0x", 0);
+    for (size_t i = 0; i < 32; i++, n += 2) {
+        (void)snprintf(text + n, 3, "%02x", digest[i]);
+    }
+    return (size_t)n + 1;
+}
+
+/* As login(), for discovery. */
+static int prove(struct peer *p)
+{
+    static const char first[] = "InitiatorName=iqn.2024-01.test:peer\0SessionType=Discovery\0"
+                                "AuthMethod=CHAP";
+    char text[128];
+    fail_pause();
+    peer_connect(p, server);
+    fail_resume();
+    int r = security(p, 0, first, sizeof first);
+    if (r == 0) {
+        r = security(p, 0, "CHAP_A=7", 9);
+    }
+    if (r == 0) {
+        fail_pause();
+        size_t len = respond(p, text);
+        fail_resume();
+        r = security(p, 0x83, text, len);
+    }
+    if (r != 0) {
+        CHECK(!must);
+        hang_up(p);
+        return -1;
+    }
+    p->exp_statsn = be32_load(p->bhs + 24) + 1;
+    p->cmdsn = be32_load(p->bhs + 28);
+    p->itt++;
+    return 0;
+}
+
 static void discover(struct peer *p)
 {
     static const char all[] = "SendTargets=All";
     uint8_t bhs[48] = {0x04, 0x80};
-    if (LOGIN(p, "InitiatorName=iqn.2024-01.test:peer\0SessionT", "ype=Discovery\0") < 0) {
+    if (prove(p) < 0) {
         return;
     }
     be32_store(bhs + 16, p->itt++);
@@ -328,6 +398,7 @@ static void scenario(void *arg)
 {
     (void)arg;
     ram_init(3);
+    make_rules();
     memset(pattern, 0x5a, sizeof pattern);
     memset(ram.bytes, 0x33, 1u << 20);
     a = calloc(1, sizeof *a);

@@ -101,6 +101,20 @@ def logins(s):
     assert "127.0.0.1" in s.log_text() and "wrong name or secret" in s.log_text()
 
 
+def libiscsi(s):
+    """Its tools know MD5 only."""
+    run(s, "iscsi", "auth", "set", IQN, "tool", "--store-in-clear", secret="libiscsi-has-one")
+
+    def inquire(secret, query=""):
+        url = f"iscsi://tool%{secret}@127.0.0.1:{s.iscsi_port}/{IQN}/0{query}"
+        return subprocess.run(["iscsi-inq", "-i", HOST, url], text=True, capture_output=True,
+                              timeout=60, check=False)
+
+    assert "ZEROFS" in inquire("libiscsi-has-one").stdout
+    assert "ZEROFS" not in inquire("libiscsi-has-two").stdout
+    run(s, "iscsi", "auth", "remove", IQN, "tool")
+
+
 def discovery(s):
     refused(0x201, host(s).login, "Discovery")
     for name, sees in ((HOST, True), ("iqn.2024-01.test:stranger", False)):
@@ -200,6 +214,7 @@ def main():
         accounts(s)
         s.start()
         logins(s)
+        libiscsi(s)
         discovery(s)
         sessions(s)
         changes_end_sessions(s)
