@@ -108,7 +108,7 @@ static int take_text(struct bytes_reader *r, size_t max, char *ret_text)
 
 static int take_account(struct bytes_reader *r, struct dev_access *a, bool own)
 {
-    struct dev_account account;
+    struct dev_account account = {0};
     if (take_text(r, DEV_USER_MAX, account.user) < 0 ||
         take_text(r, DEV_PATTERN_MAX, account.initiator) < 0) {
         return ERR_CORRUPT_RECORD;
@@ -150,7 +150,7 @@ static int take_acl(struct bytes_reader *r, struct dev_access *a)
 
 static int take_maps(struct bytes_reader *r, struct dev_access *a)
 {
-    struct dev_map map;
+    struct dev_map map = {0};
     if (take_text(r, DEV_PATTERN_MAX, map.initiator) < 0) {
         return ERR_CORRUPT_RECORD;
     }
