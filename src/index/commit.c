@@ -150,6 +150,30 @@ int index_put_object(struct index *ix, enum obj_class c, const char *name,
     }
 }
 
+/* 1 = there is a manifest of that number, 0 = there is none, or the store's error. */
+static int manifest_exists(struct obj_store *store, uint64_t number) WAITS
+{
+    uint8_t byte;
+    char name[OBJ_NAME_SIZE];
+    manifest_name(number, name);
+    ssize_t n = obj_get(store, OBJ_INDEX, name, 0, &byte, 1);
+    return n >= 0 ? 1 : n == -ENOENT ? 0 : (int)n;
+}
+
+/*
+ * A listing has nothing but the connection to vouch for it, and a store may show old ones. Numbers
+ * are given without gaps, so the newest is the one whose successor is not there: that is asked for.
+ */
+static int newest_from(struct obj_store *store, uint64_t *number) WAITS
+{
+    int r = 1;
+    while (r == 1 && *number < UINT64_MAX) {
+        r = manifest_exists(store, *number + 1);
+        *number += r == 1;
+    }
+    return r < 0 ? r : 0;
+}
+
 int index_manifest_newest(struct obj_store *store, uint64_t *ret_number) WAITS
 {
     struct obj_names names = {0};
@@ -164,7 +188,7 @@ int index_manifest_newest(struct obj_store *store, uint64_t *ret_number) WAITS
         }
     }
     obj_names_free(&names);
-    return r;
+    return r < 0 ? r : newest_from(store, ret_number);
 }
 
 int index_manifest_read(struct obj_store *store, const struct index_home *home, uint64_t number,

@@ -198,19 +198,18 @@ int log_frame_reread(struct log_frames *f, enum obj_class c, const struct log_lo
     return frame_read(f, c, at, count, 1, ret_piece);
 }
 
-/* 1 = it may go, 0 = it is gone, or the error. */
-static int look_at_dead(struct obj_store *store, uint64_t seq, const char *name)
+/*
+ * 1 = it may go, 0 = it is gone, or the error. Who may write to the store must not make us take a
+ * fence for a segment of data: the header is believed as far as it is authentic, and a segment
+ * whose header is not stays where it is, and is named.
+ */
+static int look_at_dead(const struct log_frames *f, uint64_t seq)
 {
-    uint8_t bytes[SEGMENT_HEADER_BYTES];
-    ssize_t n = obj_get(store, OBJ_COLLECT, name, 0, bytes, sizeof bytes);
-    if (n < 0) {
-        return n == -ENOENT ? 0 : (int)n;
-    }
+    struct log_home home = {f->opt.store, f->opt.volume, f->opt.keys};
     struct segment_header h;
-    const char *why = NULL;
-    int r = segment_header_decode(bytes, (size_t)n, &h, &why);
+    int r = log_header_read(&home, OBJ_COLLECT, seq, &h);
     if (r < 0) {
-        return log_slot_bad(seq, r, why);
+        return r == -ENOENT ? 0 : r;
     }
     if (h.kind == SEGMENT_FENCE && !log_test_rules.fences_deletable) {
         return -EPERM; /* I5 */
@@ -218,21 +217,20 @@ static int look_at_dead(struct obj_store *store, uint64_t seq, const char *name)
     return 1;
 }
 
-int log_segment_remove(struct obj_store *store, uint64_t seq)
+int log_segment_remove(struct log_frames *f, uint64_t seq)
 {
     int r;
-    log_segments_remove(store, &seq, 1, &r);
+    log_segments_remove(f, &seq, 1, &r);
     return r;
 }
 
-void log_segments_remove(struct obj_store *store, const uint64_t *seqs, size_t count,
-                         int *ret_results)
+void log_segments_remove(struct log_frames *f, const uint64_t *seqs, size_t count, int *ret_results)
 {
     VEC(char *) names = {0};
     for (size_t i = 0; i < count; i++) {
         char name[OBJ_NAME_SIZE];
         log_segment_name(seqs[i], name);
-        int r = look_at_dead(store, seqs[i], name);
+        int r = look_at_dead(f, seqs[i]);
         if (r == 1) {
             auto_free char *copy = strdup(name);
             r = copy && vec_push(&names, copy) == 0 ? 1 : -ENOMEM;
@@ -242,9 +240,9 @@ void log_segments_remove(struct obj_store *store, const uint64_t *seqs, size_t c
         }
         ret_results[i] = r;
     }
-    int r = names.len > 0
-                ? obj_remove_many(store, OBJ_COLLECT, (const char *const *)names.at, names.len)
-                : 0;
+    int r = names.len > 0 ? obj_remove_many(f->opt.store, OBJ_COLLECT,
+                                            (const char *const *)names.at, names.len)
+                          : 0;
     for (size_t i = 0; i < count; i++) {
         ret_results[i] = ret_results[i] == 1 ? r : ret_results[i];
     }

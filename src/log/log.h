@@ -155,7 +155,10 @@ struct log_open_options {
     struct uuid open_id;
     uint64_t replay_from; /* first seq to replay, from the manifest */
     uint64_t log_epoch;   /* the log's epoch at replay_from, from the manifest */
-    bool read_only;       /* stop at the first missing slot, create nothing */
+    /* The open id of that epoch's writer, when the manifest is his; NULL = not known. Segments of
+     * one epoch are all of one opening. */
+    const struct uuid *log_writer;
+    bool read_only; /* stop at the first missing slot, create nothing */
     uint64_t
         closed_through; /* of a cleanly closed volume, the last seq (I8); 0 = not closed cleanly */
 };
@@ -215,8 +218,9 @@ MUST int log_frame_reread(struct log_frames *f, enum obj_class c, const struct l
                           unsigned count, struct rt_piece *ret_piece) WAITS;
 
 void log_segment_name(uint64_t seq, char ret_name[OBJ_NAME_SIZE]);
-/* Deletes a segment: 0, also when there was none; -EPERM for a fence (I5). */
-MUST int log_segment_remove(struct obj_store *store, uint64_t seq) WAITS;
+/* Deletes a segment: 0, also when there was none; -EPERM for a fence (I5); ERR_CORRUPT_SEGMENT when
+ * its header is not authentic. */
+MUST int log_segment_remove(struct log_frames *f, uint64_t seq) WAITS;
 /* The same for several, with as few requests as the store has for it: the result of each. */
-void log_segments_remove(struct obj_store *store, const uint64_t *seqs, size_t count,
-                         int *ret_results) WAITS;
+void log_segments_remove(struct log_frames *f, const uint64_t *seqs, size_t count, int *ret_results)
+    WAITS;

@@ -84,9 +84,9 @@ struct log_slot {
  */
 MUST int log_slot_read(const struct log_home *home, uint64_t seq, struct log_slot *ret_slot) WAITS;
 void log_slot_free(struct log_slot *s);
-/* Only the header: 0, -ENOENT, else as above. */
-MUST int log_header_read(const struct log_home *home, uint64_t seq, struct segment_header *ret_h)
-    WAITS;
+/* Only the header, authenticated as the slot's: 0, -ENOENT, else as above. */
+MUST int log_header_read(const struct log_home *home, enum obj_class c, uint64_t seq,
+                         struct segment_header *ret_h) WAITS;
 /* Says in the log what is wrong with a segment; gives the code for it. */
 MUST int log_slot_bad(uint64_t seq, int r, const char *why);
 

@@ -6,7 +6,8 @@
  *     slot has a fence of a later epoch            that is the log epoch now, go on where it says
  *     slot has our fence, or a fence put there now done: we write from its resume position on
  *     slot has a fence of our epoch or later       ERR_FENCED: a faster opener
- *     anything else                                ERR_LOG_ORDER
+ *     a segment of the log epoch by another opening than that epoch's, anything else
+ *                                                  ERR_LOG_ORDER
  *     slot is empty                                try to put our fence there; if it was taken
  * meanwhile, look again
  *
@@ -38,6 +39,8 @@ struct replay {
     void *arg;
     uint64_t seq;       /* the slot to look at */
     uint64_t log_epoch; /* at seq */
+    struct uuid writer; /* the open id that all segments of that epoch have, once it is known */
+    bool has_writer;
     uint64_t last_seq;
     struct segment_sealed fence; /* ours, for the slot fence_seq */
     uint64_t fence_seq;
@@ -51,6 +54,15 @@ static int out_of_order(const struct replay *p, const struct segment_header *h)
     log_segment_name(h->seq, name);
     msg_error("log", "%s: %s: it is of epoch %" PRIu64 " and the log there of %" PRIu64, name,
               err_text(ERR_LOG_ORDER), h->epoch, p->log_epoch);
+    return ERR_LOG_ORDER;
+}
+
+static int of_another_opening(const struct segment_header *h)
+{
+    char name[OBJ_NAME_SIZE];
+    log_segment_name(h->seq, name);
+    msg_error("log", "%s: %s: another opening than that of its epoch wrote it", name,
+              err_text(ERR_LOG_ORDER));
     return ERR_LOG_ORDER;
 }
 
@@ -111,6 +123,8 @@ static int step_fence(struct replay *p, const struct log_slot *s)
         return out_of_order(p, &s->header);
     }
     p->log_epoch = s->header.epoch;
+    p->writer = s->header.open_id;
+    p->has_writer = true;
     p->seq = s->header.resume;
     return STEP_ON;
 }
@@ -120,6 +134,13 @@ static int step_data(struct replay *p, const struct log_slot *s)
     if (s->header.epoch != p->log_epoch) {
         return out_of_order(p, &s->header);
     }
+    /* Of the same epoch and number, by another opening: from a copy of the store that went its own
+     * way. It is authentic, and yet none of this log. */
+    if (p->has_writer && !uuid_equal(&p->writer, &s->header.open_id)) {
+        return of_another_opening(&s->header);
+    }
+    p->writer = s->header.open_id;
+    p->has_writer = true;
     int r = apply_batches(p, s);
     if (r < 0) {
         return r;
@@ -150,7 +171,7 @@ static void scan_run(void *arg)
         }
         const struct replay *p = s->p;
         struct segment_header h;
-        int r = log_header_read(&p->home, p->seq + i, &h);
+        int r = log_header_read(&p->home, OBJ_INDEX, p->seq + i, &h);
         if (r < 0) {
             if (r != -ENOENT) {
                 atomic_store(&s->error, r);
@@ -194,7 +215,7 @@ static int check_gap(const struct replay *p)
         return r < 0 ? r : STEP_DONE;
     }
     struct segment_header h;
-    r = log_header_read(&p->home, p->seq, &h);
+    r = log_header_read(&p->home, OBJ_INDEX, p->seq, &h);
     if (r == -ENOENT) {
         return gap(p, known);
     }
@@ -285,6 +306,10 @@ int log_open(const struct log_open_options *opt, apply_fn apply, void *arg,
         .last_seq = opt->replay_from - 1,
     };
     ASSERT(opt->replay_from > 0);
+    if (opt->log_writer) {
+        p.writer = *opt->log_writer;
+        p.has_writer = true;
+    }
     int r = rt_offload(RT_OFFLOAD_CPU, segment_prepare, NULL);
     if (r < 0) {
         return r;

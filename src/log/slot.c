@@ -43,7 +43,8 @@ static int header_check(const struct log_home *home, uint64_t seq, const uint8_t
 #define READS 2
 #define LOOKS 4
 
-int log_header_read(const struct log_home *home, uint64_t seq, struct segment_header *ret_h)
+int log_header_read(const struct log_home *home, enum obj_class c, uint64_t seq,
+                    struct segment_header *ret_h)
 {
     char name[OBJ_NAME_SIZE];
     uint8_t bytes[SEGMENT_HEADER_BYTES];
@@ -52,7 +53,7 @@ int log_header_read(const struct log_home *home, uint64_t seq, struct segment_he
     const char *why = NULL;
     int r = -EBADMSG;
     for (int i = 0; i < READS && r == -EBADMSG; i++) {
-        ssize_t n = obj_get(home->store, OBJ_INDEX, name, 0, bytes, sizeof bytes);
+        ssize_t n = obj_get(home->store, c, name, 0, bytes, sizeof bytes);
         if (n < 0) {
             return (int)n;
         }

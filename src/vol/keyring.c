@@ -44,6 +44,21 @@ static bool parse_name(const char *name, uint64_t *ret_number)
     return true;
 }
 
+/* From a number that was listed to the one whose successor is not there: a listing has nothing but
+ * the connection to vouch for it, and a key object that was replaced must not come back so. */
+static int newest_from(struct obj_store *store, uint64_t *number)
+{
+    char name[OBJ_NAME_SIZE];
+    uint8_t byte;
+    ssize_t n = 0;
+    while (n >= 0 && *number < UINT64_MAX) {
+        name_of(*number + 1, name);
+        n = obj_get(store, OBJ_INDEX, name, 0, &byte, 1);
+        *number += n >= 0;
+    }
+    return n < 0 && n != -ENOENT ? (int)n : 0;
+}
+
 /* The number of the valid key object, and whether there are others: 0, -ENOENT when there is none.
  */
 static int find_newest(struct obj_store *store, uint64_t *ret_number, bool *ret_others)
@@ -57,7 +72,7 @@ static int find_newest(struct obj_store *store, uint64_t *ret_number, bool *ret_
         r = lost(names.names.at[0], "this is no name of a key object");
     }
     obj_names_free(&names);
-    return r;
+    return r < 0 ? r : newest_from(store, ret_number);
 }
 
 /* 0, -ENOENT, ERR_CORRUPT_KEY, ERR_FORMAT_TOO_NEW, or the store's error. */

@@ -336,6 +336,8 @@ static int open_log(struct vol *v, const struct index_manifest_info *info,
                                   .open_id = *open_id,
                                   .replay_from = info->replay_from,
                                   .log_epoch = info->log_epoch,
+                                  .log_writer =
+                                      info->epoch == info->log_epoch ? &info->open_id : NULL,
                                   .read_only = v->opt.read_only,
                                   .closed_through = info->clean ? info->closed_through : 0};
     struct log_open_result found;

@@ -99,7 +99,7 @@ void vol_reaper(void *arg)
             return;
         }
         size_t count = collect_due(v, due, &next);
-        log_segments_remove(v->store, due, count, results);
+        log_segments_remove(v->frames, due, count, results);
         for (size_t i = 0; i < count; i++) {
             note_deleted(v, due[i], results[i]);
         }

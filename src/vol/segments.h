@@ -31,11 +31,12 @@ struct vol_segment {
     uint64_t seq;
     uint64_t live; /* or VOL_LIVE_UNKNOWN */
     uint64_t zero_seq;
-    struct log_salt salt;  /* set by the batch stored in it, never changed */
+    struct log_salt salt; /* set by the batch stored in it, never changed */
+    uint8_t state;
+    bool changed;          /* in this batch */
     uint64_t deletable_ns; /* when the reaper may delete it; 0 = not a candidate yet */
-    uint32_t state;
-    bool changed; /* in this batch */
 };
+_Static_assert(sizeof(struct vol_segment) == 72, "docs/ARCHITECTURE.md says what a TiB costs");
 
 struct vol_segments {
     struct rt_mutex m;

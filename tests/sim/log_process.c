@@ -289,9 +289,15 @@ static void collect(struct proc *p, const struct world_manifest *before)
     if (p->w->has_clone) {
         return;
     }
-    for (; p->gc_from < p->man.replay_from; p->gc_from++) {
-        (void)!log_segment_remove(p->store, p->gc_from);
+    struct log_frames *f;
+    struct log_frames_options at = {.store = p->store, .volume = world_volume, .keys = world_keys};
+    if (log_frames_create(&at, &f) < 0) {
+        return;
     }
+    for (; p->gc_from < p->man.replay_from; p->gc_from++) {
+        (void)!log_segment_remove(f, p->gc_from);
+    }
+    log_frames_destroy(f);
     manifests_remove(p);
     for (uint64_t i = 0; i < before->sst_count; i++) {
         bool kept = false;

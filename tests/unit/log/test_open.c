@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening: replay, fences, and what must be refused. In virtual time, over a store with delays. */
+#include "base/crc32c.h"
+#include "base/endian.h"
 #include "base/err.h"
 #include "base/msg.h"
 #include "base/time.h"
@@ -221,9 +223,81 @@ static void fences_stay(void *arg)
     (void)arg;
     struct scene c = setup();
     write_as(&c, 1, 2);
-    CHECK(log_segment_remove(c.s, 1) == -EPERM && exists(&c, 1)); /* I5 */
-    CHECK(log_segment_remove(c.s, 65) == 0 && !exists(&c, 65));
-    CHECK(log_segment_remove(c.s, 65) == 0);
+    struct log_frames *f;
+    struct log_frames_options at = {.store = c.s, .volume = test_volume, .keys = test_keys};
+    CHECK(log_frames_create(&at, &f) == 0);
+    CHECK(log_segment_remove(f, 1) == -EPERM && exists(&c, 1)); /* I5 */
+    CHECK(log_segment_remove(f, 65) == 0 && !exists(&c, 65));
+    CHECK(log_segment_remove(f, 65) == 0);
+    log_frames_destroy(f);
+    teardown(&c);
+}
+
+/* A header says "data", and its checksum is right. */
+static void forge_kind(struct scene *c, uint64_t seq)
+{
+    char name[OBJ_NAME_SIZE];
+    log_segment_name(seq, name);
+    struct rt_buf *b;
+    size_t len;
+    struct rt_chain body = {0};
+    CHECK(obj_get_all(c->mem, OBJ_READ, name, 1 << 20, &b, &len) == 0);
+    b->data[SEGMENT_HEADER_AT_KIND] = SEGMENT_DATA;
+    le64_store(b->data + SEGMENT_HEADER_AT_RESUME, 0);
+    le32_store(b->data + SEGMENT_HEADER_AT_CRC, crc32c(0, b->data, SEGMENT_HEADER_AT_CRC));
+    drop(c, seq);
+    CHECK(rt_chain_add(&body, b, b->data, (uint32_t)len) == 0);
+    CHECK(obj_put(c->mem, OBJ_COMMIT, name, &body) == 0);
+    rt_chain_free(&body);
+    rt_buf_unref(b);
+}
+
+/* A copy of the store went its own way: what was written there is authentic, of the same epoch and
+ * number, and does not come into this log. */
+static void branches_do_not_mix(void *arg)
+{
+    (void)arg;
+    struct scene c = setup();
+    write_as(&c, 1, 2);
+    struct log_options opt = {.store = c.mem,
+                              .volume = test_volume,
+                              .keys = test_keys,
+                              .epoch = 1,
+                              .open_id = {{1, 99}},
+                              .first_seq = c.o.next_seq + 2};
+    struct log *other;
+    CHECK(log_create(&opt, &other) == 0);
+    CHECK(commit_number(other, 1002, NULL) == 0);
+    log_destroy(other);
+    CHECK(open_as(&c, 2) == ERR_LOG_ORDER && c.seen->count == 2);
+    /* From there on, what the manifest knows of the writer decides. */
+    struct log_open_options from = open_options(c.s, 2);
+    struct uuid writer = {{1, 1}};
+    from.replay_from = opt.first_seq;
+    from.log_epoch = 1;
+    from.read_only = true;
+    c.seen->count = 0;
+    CHECK(log_open(&from, see, c.seen, &c.o) == 0 && c.seen->count == 1);
+    from.log_writer = &writer;
+    c.seen->count = 0;
+    CHECK(log_open(&from, see, c.seen, &c.o) == ERR_LOG_ORDER && c.seen->count == 0);
+    teardown(&c);
+}
+
+/* Who may write to the store cannot make the reaper believe that a fence is none. */
+static void forged_headers_delete_nothing(void *arg)
+{
+    (void)arg;
+    struct scene c = setup();
+    struct log_frames *f;
+    CHECK(open_as(&c, 1) == 0 && c.o.fence_seq == 1);
+    struct log_frames_options at = {.store = c.s, .volume = test_volume, .keys = test_keys};
+    CHECK(log_frames_create(&at, &f) == 0);
+    CHECK(log_segment_remove(f, 1) == -EPERM);
+    forge_kind(&c, 1);
+    int r = log_segment_remove(f, 1);
+    CHECK(test_keys ? r == ERR_CORRUPT_SEGMENT && exists(&c, 1) : r == 0);
+    log_frames_destroy(f);
     teardown(&c);
 }
 
@@ -282,6 +356,8 @@ IN_SIM(foreign_epoch)
 IN_SIM(damage_is_named)
 IN_SIM(apply_fails)
 IN_SIM(fences_stay)
+IN_SIM(forged_headers_delete_nothing)
+IN_SIM(branches_do_not_mix)
 IN_SIM(read_only)
 IN_SIM(lossy_open)
 
@@ -289,12 +365,19 @@ int main(void)
 {
     msg_level_set((enum msg_level) - 1);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_many_epochs),     cmocka_unit_test(test_long_replay),
-        cmocka_unit_test(test_gap_is_refused),  cmocka_unit_test(test_zombies),
-        cmocka_unit_test(test_overtaken),       cmocka_unit_test(test_foreign_epoch),
-        cmocka_unit_test(test_damage_is_named), cmocka_unit_test(test_apply_fails),
-        cmocka_unit_test(test_fences_stay),     cmocka_unit_test(test_read_only),
+        cmocka_unit_test(test_many_epochs),
+        cmocka_unit_test(test_long_replay),
+        cmocka_unit_test(test_gap_is_refused),
+        cmocka_unit_test(test_zombies),
+        cmocka_unit_test(test_overtaken),
+        cmocka_unit_test(test_foreign_epoch),
+        cmocka_unit_test(test_damage_is_named),
+        cmocka_unit_test(test_apply_fails),
+        cmocka_unit_test(test_fences_stay),
+        cmocka_unit_test(test_read_only),
         cmocka_unit_test(test_lossy_open),
+        cmocka_unit_test(test_forged_headers_delete_nothing),
+        cmocka_unit_test(test_branches_do_not_mix),
     };
     return run_with_each_cipher(tests, ARRAY_LEN(tests));
 }

@@ -187,7 +187,7 @@ static void a_reader_gives_up(struct rig *rig)
     reader_open(rig, &v, &f);
     struct vol_map map;
     assert_int_equal(vol_map_load(v, f->layers[0], 0, &map), 0);
-    assert_int_equal(log_segment_remove(rig->store, map.runs[0].seq), 0);
+    assert_int_equal(log_segment_remove(v->frames, map.runs[0].seq), 0);
     assert_int_equal(vol_read(f, 0, MIB, &chain), -EIO);
     reader_close(v, f);
 }
