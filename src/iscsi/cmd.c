@@ -103,7 +103,8 @@ void iscsi_task_pool_free(struct iscsi_conn *c)
     }
 }
 
-/* On any core. Whoever sets the fiber looks afterwards whether the task is aborted already. */
+/* On any core. Whoever sets the fiber looks afterwards whether the task is aborted already. Only
+ * what reads is broken off in the midst: changes and flushes come to their own end. */
 static void on_abort(struct scsi_task *s)
 {
     struct iscsi_task *t = s->transport_arg;
@@ -111,7 +112,7 @@ static void on_abort(struct scsi_task *s)
     if (t->waits) {
         rt_event_set(&t->wake);
     }
-    if (fiber) {
+    if (fiber && s->dir == SCSI_DIR_IN) {
         rt_fiber_cancel(fiber);
     }
 }
