@@ -3,6 +3,7 @@
 """tools/runtests counts as passed only what passed, and leaves nothing behind."""
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,12 @@ SCRIPTS = {
 }
 
 
+def add(path, body):
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(HEAD + body + "\n")
+    os.chmod(path, 0o755)
+
+
 def variants(command, env):
     """Each in its turn and named. A script about one kind of store runs once; heavy ones are left
     to the soak in the lesser variants, which is told."""
@@ -43,6 +50,22 @@ def variants(command, env):
     assert sorted(said[:-1]) == sorted(wanted) and said[-1] == "5 passed, 0 failed", done.stdout
 
 
+def cut_short(command, env):
+    """Told to end, or out of time, it counts what it has: nothing is passed over."""
+    with subprocess.Popen(command + ["good", "nap"], env=env, text=True,
+                          stdout=subprocess.PIPE) as run:
+        first = run.stdout.readline()
+        run.send_signal(signal.SIGTERM)
+        rest = run.stdout.read()
+    said = [line.split("  (")[0] for line in rest.splitlines() if not line.startswith(" ")]
+    assert first.startswith("pass     interop/x/good.sh"), first
+    assert said == ["time-out interop/x/nap.sh [file lz4 clear]",
+                    "no time  interop/x/nap-alone.sh [file lz4 clear]", "1 passed, 2 failed"], said
+    done = subprocess.run(command + ["good"], env=dict(env, TEST_DEADLINE_S="0"), text=True,
+                          capture_output=True, check=False)
+    assert done.stdout.startswith("no time ") and "\n0 passed, 1 failed\n" in done.stdout
+
+
 def main():
     root = tempfile.mkdtemp(prefix="runtests-test-")
     try:
@@ -52,10 +75,7 @@ def main():
         folder = os.path.join(root, "tests/interop/x")
         os.makedirs(folder)
         for name, (_, body) in SCRIPTS.items():
-            path = os.path.join(folder, name + ".sh")
-            with open(path, "w", encoding="utf-8") as f:
-                f.write(HEAD + body + "\n")
-            os.chmod(path, 0o755)
+            add(os.path.join(folder, name + ".sh"), body)
         env = dict(os.environ, TMPDIR=os.path.join(root, "tmp"))
         command = [os.path.join(root, "tools/runtests"), "--build", os.path.join(root, "build"),
                    "--scripts-only", "--variants", "file-lz4-clear"]
@@ -75,6 +95,9 @@ def main():
         one = subprocess.run(command + ["good"], env=env, text=True, capture_output=True,
                              check=True)
         assert one.stdout.endswith("\n1 passed, 0 failed\n"), one.stdout
+        for name, head in (("nap", ""), ("nap-alone", "# serial\n")):
+            add(os.path.join(folder, name + ".sh"), head + NAP)
+        cut_short(command, env)
     finally:
         shutil.rmtree(root)
     return 0
