@@ -266,6 +266,9 @@ static int close_cleanly(struct index *ix, uint64_t last_seq) WAITS
     struct manifest head = ix->head;
     head.clean = true;
     head.closed_through = last_seq;
+    /* All up to there is in SSTs, or a fence and the dead numbers after it: nobody has to step over
+     * the openings that wrote nothing. */
+    head.replay_from = MAX_OF(head.replay_from, last_seq + 1);
     struct index_edit edit = {.head = &head};
     return index_commit(ix, &edit);
 }

@@ -134,7 +134,8 @@ MUST int index_flush(struct index *ix) WAITS;
 /* True while unmerged runs or unflushed memtables are so many that rotation should slow down. */
 bool index_is_strained(const struct index *ix);
 /* Ends background work; with clean, flushes and writes a closing manifest that says so with
- * last_seq. Frees in any case. */
+ * last_seq, after which replay begins: nothing that is not applied lies up to there. Frees in any
+ * case. */
 MUST int index_close(struct index *ix, bool clean, uint64_t last_seq) WAITS;
 
 struct index_counts {

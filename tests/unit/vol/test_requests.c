@@ -59,6 +59,26 @@ static void a_cold_aligned_write_reads_nothing(struct rig *rig)
     rig_check(rig, 33 * MIB, MIB);
 }
 
+static void openings_that_write_nothing_do_not_add_up(struct rig *rig)
+{
+    rig_create(rig, 64 * MIB);
+    rig_write(rig, 0, MIB, 1);
+    rig_reopen(rig);
+    uint64_t before = rig_requests(rig, -1, OBJ_GET);
+    rig_reopen(rig);
+    uint64_t one = rig_requests(rig, -1, OBJ_GET) - before;
+    for (unsigned i = 0; i < 10; i++) {
+        before = rig_requests(rig, -1, OBJ_GET);
+        rig_reopen(rig);
+        /* Two manifests more, until they are old enough to be deleted; not 64 slots of the log. */
+        assert_true(rig_requests(rig, -1, OBJ_GET) - before <= one + 2ull * (i + 1));
+    }
+    rig_write(rig, MIB, MIB, 2);
+    rig_reopen(rig);
+    rig_crash(rig);
+    rig_check_all(rig);
+}
+
 static void what_was_written_is_cached(struct rig *rig)
 {
     rig_create(rig, 8 * MIB);
@@ -158,6 +178,7 @@ static void flushes_share_batches(struct rig *rig)
 RUN(a_flush_is_one_put)
 RUN(an_idle_hour_is_nothing)
 RUN(a_cold_aligned_write_reads_nothing)
+RUN(openings_that_write_nothing_do_not_add_up)
 RUN(what_was_written_is_cached)
 RUN(an_old_batch_is_rotated)
 RUN(flushes_share_batches)
@@ -168,6 +189,7 @@ int main(void)
         cmocka_unit_test(run_a_flush_is_one_put),
         cmocka_unit_test(run_an_idle_hour_is_nothing),
         cmocka_unit_test(run_a_cold_aligned_write_reads_nothing),
+        cmocka_unit_test(run_openings_that_write_nothing_do_not_add_up),
         cmocka_unit_test(run_what_was_written_is_cached),
         cmocka_unit_test(run_an_old_batch_is_rotated),
         cmocka_unit_test(run_flushes_share_batches),
