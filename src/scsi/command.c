@@ -42,9 +42,11 @@ static const struct scsi_command by_opcode[256] = {
     [0x12] = {ROW(0x12, "INQUIRY", 6, ANY), .usage = {0x12, 0x01, 0xff, FF2, NACA}, .flags = ALWAYS,
               IN(3, 2), DOES(scsi_inquiry_parse, scsi_inquiry_run)},
     [0x15] = {ROW(0x15, "MODE SELECT(6)", 6, WRITE), .usage = {0x15, 0x11, 0, 0, 0xff, NACA},
-              OUT(4, 1), DOES(scsi_mode_select_parse, scsi_mode_select_run)},
+              OUT(4, 1), .flags = SCSI_CMD_GOVERNS,
+              DOES(scsi_mode_select_parse, scsi_mode_select_run)},
     [0x16] = {ROW(0x16, "RESERVE(6)", 6, LEGACY), .usage = {0x16, 0x11, 0, 0, 0, NACA},
-              .flags = SCSI_CMD_QUICK, DOES(scsi_reserve_parse, scsi_reserve_run)},
+              .flags = SCSI_CMD_QUICK | SCSI_CMD_GOVERNS,
+              DOES(scsi_reserve_parse, scsi_reserve_run)},
     [0x17] = {ROW(0x17, "RELEASE(6)", 6, LEGACY), .usage = {0x17, 0x11, 0, 0, 0, NACA},
               .flags = SCSI_CMD_QUICK | SCSI_CMD_RESERVED_OK,
               DOES(scsi_reserve_parse, scsi_release_run)},
@@ -89,10 +91,11 @@ static const struct scsi_command by_opcode[256] = {
     [0x4d] = {ROW(0x4d, "LOG SENSE", 10, ANY), .usage = {0x4d, 0x01, 0xff, 0xff, 0, FF2, FF2, NACA},
               IN(7, 2), DOES(scsi_log_sense_parse, scsi_log_sense_run)},
     [0x55] = {ROW(0x55, "MODE SELECT(10)", 10, WRITE),
-              .usage = {0x55, 0x11, 0, 0, 0, 0, 0, FF2, NACA}, OUT(7, 2),
+              .usage = {0x55, 0x11, 0, 0, 0, 0, 0, FF2, NACA}, OUT(7, 2), .flags = SCSI_CMD_GOVERNS,
               DOES(scsi_mode_select_parse, scsi_mode_select_run)},
     [0x56] = {ROW(0x56, "RESERVE(10)", 10, LEGACY), .usage = {0x56, 0x13, 0, 0, 0, 0, 0, FF2, NACA},
-              .flags = SCSI_CMD_QUICK, DOES(scsi_reserve_parse, scsi_reserve_run)},
+              .flags = SCSI_CMD_QUICK | SCSI_CMD_GOVERNS,
+              DOES(scsi_reserve_parse, scsi_reserve_run)},
     [0x57] = {ROW(0x57, "RELEASE(10)", 10, LEGACY), .usage = {0x57, 0x13, 0, 0, 0, 0, 0, FF2, NACA},
               .flags = SCSI_CMD_QUICK | SCSI_CMD_RESERVED_OK,
               DOES(scsi_reserve_parse, scsi_release_run)},
@@ -147,7 +150,8 @@ static const struct scsi_command by_opcode[256] = {
 #define PR_OUT(sa, text, scope_type)                                                               \
     {                                                                                              \
         ACTION(0x5f, sa, "PERSISTENT RESERVE OUT, " text, 10, PERSISTENT),                         \
-            .usage = {0x5f, sa, scope_type, 0, 0, FF4, NACA}, OUT(5, 4),                           \
+            .usage = {0x5f, sa, scope_type, 0, 0, FF4, NACA},                                      \
+            .flags = (sa) == 0x00 || (sa) == 0x06 ? 0 : SCSI_CMD_GOVERNS, OUT(5, 4),               \
             DOES(scsi_pr_out_parse, scsi_pr_out_run)                                               \
     }
 

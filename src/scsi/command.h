@@ -17,6 +17,8 @@ enum scsi_cmd_flags {
     SCSI_CMD_WLUN = 32,       /* answered by the REPORT LUNS well-known logical unit */
     SCSI_CMD_SPACE = 64,      /* its data-out goes to the medium: takes dirty space */
     SCSI_CMD_QUICK = 128,     /* has no data, never waits: ends within begin */
+    SCSI_CMD_GOVERNS = 256,   /* decides what others may do with the medium: refused to who may only
+                                 read by his map */
 };
 
 /*

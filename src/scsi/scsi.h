@@ -223,6 +223,7 @@ enum scsi_tmf_response { /* RFC 7143 §11.6.1, RFC 7144 */
     SCSI_TMF_STILL_ALLEGIANT = 3,
     SCSI_TMF_NO_REASSIGN = 4,
     SCSI_TMF_NOT_SUPPORTED = 5,
+    SCSI_TMF_NOT_AUTHORIZED = 6,
     SCSI_TMF_SUCCEEDED = 7, /* the QUERY functions: yes, there is one */
     SCSI_TMF_REJECTED = 255,
 };

@@ -179,6 +179,10 @@ static bool examine(struct scsi_task *t, const struct scsi_command *c)
     if (t->lu && (c->flags & SCSI_CMD_WRITES) && !scsi_lu_writable(t)) {
         return false;
     }
+    if (t->lu && (c->flags & SCSI_CMD_GOVERNS) && t->itl->read_only) {
+        scsi_fail(t, SCSI_KEY_DATA_PROTECT, SCSI_ASC_WRITE_PROTECTED);
+        return false;
+    }
     if (c->parse) {
         c->parse(t);
     }

@@ -51,15 +51,50 @@ static void drop_nexuses(struct scsi_target *t)
     rt_mutex_unlock(&t->m);
 }
 
-/* Hard reset of all the target's units. The function's own task is in no task set, so nothing waits
- * for itself. */
+static bool knows(const struct scsi_nexus *n, const struct scsi_lu *lu, size_t likely_at)
+{
+    if (likely_at < n->itl_count && n->itls[likely_at]->lu == lu) {
+        return true;
+    }
+    for (size_t i = 0; i < n->itl_count; i++) {
+        if (n->itls[i]->lu == lu) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Leaves the units that the nexus sees: a map keeps others' units out of its reach. */
+static void keep_known(const struct scsi_nexus *n, struct scsi_table *table)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < table->count; i++) {
+        if (knows(n, table->lus[i], i)) {
+            table->lus[kept++] = table->lus[i];
+        } else {
+            scsi_lu_unref(table->lus[i]);
+        }
+    }
+    table->count = kept;
+}
+
+/* Hard reset of all units of the target that the initiator knows (RFC 7143 §11.5.1); a cold one,
+ * which ends all sessions, is for who knows them all. The function's own task is in no task set, so
+ * nothing waits for itself. */
 static enum scsi_tmf_response reset_target(struct scsi_nexus *n, bool cold)
 {
     struct scsi_target *t = n->target;
     struct scsi_table *table;
+    scsi_nexus_refresh(n);
     int r = scsi_target_table(t, n->generation, &table);
     if (r < 0) {
         return SCSI_TMF_REJECTED;
+    }
+    size_t all_units = table->count;
+    keep_known(n, table);
+    if (cold && table->count < all_units) {
+        scsi_table_free(table);
+        return SCSI_TMF_NOT_AUTHORIZED;
     }
     msg_info("scsi", "%s: %s reset by %s", t->iqn, cold ? "cold" : "warm", n->initiator);
     for (size_t i = 0; i < table->count; i++) {

@@ -96,6 +96,58 @@ static void a_map_may_be_read_only(struct world *w)
 }
 WORLD_TEST(a_map_may_be_read_only)
 
+/* Who may only read does not decide over those who may write. */
+static void a_reader_does_not_govern(struct world *w)
+{
+    static const uint8_t key_1[24] = {[15] = 1};
+    static const uint8_t swp[16] = {[4] = 0x0a, 0x0a, 0x02, 0x10, 0, 0x08};
+    struct dev_access *rules = dev_access_new();
+    map(rules, scsi_nexus_initiator(w->a), 6, 0);
+    map(rules, scsi_nexus_initiator(w->b), 0, 0);
+    rule(w, rules);
+    while (tur(w->a, 6) != SCSI_GOOD) {
+    }
+    while (tur(w->b, 0) != SCSI_GOOD) {
+    }
+    CHECK(out(w->a, 6, swp, 16, CDB(0x15, 0x10, 0, 0, 16))->status == SCSI_CHECK_CONDITION);
+    CHECK(sense_is(7, 0x2700));
+    CHECK(none(w->a, 6, CDB(0x16)) == SCSI_CHECK_CONDITION && sense_is(7, 0x2700));
+    CHECK(out(w->a, 6, key_1, 24, CDB(0x5f, 0x00, 0, 0, 0, 0, 0, 0, 24))->status == SCSI_GOOD);
+    for (uint8_t action = 1; action <= 7; action++) {
+        if (action != 6) {
+            const uint8_t *cdb = CDB(0x5f, action, 3, 0, 0, 0, 0, 0, 24);
+            CHECK(out(w->a, 6, key_1, 24, cdb)->status == SCSI_CHECK_CONDITION);
+            CHECK(sense_is(7, 0x2700));
+        }
+    }
+    static const uint8_t block[512];
+    struct reply *r = out(w->b, 0, block, 512, CDB(0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0));
+    CHECK(r->status == SCSI_GOOD);
+    rule(w, NULL);
+}
+WORLD_TEST(a_reader_does_not_govern)
+
+/* A reset of the target is one of the units that its sender knows. */
+static void a_reset_stays_within_the_map(struct world *w)
+{
+    uint8_t extra[3];
+    struct dev_access *rules = dev_access_new();
+    map(rules, scsi_nexus_initiator(w->a), 0, 0);
+    map(rules, scsi_nexus_initiator(w->b), 0, 0);
+    map(rules, scsi_nexus_initiator(w->b), 1, 1);
+    rule(w, rules);
+    while (tur(w->b, 0) != SCSI_GOOD || tur(w->b, 1) != SCSI_GOOD) {
+    }
+    CHECK(scsi_tmf(w->a, SCSI_TMF_WARM_RESET, 0, 0, extra) == SCSI_TMF_COMPLETE);
+    CHECK(tur(w->b, 1) == SCSI_GOOD);
+    CHECK(tur(w->b, 0) == SCSI_CHECK_CONDITION && attention_is(0x2902));
+    CHECK(scsi_tmf(w->a, SCSI_TMF_COLD_RESET, 0, 0, extra) == SCSI_TMF_NOT_AUTHORIZED);
+    CHECK(w->drops == 0 && tur(w->b, 0) == SCSI_GOOD);
+    CHECK(scsi_tmf(w->b, SCSI_TMF_COLD_RESET, 0, 0, extra) == SCSI_TMF_COMPLETE && w->drops == 2);
+    rule(w, NULL);
+}
+WORLD_TEST(a_reset_stays_within_the_map)
+
 static void all_operation_codes_are_found_one_by_one(struct world *w)
 {
     static uint8_t all[4096];
@@ -232,6 +284,8 @@ int main(void)
         cmocka_unit_test(test_report_luns_by_selection),
         cmocka_unit_test(test_maps_hide_and_renumber),
         cmocka_unit_test(test_a_map_may_be_read_only),
+        cmocka_unit_test(test_a_reader_does_not_govern),
+        cmocka_unit_test(test_a_reset_stays_within_the_map),
         cmocka_unit_test(test_all_operation_codes_are_found_one_by_one),
         cmocka_unit_test(test_task_management_functions),
         cmocka_unit_test(test_request_sense_takes_the_attention),
