@@ -12,6 +12,7 @@
  */
 #include "base/err.h"
 #include "base/msg.h"
+#include "base/utf8.h"
 #include "iscsi/auth.h"
 #include "iscsi/conn_priv.h"
 #include "iscsi/rx.h"
@@ -219,11 +220,11 @@ static char *lower_copy(const char *name)
 }
 
 /* iSCSI names (§4.2.7): what may stand in one is checked where targets are made; here it must be
- * fit to be printed. */
+ * fit to be printed, and text: what is not, no list of sessions can show. */
 static int take_name(const char *value, char **ret_name)
 {
     size_t len = strlen(value);
-    if (len == 0 || len > ISCSI_NAME_MAX || *ret_name) {
+    if (len == 0 || len > ISCSI_NAME_MAX || *ret_name || !utf8_is_text(value, len)) {
         return -ISCSI_LOGIN_INITIATOR_ERROR;
     }
     for (size_t i = 0; i < len; i++) {

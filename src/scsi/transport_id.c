@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scsi/transport_id.h"
+#include "base/utf8.h"
 #include <errno.h>
 
 #define SEPARATOR ",i,0x"
@@ -23,6 +24,9 @@ static size_t copy_text(const uint8_t *p, size_t len, char *ret)
         return 0;
     }
     size_t n = (size_t)(end - p);
+    if (!utf8_is_text(p, n)) {
+        return 0;
+    }
     for (size_t i = 0; i < n; i++) {
         if (p[i] <= ' ' || p[i] == 0x7f) {
             return 0;

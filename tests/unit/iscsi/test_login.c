@@ -83,6 +83,11 @@ static const struct refusal refusals[] = {
     REFUSAL(0x87, 0x0200, KEYS "TargetPortalGroupTag=1\0"),
     REFUSAL(0x87, 0x0200, "InitiatorName=\0TargetName=" RAM_IQN "\0"),
     REFUSAL(0x87, 0x0200, "InitiatorName=a b\0TargetName=" RAM_IQN "\0"),
+    /* No text, so that no list could show it: a byte that stands alone, a form too long. */
+    REFUSAL(0x87, 0x0200, "InitiatorName=iqn.a:\xff\0TargetName=" RAM_IQN "\0"),
+    REFUSAL(0x87, 0x0200, "InitiatorName=iqn.a:\xc1\x81\0TargetName=" RAM_IQN "\0"),
+    REFUSAL(0x87, 0x0200, "InitiatorName=iqn.a:\xed\xa0\x80\0TargetName=" RAM_IQN "\0"),
+    REFUSAL(0x87, 0x0200, "InitiatorName=iqn.a:\xf0\x9f\x92\0TargetName=" RAM_IQN "\0"),
 };
 
 static void turned_away(struct peer_world *w)
