@@ -88,9 +88,13 @@ static void send_targets(struct iscsi_conn *c, const struct iscsi_key *k)
     }
 }
 
-static int take_key(struct iscsi_conn *c, const struct iscsi_key *k)
+static int take_key(struct iscsi_conn *c, const struct iscsi_key *k, bool *told_targets)
 {
     if (iscsi_key_is(k, "SendTargets")) {
+        if (*told_targets) { /* a few bytes that ask for a long list, again and again */
+            return ERR_PROTOCOL;
+        }
+        *told_targets = true;
         send_targets(c, k);
         return 0;
     }
@@ -117,9 +121,10 @@ static int take_text(struct iscsi_conn *c)
 {
     struct iscsi_text t = iscsi_text_of(c->text_in.data, c->text_in.len);
     struct iscsi_key k;
+    bool told_targets = false;
     int r;
     while ((r = iscsi_text_next(&t, &k)) > 0) {
-        r = take_key(c, &k);
+        r = take_key(c, &k, &told_targets);
         if (r < 0) {
             return r;
         }

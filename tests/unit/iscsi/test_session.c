@@ -385,6 +385,10 @@ static void text_in_full_feature_phase(struct peer_world *w)
     CHECK(!memmem(p->data, p->len, "disk1", 5));
     CHECK(memmem(p->data, p->len, "X-what=NotUnderstood", 21));
     CHECK(memmem(p->data, p->len, "MaxBurstLength=Reject", 22));
+    /* Few bytes that ask for the whole list again and again. */
+    be32_store(bhs + 16, p->itt++);
+    peer_send(p, bhs, "SendTargets=\0SendTargets=", 26);
+    CHECK(peer_is_dropped(p));
 }
 
 /* A long answer in pieces, each asked for. */
