@@ -41,6 +41,7 @@ struct job {
     uint64_t id; /* of the stream, which may be another's by now */
     uint64_t from;
     uint64_t end;
+    uint64_t next_window;     /* of the job after it */
     struct log_location last; /* the frame that was looked at last */
     uint64_t last_wanted;     /* its segment, or that of an earlier one that is wanted */
     uint64_t segment_at;      /* where that segment begins; 0: where the job does */
@@ -127,6 +128,7 @@ static void job_plan(struct vol *v, struct vol_stream *s, uint64_t lacks, struct
     j->end = MIN_OF(j->end, page_up(size));
     s->end = j->end;
     s->window = MIN_OF(s->window * WINDOW_GROWTH, most);
+    j->next_window = s->window;
     s->jobs++;
 }
 
@@ -251,15 +253,41 @@ static void job_end_find(struct job *j)
     }
 }
 
-/* The next job finds the index's block in memory: one that waits for it is overtaken by its reader,
- * who then asks for every piece. */
-static void index_warm(const struct job *j)
+/* The next job finds the index's blocks in memory, however far it looks: one that waits for them is
+ * overtaken by its reader, who then asks for every piece. */
+static void index_warm(void *arg)
 {
+    struct job *j = arg;
+    uint64_t step = page_up(j->next_window / MORE_PART);
+    uint64_t size = atomic_load_explicit(&j->f->size, memory_order_relaxed);
     struct vol_source sources[VOL_PAGE_BLOCKS];
-    uint64_t at = j->end + (j->end - j->from);
-    if (at < atomic_load_explicit(&j->f->size, memory_order_relaxed) &&
-        page_resolve(j, at, sources) == 0) {
-        vol_sources_drop(sources, PAGE_MASK);
+    int r = 0;
+    for (unsigned i = 1; i <= MORE_PART + 1 && r == 0; i++) {
+        uint64_t at = j->end + i * step;
+        r = at < size ? page_resolve(j, at, sources) : 1;
+        if (r == 0) {
+            vol_sources_drop(sources, PAGE_MASK);
+        }
+    }
+    vol_file_close(j->f);
+    free(j);
+}
+
+/* While the job's own data come. Without memory for it, the next job waits. */
+static void index_warm_start(const struct job *j)
+{
+    struct vol *v = j->f->v;
+    struct job *next = calloc(1, sizeof *next);
+    if (!next) {
+        return;
+    }
+    *next = (struct job){.f = j->f, .end = j->end, .next_window = j->next_window};
+    rt_mutex_lock(&v->m);
+    j->f->refs++;
+    rt_mutex_unlock(&v->m);
+    if (rt_group_spawn(v->idle, "index ahead", index_warm, next) < 0) {
+        free(next);
+        vol_file_close(j->f);
     }
 }
 
@@ -273,12 +301,12 @@ static void job_run(void *arg)
     }
     if (r == 0 && j->wants.len > 0) {
         job_end_find(j);
+        index_warm_start(j);
         /* Who wants what did not come asks for it himself, and hears of the error. */
         (void)!vol_fetch(f->v, OBJ_PREFETCH, j->wants.at, (uint32_t)j->wants.len);
         for (size_t i = 0; i < j->wants.len; i++) {
             rt_buf_unref(j->wants.at[i].piece.buf);
         }
-        index_warm(j);
     }
     rt_mutex_lock(&f->ahead.m);
     struct vol_stream *s = &f->ahead.streams[j->stream];
