@@ -193,8 +193,12 @@ static void admit_stranger(struct iscsi_conn *c)
     }
 }
 
+/* Who only asks for the targets stays one: nobody counts discovery sessions, and none is long. */
 static void know_stranger(struct iscsi_conn *c)
 {
+    if (c->discovery) {
+        return;
+    }
     rt_mutex_lock(&c->server->lock);
     no_stranger(c->server, c);
     rt_mutex_unlock(&c->server->lock);
@@ -204,6 +208,7 @@ static void delist(struct iscsi_conn *c)
 {
     struct iscsi_server *s = c->server;
     rt_mutex_lock(&s->lock);
+    no_stranger(s, c);
     list_remove(&c->all_link);
     s->conn_count--;
     rt_waitq_wake_all(&s->changed);

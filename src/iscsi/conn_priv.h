@@ -48,7 +48,7 @@
 #define ISCSI_IMMEDIATE_MAX 16u       /* immediate commands and TMFs under way */
 #define ISCSI_EGRESS_BYTES (8u << 20) /* read data under way or queued, per connection */
 #define ISCSI_EGRESS_HARD (12u << 20) /* past this the connection stops reading requests */
-#define ISCSI_PENDING_MAX 1024u       /* connections that have not logged in */
+#define ISCSI_PENDING_MAX 1024u       /* connections without a session, or one of discovery */
 #define ISCSI_SPARED_PART 8u          /* of them go when descriptors are used up */
 #define ISCSI_IDLE_NS 1000000000ull
 #define ISCSI_TPGT 1

@@ -5,6 +5,7 @@
 does verified I/O on its old connection, and nothing that they grew stays."""
 import os
 import random
+import resource
 import socket
 import struct
 
@@ -235,6 +236,20 @@ def strangers(w):
         c.close()
 
 
+def asks_only(w):
+    """Discovery sessions, which nobody has to prove himself for: the oldest has to go."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
+    held = []
+    for _ in range(1024 + 64):
+        held.append(Initiator(w.s.iscsi_port))
+        held[-1].login("Discovery")
+    assert held[0].is_dropped()
+    assert held[-1].discover()
+    for i in held:
+        i.close()
+
+
 def main():
     seed = int(os.environ.get("SEED", random.randrange(1 << 32)))
     print("SEED", seed)
@@ -243,7 +258,8 @@ def main():
         s.start()
         w = World(s, random.Random(seed))
         for attack in (garbage, truncated, oversized, endless_keys, endless_text, many_r2ts,
-                       stops_reading, ping_flood_unread, bad_digests, mutations, strangers):
+                       stops_reading, ping_flood_unread, bad_digests, mutations, strangers,
+                       asks_only):
             print(attack.__name__, flush=True)
             attack(w)
             w.check()
