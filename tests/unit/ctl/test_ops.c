@@ -179,7 +179,7 @@ static void requests_that_are_none(void **state)
     struct ops o = {0};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         json_t *q = parse(bad[i][0] == '5' ? "{\"op\": null}" : bad[i]);
-        json_t *response = ops_run(&o, q);
+        json_t *response = ops_dispatch(&o, q);
         assert_int_equal(ops_exit_of(response), OPS_USAGE);
         json_decref(response);
         json_decref(q);

@@ -308,7 +308,8 @@ static bool is_kept(const char *name, const uint8_t *value, size_t len)
     struct dev *d;
     const void *loaded;
     assert_int_equal(dev_find_nbd(reg, name, &d), 0);
-    bool same = dev_reservations_loaded(d, &loaded) == len && memcmp(loaded, value, len) == 0;
+    bool same = dev_reservations_loaded(d, &loaded) == len;
+    same = same && (len == 0 || memcmp(loaded, value, len) == 0);
     dev_unref(d);
     return same;
 }
