@@ -282,6 +282,10 @@ json_t *ops_rules_error(int r, const char *iqn)
                            "too many rules: a target has at most %u accounts, %u access rules, %u "
                            "maps, and %u bytes of them",
                            DEV_ACCOUNTS_MAX, DEV_ACLS_MAX, DEV_MAPS_MAX, DEV_ACCESS_BYTES_MAX);
+    case -ELOOP:
+        return ops_failure(OPS_USAGE, "a secret with which a target, or discovery, proves itself "
+                                      "would be that of an account of another: each direction "
+                                      "needs one of its own");
     case -EEXIST:
         return ops_failure(OPS_EXISTS, "there is such a rule already: an initiator has a LUN, and "
                                        "a device, once");

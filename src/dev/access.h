@@ -128,7 +128,8 @@ MUST int dev_access_decode(const void *value, size_t len, struct dev_access **re
 MUST int dev_access_get(struct dev_registry *g, const char *iqn, struct dev_access **ret_access);
 /*
  * Makes edit() change a draft, and stores it: what edit says, and -ENOENT, -E2BIG, what the volume
- * says. Durable when it returns; dev_target_generation() has moved. edit must not wait.
+ * says; -ELOOP: a secret would serve both directions, here and at another target. Durable when it
+ * returns; dev_target_generation() has moved. edit must not wait.
  */
 typedef int dev_access_edit(struct dev_access *draft, void *arg);
 MUST int dev_access_change(struct dev_registry *g, const char *iqn, dev_access_edit *edit,

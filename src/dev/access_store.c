@@ -123,6 +123,34 @@ static void publish(struct dev_registry *g, const char *iqn, struct dev_access *
     }
 }
 
+/* a proves itself with what is an initiator's secret in b. */
+static bool lends_to(const struct dev_access *a, const struct dev_access *b)
+{
+    for (size_t i = 0; a && b && a->own.secret && i < b->account_count; i++) {
+        if (crypt_secret_equal(a->own.secret, b->accounts[i].secret)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * Who may log in somewhere may have any challenge answered there by the mutual secret. That must
+ * not be the response with which somebody logs in elsewhere (RFC 7143 §9.2.1).
+ */
+static bool reflects_elsewhere(struct dev_registry *g, const char *iqn, const struct dev_access *a)
+{
+    rt_mutex_lock(&g->m);
+    bool found = *iqn && (lends_to(a, g->discovery) || lends_to(g->discovery, a));
+    for (struct tree_node *at = tree_first(&g->targets); at && !found; at = tree_next(at)) {
+        const struct dev_target *t = container_of(at, struct dev_target, node);
+        bool other = strcmp(t->info.iqn, iqn) != 0;
+        found = other && (lends_to(a, t->access) || lends_to(t->access, a));
+    }
+    rt_mutex_unlock(&g->m);
+    return found;
+}
+
 static int change_locked(struct dev_registry *g, const char *iqn, dev_access_edit *edit, void *arg)
     WAITS
 {
@@ -137,7 +165,11 @@ static int change_locked(struct dev_registry *g, const char *iqn, dev_access_edi
     if (!draft) {
         return -ENOMEM;
     }
+    bool reflected = reflects_elsewhere(g, iqn, draft);
     r = edit(draft, arg);
+    if (r >= 0 && !reflected && reflects_elsewhere(g, iqn, draft)) {
+        r = -ELOOP;
+    }
     if (r >= 0) {
         r = commit(g, iqn, draft, stored);
     }

@@ -249,6 +249,12 @@ static int refuse(struct dev_access *draft, void *arg)
     return -EINVAL;
 }
 
+static int borrow(struct dev_access *draft, void *arg)
+{
+    add_account(draft, "carol", arg);
+    return 0;
+}
+
 static void open_it(void)
 {
     assert_int_equal(dev_registry_open(volume, NULL, &reg), 0);
@@ -264,6 +270,7 @@ static struct dev_access *rules_of(const char *iqn)
 static void stored_body(void *arg)
 {
     (void)arg;
+    char own[] = "the target's own";
     struct dev_target_info info;
     struct dev_access *a;
     open_it();
@@ -275,6 +282,12 @@ static void stored_body(void *arg)
     assert_int_equal(dev_access_change(reg, IQN, set_sample, NULL), 0);
     assert_true(dev_target_generation(reg, IQN) > generation);
     assert_int_equal(dev_access_change(reg, "", set_sample, NULL), 0);
+    /* What one scope proves itself with lets nobody in at another. */
+    assert_int_equal(dev_access_change(reg, "", borrow, own), -ELOOP);
+    assert_int_equal(dev_access_change(reg, IQN, borrow, own), -ELOOP);
+    a = rules_of("");
+    check_sample(a);
+    dev_access_unref(a);
     a = rules_of(IQN);
     assert_int_equal(dev_access_change(reg, IQN, refuse, NULL), -EINVAL);
     fake_commit_result = -EIO;
