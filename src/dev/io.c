@@ -267,7 +267,10 @@ int dev_copy(const struct dev_copy *copy, unsigned flags, uint64_t *ret_done)
         (c.src == c.dst && c.src_off < c.dst_off + c.len && c.dst_off < c.src_off + c.len)) {
         return -EINVAL;
     }
-    int r = check(c.src, c.src_off, c.len);
+    int r = check_changeable(c.dst);
+    if (r == 0) {
+        r = check(c.src, c.src_off, c.len);
+    }
     if (r == 0) {
         r = check(c.dst, c.dst_off, c.len);
     }

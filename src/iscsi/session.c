@@ -174,6 +174,7 @@ static int make_nexus(struct iscsi_conn *c)
     rt_mutex_init(&o->lock);
     o->conn = c;
     struct scsi_nexus_options opt = {.initiator_name = c->initiator,
+                                     .address = c->peer,
                                      .tpgt = ISCSI_TPGT,
                                      .relative_port = 1,
                                      .dropped = on_dropped,

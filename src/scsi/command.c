@@ -155,6 +155,13 @@ static const struct scsi_command by_opcode[256] = {
             DOES(scsi_pr_out_parse, scsi_pr_out_run)                                               \
     }
 
+/* RECEIVE COPY RESULTS; id: the LIST IDENTIFIER is looked at. */
+#define COPY_RESULTS(sa, text, id, fn)                                                             \
+    {                                                                                              \
+        ACTION(0x84, sa, "RECEIVE COPY " text, 16, WRITE),                                         \
+            .usage = {0x84, sa, id, 0, 0, 0, 0, 0, 0, 0, FF4, 0, NACA}, IN(10, 4), DOES(NULL, fn)  \
+    }
+
 static const struct scsi_command by_action[] = {
     PR_IN(0x00, "READ KEYS", scsi_pr_read_keys_run),
     PR_IN(0x01, "READ RESERVATION", scsi_pr_read_reservation_run),
@@ -168,6 +175,12 @@ static const struct scsi_command by_action[] = {
     PR_OUT(0x05, "PREEMPT AND ABORT", 0xff),
     PR_OUT(0x06, "REGISTER AND IGNORE EXISTING KEY", 0),
     PR_OUT(0x07, "REGISTER AND MOVE", 0),
+    {ACTION(0x83, 0x00, "EXTENDED COPY(LID1)", 16, WRITE),
+     .usage = {0x83, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, FF4, 0, NACA}, OUT(10, 4),
+     DOES(scsi_copy_parse, scsi_copy_run)},
+    COPY_RESULTS(0x00, "STATUS(LID1)", 0xff, scsi_copy_status_run),
+    COPY_RESULTS(0x03, "OPERATING PARAMETERS", 0, scsi_copy_parameters_run),
+    COPY_RESULTS(0x04, "FAILURE DETAILS(LID1)", 0xff, scsi_copy_failure_run),
     {ACTION(0x9e, 0x10, "READ CAPACITY(16)", 16, ANY),
      .usage = {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, FF4, 0, NACA}, IN(10, 4),
      DOES(NULL, scsi_read_capacity16_run)},

@@ -122,6 +122,12 @@ void scsi_unmap_parse(struct scsi_task *t);
 void scsi_unmap_run(struct scsi_task *t) WAITS;
 void scsi_write_same_parse(struct scsi_task *t);
 void scsi_write_same_run(struct scsi_task *t) WAITS;
+/* copy.c, copy_status.c */
+void scsi_copy_parse(struct scsi_task *t);
+void scsi_copy_run(struct scsi_task *t) WAITS;
+void scsi_copy_status_run(struct scsi_task *t);
+void scsi_copy_parameters_run(struct scsi_task *t);
+void scsi_copy_failure_run(struct scsi_task *t);
 /* pr_in.c, pr_out.c */
 void scsi_pr_read_keys_run(struct scsi_task *t);
 void scsi_pr_read_reservation_run(struct scsi_task *t);

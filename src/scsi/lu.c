@@ -173,6 +173,7 @@ void scsi_itl_destroy(struct scsi_itl *itl)
     rt_mutex_unlock(&lu->m);
     uint64_t id = itl->nexus->id;
     atomic_compare_exchange_strong(&lu->reserved_by, &id, 0);
+    free(itl->copies);
     free(itl);
     scsi_lu_unref(lu);
 }

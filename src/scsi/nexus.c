@@ -114,12 +114,12 @@ static size_t mapped_views(const struct scsi_nexus *n, const struct scsi_table *
     return count;
 }
 
-/* What the nexus is to see of the target: at most table->count views. */
-static int plan_views(const struct scsi_nexus *n, const struct scsi_table *table,
-                      struct view *ret_views, size_t *ret_count)
+/* What the nexus' initiator is to see of the target: at most table->count views. */
+static int plan_views(const struct scsi_nexus *n, const struct scsi_target *t,
+                      const struct scsi_table *table, struct view *ret_views, size_t *ret_count)
 {
     struct dev_access *rules = NULL;
-    int r = dev_access_get(n->target->host->registry, n->target->iqn, &rules);
+    int r = dev_access_get(t->host->registry, t->iqn, &rules);
     if (r < 0 || !rules || rules->map_count == 0) {
         for (size_t i = 0; i < table->count; i++) {
             ret_views[i] = (struct view){.lun = table->lus[i]->lun, .lu = table->lus[i]};
@@ -134,6 +134,24 @@ static int plan_views(const struct scsi_nexus *n, const struct scsi_table *table
     }
     dev_access_unref(rules);
     return taken ? 0 : -ENOMEM;
+}
+
+int scsi_nexus_shown(const struct scsi_nexus *n, const struct scsi_target *t,
+                     const struct scsi_table *table, const struct scsi_lu *lu, bool *ret_read_only)
+{
+    size_t count = 0;
+    auto_free struct view *views = calloc(table->count + 1, sizeof *views);
+    int r = views ? plan_views(n, t, table, views, &count) : -ENOMEM;
+    if (r < 0) {
+        return r;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (views[i].lu == lu) {
+            *ret_read_only = views[i].read_only;
+            return 0;
+        }
+    }
+    return -ENOENT;
 }
 
 /* The view that stays, or NULL. */
@@ -197,7 +215,7 @@ static int adopt(struct scsi_nexus *n, const struct scsi_table *table)
     size_t count = 0;
     auto_free struct view *views = calloc(table->count + 1, sizeof *views);
     struct scsi_itl **itls = calloc(table->count + 1, sizeof(struct scsi_itl *));
-    int r = views && itls ? plan_views(n, table, views, &count) : -ENOMEM;
+    int r = views && itls ? plan_views(n, n->target, table, views, &count) : -ENOMEM;
     if (r >= 0) {
         r = make_itls(n, views, count, itls);
     }
@@ -252,6 +270,8 @@ int scsi_nexus_create(struct scsi_target *t, const struct scsi_nexus_options *op
     list_init(&n->gone_itls);
     snprintf(n->initiator, sizeof n->initiator, "%s", opt->initiator_name);
     n->opt.initiator_name = n->initiator;
+    snprintf(n->address, sizeof n->address, "%s", opt->address ? opt->address : "");
+    n->opt.address = n->address;
     snprintf(n->identity, sizeof n->identity, "%s,i,0x%02x%02x%02x%02x%02x%02x", n->initiator,
              opt->isid[0], opt->isid[1], opt->isid[2], opt->isid[3], opt->isid[4], opt->isid[5]);
     n->id = 1 + atomic_fetch_add(&t->host->nexus_ids, 1);

@@ -130,6 +130,16 @@ void scsi_pr_detach(struct scsi_itl *itl)
     rt_mutex_unlock(&pr->m);
 }
 
+uint32_t scsi_pr_refused(struct scsi_pr *pr, const struct scsi_nexus *n)
+{
+    struct scsi_pr_nexus name;
+    name_of(n, &name);
+    rt_mutex_lock(&pr->m);
+    uint32_t refuses = scsi_pr_refusals(&pr->state, &name);
+    rt_mutex_unlock(&pr->m);
+    return refuses;
+}
+
 int scsi_pr_snapshot(struct scsi_pr *pr, struct scsi_pr_state *ret_state)
 {
     struct scsi_pr_state copy;

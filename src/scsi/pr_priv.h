@@ -11,6 +11,9 @@ struct scsi_pr *scsi_pr_of(struct dev *d);
 void scsi_pr_attach(struct scsi_itl *itl);
 void scsi_pr_detach(struct scsi_itl *itl);
 
+/* What a nexus would be refused that has no view: a bit per enum scsi_access. */
+uint32_t scsi_pr_refused(struct scsi_pr *pr, const struct scsi_nexus *n);
+
 /* The state as it is now; attached says who is there. */
 MUST int scsi_pr_snapshot(struct scsi_pr *pr, struct scsi_pr_state *ret_state);
 

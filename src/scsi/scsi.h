@@ -76,6 +76,7 @@ void scsi_target_put(struct scsi_target *t); /* accepts NULL */
 
 struct scsi_nexus_options {
     const char *initiator_name; /* InitiatorName */
+    const char *address;        /* where it comes from, as dev_access_allows() takes it; or NULL */
     uint8_t isid[6];
     uint16_t tpgt;          /* target portal group tag */
     uint16_t relative_port; /* relative target port identifier */

@@ -145,6 +145,7 @@ struct scsi_itl {
                                  bit per enum scsi_access */
     struct list pr_link;
     unsigned tasks;
+    struct scsi_copies *copies; /* made by the first EXTENDED COPY */
     uint64_t busy_since_ns;
     struct scsi_stats stats;
     struct list gone_link; /* no longer in the nexus' table: freed with its last task */
@@ -179,6 +180,7 @@ struct scsi_nexus {
     uint64_t id;
     struct scsi_nexus_options opt;
     char initiator[DEV_IQN_MAX + 1];
+    char address[128];
     char identity[DEV_NEXUS_MAX + 1]; /* with the ISID, as in a TransportID (SPC-4 7.6.4.6) */
     uint64_t generation;              /* of the target's LUN list, as in itls */
     uint64_t checked_ns;
@@ -235,6 +237,11 @@ void scsi_itl_destroy(struct scsi_itl *itl);
 /* Looks whether the LUN list has changed, and takes the new one. */
 void scsi_nexus_refresh(struct scsi_nexus *n);
 struct scsi_itl *scsi_nexus_find(const struct scsi_nexus *n, uint32_t lun);
+/* Whether the target, another one perhaps, shows that unit of its table to the nexus' initiator:
+ * 0, -ENOENT, -ENOMEM. */
+MUST int scsi_nexus_shown(const struct scsi_nexus *n, const struct scsi_target *t,
+                          const struct scsi_table *table, const struct scsi_lu *lu,
+                          bool *ret_read_only);
 /* The LUN of an 8-byte LUN structure, or UINT32_MAX for a form that no logical unit here has. */
 uint32_t scsi_lun_decode(uint64_t lun_raw);
 uint64_t scsi_lun_encode(uint32_t lun);

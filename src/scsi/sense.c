@@ -10,6 +10,8 @@ static void put_field(const struct scsi_sense *s, uint8_t ret[3])
     ret[0] = 0x80; /* SKSV */
     if (s->field == SCSI_FIELD_CDB) {
         ret[0] |= 0x40;
+    } else if (s->field == SCSI_FIELD_SEGMENT) {
+        ret[0] |= 0x20; /* SD */
     }
     if (s->field_bit >= 0) {
         ret[0] |= (uint8_t)(0x08 | (s->field_bit & 7));
@@ -27,6 +29,9 @@ static size_t build_fixed(const struct scsi_sense *s, uint8_t *ret)
         be32_store(ret + 3, (uint32_t)s->info);
     }
     ret[7] = 10;
+    if (s->has_command_info) {
+        be32_store(ret + 8, s->command_info);
+    }
     be16_store(ret + 12, s->asc);
     if (s->field != SCSI_FIELD_NONE) {
         put_field(s, ret + 15);
@@ -36,7 +41,7 @@ static size_t build_fixed(const struct scsi_sense *s, uint8_t *ret)
 
 static size_t build_descriptor(const struct scsi_sense *s, uint8_t *ret)
 {
-    memset(ret, 0, 8 + 12 + 8);
+    memset(ret, 0, 8 + 12 + 12 + 8);
     size_t len = 8;
     ret[0] = 0x72;
     ret[1] = (uint8_t)s->key;
@@ -46,6 +51,12 @@ static size_t build_descriptor(const struct scsi_sense *s, uint8_t *ret)
         ret[len + 1] = 0x0a;
         ret[len + 2] = 0x80;
         be64_store(ret + len + 4, s->info);
+        len += 12;
+    }
+    if (s->has_command_info) {
+        ret[len] = 0x01; /* command specific information descriptor, SPC-4 4.5.2.3 */
+        ret[len + 1] = 0x0a;
+        be32_store(ret + len + 8, s->command_info);
         len += 12;
     }
     if (s->field != SCSI_FIELD_NONE) {

@@ -15,14 +15,19 @@ enum scsi_key { /* SPC-4 table 37 */
     SCSI_KEY_ILLEGAL_REQUEST = 0x5,
     SCSI_KEY_UNIT_ATTENTION = 0x6,
     SCSI_KEY_DATA_PROTECT = 0x7,
+    SCSI_KEY_COPY_ABORTED = 0xa,
     SCSI_KEY_ABORTED_COMMAND = 0xb,
     SCSI_KEY_MISCOMPARE = 0xe,
 };
 
 enum scsi_asc { /* ASC << 8 | ASCQ, SPC-4 annex F */
     SCSI_ASC_NONE = 0x0000,
+    SCSI_ASC_OPERATION_IN_PROGRESS = 0x0016,
     SCSI_ASC_MANUAL_INTERVENTION = 0x0403,
     SCSI_ASC_WRITE_ERROR = 0x0c00,
+    SCSI_ASC_THIRD_PARTY_FAILURE = 0x0d01,
+    SCSI_ASC_COPY_UNREACHABLE = 0x0d02,
+    SCSI_ASC_COPY_DEVICE_TYPE = 0x0d03,
     SCSI_ASC_INVALID_COMMAND_IU = 0x0e03,
     SCSI_ASC_UNRECOVERED_READ_ERROR = 0x1100,
     SCSI_ASC_PARAMETER_LIST_LENGTH = 0x1a00,
@@ -33,6 +38,12 @@ enum scsi_asc { /* ASC << 8 | ASCQ, SPC-4 annex F */
     SCSI_ASC_LUN_NOT_SUPPORTED = 0x2500,
     SCSI_ASC_INVALID_FIELD_IN_PARAMETERS = 0x2600,
     SCSI_ASC_INVALID_RELEASE = 0x2604,
+    SCSI_ASC_TOO_MANY_CSCDS = 0x2606,
+    SCSI_ASC_UNSUPPORTED_CSCD = 0x2607,
+    SCSI_ASC_TOO_MANY_SEGMENTS = 0x2608,
+    SCSI_ASC_UNSUPPORTED_SEGMENT = 0x2609,
+    SCSI_ASC_INEXACT_SEGMENT = 0x260a,
+    SCSI_ASC_INLINE_DATA_LENGTH = 0x260b,
     SCSI_ASC_WRITE_PROTECTED = 0x2700,
     SCSI_ASC_SOFTWARE_WRITE_PROTECTED = 0x2702,
     SCSI_ASC_SPACE_ALLOCATION_FAILED = 0x2707,
@@ -62,6 +73,7 @@ enum scsi_field { /* what the sense-key specific field pointer points into */
     SCSI_FIELD_NONE,
     SCSI_FIELD_CDB,
     SCSI_FIELD_DATA,
+    SCSI_FIELD_SEGMENT, /* a segment descriptor of a copy */
 };
 
 struct scsi_sense {
@@ -69,12 +81,14 @@ struct scsi_sense {
     uint16_t asc;
     bool has_info;
     uint64_t info;
+    bool has_command_info;
+    uint32_t command_info; /* COMMAND-SPECIFIC INFORMATION: the number of a copy's segment */
     enum scsi_field field;
     uint16_t field_byte;
     int field_bit; /* the field's most significant bit, or -1: the whole byte */
 };
 
-/* Fixed format (18 bytes), or descriptor format (8 to 28). Gives the length. */
+/* Fixed format (18 bytes), or descriptor format (8 to 40). Gives the length. */
 size_t scsi_sense_build(bool descriptor, const struct scsi_sense *s, uint8_t ret[SCSI_SENSE_MAX]);
 
 /* CHECK CONDITION. Any data-in gathered so far is dropped. */

@@ -2,6 +2,7 @@
 #include "scsi/vpd.h"
 #include "base/bytes.h"
 #include "base/endian.h"
+#include "scsi/copy_priv.h"
 #include "scsi/scsi_priv.h"
 #include <stdio.h>
 
@@ -60,7 +61,7 @@ static void hex_of(const struct uuid *u, char ret[33])
 
 static size_t put_supported(const struct scsi_task *t, uint8_t *p)
 {
-    static const uint8_t pages[] = {0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0xb0, 0xb1, 0xb2};
+    static const uint8_t pages[] = {0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2};
     size_t count = t->lu ? ARRAY_LEN(pages) : 1;
     memcpy(p + 4, pages, count);
     return 4 + count;
@@ -74,15 +75,19 @@ static size_t put_serial(const struct scsi_task *t, uint8_t *p)
     return 4 + 32;
 }
 
+/* NAA 3h, locally assigned: the first half of the device's UUID but for four bits. */
+void scsi_naa_put(const struct uuid *u, uint8_t ret_naa[SCSI_NAA_BYTES])
+{
+    memcpy(ret_naa, u->bytes, SCSI_NAA_BYTES);
+    ret_naa[0] = (uint8_t)(0x30 | (ret_naa[0] & 0x0f));
+}
+
 static size_t put_identification(const struct scsi_task *t, uint8_t *p)
 {
     const struct scsi_nexus *n = t->nexus;
     const struct uuid *u = &t->lu->uuid;
     uint8_t *at = p + 4;
-    /* NAA 3h, locally assigned: the first half of the device's UUID but for four bits. */
-    uint8_t *naa = designator(&at, CODE_BINARY, OF_LU | TYPE_NAA, 8);
-    memcpy(naa, u->bytes, 8);
-    naa[0] = (uint8_t)(0x30 | (naa[0] & 0x0f));
+    scsi_naa_put(u, designator(&at, CODE_BINARY, OF_LU | TYPE_NAA, SCSI_NAA_BYTES));
 
     uint8_t *t10 = designator(&at, CODE_ASCII, OF_LU | TYPE_T10, 8 + 32);
     char hex[33];
@@ -182,6 +187,9 @@ size_t scsi_vpd_put(const struct scsi_task *t, uint8_t page, uint8_t *p)
         break;
     case 0x88:
         len = put_ports(t, p);
+        break;
+    case 0x8f:
+        len = scsi_copy_vpd_put(p);
         break;
     case 0xb0:
         len = put_limits(t, p);

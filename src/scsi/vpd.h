@@ -18,6 +18,9 @@
 #define SCSI_UNMAP_DESCRIPTORS_MAX 256u
 #define SCSI_WRITE_SAME_MAX (1u << 23) /* blocks */
 
+/* The designator of type NAA in VPD page 83h. */
+#define SCSI_NAA_BYTES 8
+void scsi_naa_put(const struct uuid *u, uint8_t ret_naa[SCSI_NAA_BYTES]);
 bool scsi_vpd_known(const struct scsi_task *t, uint8_t page);
 /* Writes the page at p, SCSI_VPD_MAX zero bytes; its length. */
 size_t scsi_vpd_put(const struct scsi_task *t, uint8_t page, uint8_t *p);

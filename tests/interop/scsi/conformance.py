@@ -50,8 +50,6 @@ ONLY = {
 
 # What is skipped, as "Suite" or "Suite.Test", the message, and why that is as it should be.
 SKIPS = {
-    "ExtendedCopy": ("is not implemented", "EXTENDED COPY is not offered yet"),
-    "ReceiveCopyResults": ("is not implemented", "goes with EXTENDED COPY"),
     "PreventAllow": ("not removable", "the medium is not removable"),
     "StartStopUnit.Simple": ("not removable", "ejects the medium, which is not removable"),
     "Sanitize": ("is not implemented", "SANITIZE is not offered yet"),

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Devices in plain memory, for the tests of what stands on dev: included by one test file, it takes
- * the place of dev. One target with up to 8 LUNs. Blocks of 4 KiB have a kind; only the first
- * FAKE_BYTES of a device hold data. While fake_gate is set, reads and writes wait for it.
+ * the place of dev. A target with up to 8 LUNs, which another one may share (fake_add_other()).
+ * Blocks of 4 KiB have a kind; only the first FAKE_BYTES of a device hold data. While fake_gate is
+ * set, reads and writes wait for it.
  */
 #pragma once
 #include "base/assert.h"
@@ -10,12 +11,14 @@
 #include "dev/dev.h"
 #include "rt/rt.h"
 #include "rt/sync.h"
+#include <stdio.h>
 #include <string.h>
 
 #define FAKE_BYTES (8u << 20)
 #define FAKE_BLOCK 4096u
 #define FAKE_LUNS 8
 #define FAKE_IQN "iqn.2024-01.net.zerofs:test"
+#define FAKE_OTHER_IQN "iqn.2024-01.net.zerofs:the-other"
 
 struct dev {
     struct dev_info info;
@@ -41,6 +44,7 @@ struct dev_registry {
     uint64_t generation;
     bool deleted;
     struct dev_access *rules;
+    struct dev_access *other_rules;
 };
 
 extern struct rt_event *fake_gate;
@@ -76,6 +80,17 @@ static inline void fake_add(struct dev_registry *g, uint32_t lun, uint64_t size)
             g->luns[i] = fake_dev_new(lun, size);
             g->generation++;
             return;
+        }
+    }
+}
+
+/* A LUN of the other target; its number is none of the first one's. */
+static inline void fake_add_other(struct dev_registry *g, uint32_t lun, uint64_t size)
+{
+    fake_add(g, lun, size);
+    for (size_t i = 0; i < FAKE_LUNS; i++) {
+        if (g->luns[i] && g->luns[i]->info.lun == lun) {
+            memcpy(g->luns[i]->info.name, FAKE_OTHER_IQN, sizeof FAKE_OTHER_IQN);
         }
     }
 }
@@ -138,19 +153,20 @@ static inline void fake_registry_free(struct dev_registry *g)
 
 int dev_target_find(struct dev_registry *g, const char *iqn, struct dev_target_info *ret_info)
 {
-    if (g->deleted || strcmp(iqn, FAKE_IQN) != 0) {
+    bool other = strcmp(iqn, FAKE_OTHER_IQN) == 0;
+    if (g->deleted || (!other && strcmp(iqn, FAKE_IQN) != 0)) {
         return -ENOENT;
     }
     memset(ret_info, 0, sizeof *ret_info);
-    memcpy(ret_info->iqn, FAKE_IQN, sizeof FAKE_IQN);
-    ret_info->uuid.bytes[0] = 1;
+    snprintf(ret_info->iqn, sizeof ret_info->iqn, "%s", iqn);
+    ret_info->uuid.bytes[0] = other ? 2 : 1;
     return 0;
 }
 
 int dev_access_get(struct dev_registry *g, const char *iqn, struct dev_access **ret_access)
 {
-    (void)iqn;
-    *ret_access = dev_access_ref(g->rules);
+    bool other = strcmp(iqn, FAKE_OTHER_IQN) == 0;
+    *ret_access = dev_access_ref(other ? g->other_rules : g->rules);
     return 0;
 }
 
@@ -163,9 +179,9 @@ uint64_t dev_target_generation(struct dev_registry *g, const char *iqn)
 size_t dev_lun_list(struct dev_registry *g, const char *iqn, uint32_t *ret_luns, size_t max)
 {
     size_t n = 0;
-    (void)iqn;
     for (uint32_t lun = 0; lun <= DEV_LUN_MAX && n < max; lun++) {
-        if (fake_lun(g, lun)) {
+        struct dev *d = fake_lun(g, lun);
+        if (d && strcmp(d->info.name, iqn) == 0) {
             ret_luns[n++] = lun;
         }
     }
@@ -174,9 +190,8 @@ size_t dev_lun_list(struct dev_registry *g, const char *iqn, uint32_t *ret_luns,
 
 int dev_find_lun(struct dev_registry *g, const char *iqn, uint32_t lun, struct dev **ret_dev)
 {
-    (void)iqn;
     struct dev *d = fake_lun(g, lun);
-    if (!d) {
+    if (!d || strcmp(d->info.name, iqn) != 0) {
         return -ENOENT;
     }
     *ret_dev = dev_ref(d);
@@ -459,6 +474,43 @@ int dev_zero(struct dev *d, uint64_t off, uint64_t len, unsigned flags)
     enum vol_extent_kind kind = flags & DEV_ANCHOR ? VOL_EXTENT_ANCHORED : VOL_EXTENT_HOLE;
     fake_mark(d, off, len, flags & DEV_NO_HOLE ? VOL_EXTENT_ZERO : kind);
     return 0;
+}
+
+static void (*fake_copied)(void); /* called after each copy */
+
+int dev_copy(const struct dev_copy *c, unsigned flags, uint64_t *ret_done)
+{
+    *ret_done = 0;
+    int r = fake_start(c->src, c->src_off, c->len);
+    if (r == 0) {
+        r = fake_start(c->dst, c->dst_off, c->len);
+    }
+    if (r < 0) {
+        return r;
+    }
+    c->dst->fua_writes += (flags & DEV_FUA) != 0;
+    if (c->src_off + c->len <= FAKE_BYTES && c->dst_off + c->len <= FAKE_BYTES) {
+        memmove(c->dst->data + c->dst_off, c->src->data + c->src_off, c->len);
+    }
+    *ret_done = c->len;
+    if (fake_copied) {
+        fake_copied();
+    }
+    return 0;
+}
+
+size_t dev_list(struct dev_registry *g, enum dev_kind kind, const struct dev_info *after,
+                struct dev_info *ret, size_t max)
+{
+    size_t n = 0;
+    (void)kind;
+    for (uint32_t lun = after ? after->lun + 1 : 0; lun <= DEV_LUN_MAX && n < max; lun++) {
+        struct dev *d = fake_lun(g, lun);
+        if (d) {
+            dev_info(d, &ret[n++]);
+        }
+    }
+    return n;
 }
 
 int dev_flush(struct dev *d)

@@ -37,7 +37,7 @@ WORLD_TEST(a_page_without_evpd_is_refused)
 
 static void every_listed_page_is_there(struct world *w)
 {
-    static const uint8_t pages[] = {0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0xb0, 0xb1, 0xb2};
+    static const uint8_t pages[] = {0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2};
     struct reply *r = in(w->a, 0, 255, CDB(0x12, 1, 0, 0, 255));
     CHECK(r->len == 4 + sizeof pages && be16_load(r->data + 2) == sizeof pages);
     CHECK(memcmp(r->data + 4, pages, sizeof pages) == 0);
