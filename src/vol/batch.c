@@ -280,13 +280,11 @@ static uint64_t page_set(struct vol_batch_page *p, unsigned block, const struct 
                          struct rt_buf **ret_old)
 {
     uint64_t refund = 0;
-    *ret_old = NULL;
-    if (has_buf(p->kind[block])) {
-        *ret_old = p->slot[block].buf;
-    }
-    if (p->kind[block] == VOL_RUN_DATA) {
+    struct rt_buf *old = has_buf(p->kind[block]) ? p->slot[block].buf : NULL;
+    *ret_old = old;
+    if (old && p->kind[block] == VOL_RUN_DATA) {
         /* Parts of a larger buffer free nothing: it lives as long as any of its blocks. */
-        refund = (*ret_old)->cap == VOL_BLOCK_BYTES ? VOL_BLOCK_BYTES : 0;
+        refund = old->cap == VOL_BLOCK_BYTES ? VOL_BLOCK_BYTES : 0;
     }
     p->slot[block].buf = slot->buf;
     p->slot[block].data = slot->data;

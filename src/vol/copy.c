@@ -48,10 +48,12 @@ static int step_resolve(struct step *s)
         uint64_t block = s->from + done;
         unsigned first = block % VOL_PAGE_BLOCKS;
         unsigned count = MIN_OF(VOL_PAGE_BLOCKS - first, s->count - done);
+        unsigned mask = 0;
         for (unsigned k = first; k < first + count; k++) {
             sources[k].slot.buf = NULL;
+            mask |= 1u << k;
         }
-        int r = vol_resolve(s->src, block / VOL_PAGE_BLOCKS, ((1u << count) - 1) << first, sources);
+        int r = vol_resolve(s->src, block / VOL_PAGE_BLOCKS, mask, sources);
         if (r < 0) {
             sources_drop(s, done);
             return r;
@@ -294,7 +296,7 @@ int vol_copy(struct vol_file *src, uint64_t src_off, struct vol_file *dst, uint6
     uint64_t blocks = (len - head) / VOL_BLOCK_BYTES;
     uint64_t tail = head + blocks * VOL_BLOCK_BYTES;
     r = copy_bytes(src, src_off, dst, dst_off, head);
-    auto_free struct step *s = r == 0 ? malloc(sizeof *s) : NULL;
+    auto_free struct step *s = r == 0 ? calloc(1, sizeof *s) : NULL;
     if (r == 0 && !s) {
         r = -ENOMEM;
     }

@@ -254,6 +254,7 @@ static int by_place(const void *a, const void *b)
 static void make_ranges(struct fetch *f)
 {
     uint32_t gap = f->class == OBJ_READ ? GAP_BYTES : GAP_AHEAD_BYTES;
+    ASSERT(f->ranges != NULL);
     for (uint32_t i = 0; i < f->mine_count; i++) {
         const struct log_location *at = &f->mine[i]->at;
         struct range *g = f->range_count > 0 ? &f->ranges[f->range_count - 1] : NULL;
