@@ -69,7 +69,8 @@ static int slot_of_block(struct vol_source *s, struct vol_slot *ret_slot)
 {
     struct rt_buf *buf = s->slot.buf;
     if (buf->cap == VOL_BLOCK_BYTES) {
-        *ret_slot = (struct vol_slot){take(s->slot.buf), s->slot.data, VOL_RUN_DATA};
+        s->slot.buf = NULL; /* its reference goes along */
+        *ret_slot = (struct vol_slot){buf, s->slot.data, VOL_RUN_DATA};
         return 0;
     }
     int r = rt_buf_alloc(VOL_BLOCK_BYTES, RT_MEM_DIRTY, &buf);
