@@ -16,17 +16,11 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/msg.h"
+#include "vol/backref.h"
 #include "vol/record.h"
+#include "vol/stage.h"
 #include "vol/vol_priv.h"
 #include <inttypes.h>
-
-/* A write of the index under construction: where its bytes are in the arena. */
-struct staged {
-    enum index_op op;
-    uint32_t key_len;
-    uint32_t value_len;
-    size_t at; /* key, then value */
-};
 
 struct dead_frame {
     uint64_t seq;
@@ -41,8 +35,7 @@ struct advance {
 struct apply {
     struct vol *v;
     const struct vol_apply_in *in;
-    struct bytes_writer arena;
-    VEC(struct staged) staged;
+    struct vol_stage stage;
     VEC(struct vol_place) touched; /* A3: an open-addressed set; layer 0 = empty */
     size_t touched_count;
     VEC(struct advance) advances;
@@ -59,55 +52,6 @@ struct place_list {
 #define HINT_STEPS 8u
 /* After so many records or places, others on this core go first. */
 #define STEPS_PER_TURN 64u
-#define MEMORY_PAUSE_MS 20u
-
-/*
- * A stored batch has to be applied: where memory is lacking, it is waited for. For steps that have
- * done nothing when they give -ENOMEM.
- */
-static bool waits_for_memory(struct apply *a) WAITS
-{
-    if (atomic_load(&a->v->fenced)) {
-        return false;
-    }
-    msg_warn_paced("vol", "a batch waits for memory to be applied");
-    rt_shield();
-    (void)rt_sleep_ms(MEMORY_PAUSE_MS);
-    rt_unshield();
-    return true;
-}
-
-#define PATIENTLY(a, expr)                                                                         \
-    ({                                                                                             \
-        int patiently_r_;                                                                          \
-        do {                                                                                       \
-            patiently_r_ = (expr);                                                                 \
-        } while (unlikely(patiently_r_ == -ENOMEM) && waits_for_memory(a));                        \
-        patiently_r_;                                                                              \
-    })
-
-/* The end of what is staged; nothing of it stays when memory was lacking. */
-static int stage_end(struct apply *a, const struct staged *s, bool failed)
-{
-    int r = a->arena.failed || failed ? -ENOMEM : vec_push(&a->staged, *s);
-    if (r < 0) {
-        a->arena.len = s->at;
-        a->arena.failed = false;
-    }
-    return r;
-}
-
-static int stage(struct apply *a, const struct vol_key *key, struct bytes_writer *value)
-{
-    struct staged s = {
-        .op = value ? INDEX_PUT : INDEX_DELETE, .key_len = key->len, .at = a->arena.len};
-    bytes_put(&a->arena, key->bytes, key->len);
-    if (value) {
-        s.value_len = (uint32_t)value->len;
-        bytes_put(&a->arena, value->data, value->len);
-    }
-    return stage_end(a, &s, value && value->failed);
-}
 
 static size_t touched_slot(const struct apply *a, uint64_t layer, uint64_t page)
 {
@@ -167,23 +111,6 @@ static int touch(struct apply *a, uint64_t layer, uint64_t page)
     return 1;
 }
 
-static bool is_for_good(int r)
-{
-    return r == ERR_CORRUPT_RECORD || r == ERR_CORRUPT_INDEX || r == ERR_FORMAT_TOO_NEW;
-}
-
-/* Between two tries of something that failed for a passing reason: -ECANCELED or ERR_FENCED end it,
- * and what only a newer manifest heals. */
-static int pause_for(struct vol *v, int why)
-{
-    bool stale = why == -ESTALE && v->opt.read_only;
-    if (why == -ECANCELED || why == ERR_FENCED || stale || atomic_load(&v->fenced)) {
-        return why;
-    }
-    msg_warn("vol", "the index cannot be read: %s; trying again", err_text(why));
-    return rt_sleep_ms(500);
-}
-
 /* A5. *ret_bad: the old map is lost. */
 static int old_map(struct apply *a, const struct vol_record *rec, struct vol_map *ret_old,
                    bool *ret_bad)
@@ -194,7 +121,7 @@ static int old_map(struct apply *a, const struct vol_record *rec, struct vol_map
         if (r == 0) {
             return 0;
         }
-        if (is_for_good(r)) {
+        if (vol_error_is_lasting(r)) {
             msg_error("vol", "page %" PRIu64 " of layer %" PRIu64 " has lost its map: %s",
                       rec->page, rec->layer, err_text(r));
             atomic_fetch_add(&a->v->bad_pages, 1);
@@ -203,7 +130,7 @@ static int old_map(struct apply *a, const struct vol_record *rec, struct vol_map
             *ret_bad = true;
             return 0;
         }
-        r = pause_for(a->v, r);
+        r = vol_error_pause(a->v, r);
         if (r < 0) {
             return r;
         }
@@ -229,7 +156,8 @@ static int change_segments(struct apply *a, const struct vol_map_changes *change
 {
     for (uint32_t i = 0; i < changes->count; i++) {
         if (changes->at[i].blocks != 0) {
-            int r = PATIENTLY(a, change_segment(a, changes->at[i].seq, changes->at[i].blocks));
+            int r =
+                VOL_PATIENTLY(a->v, change_segment(a, changes->at[i].seq, changes->at[i].blocks));
             if (r < 0) {
                 return r;
             }
@@ -289,13 +217,11 @@ static int stage_map(struct apply *a, const struct vol_record *rec, const struct
 {
     struct vol_key key = vol_key_page(rec->layer, rec->page);
     if (map->count == 0) {
-        return stage(a, &key, NULL);
+        return vol_stage_delete(&a->stage, &key);
     }
-    struct staged s = {.op = INDEX_PUT, .key_len = key.len, .at = a->arena.len};
-    bytes_put(&a->arena, key.bytes, key.len);
-    vol_map_encode(map, &a->arena);
-    s.value_len = (uint32_t)(a->arena.len - s.at - key.len);
-    return stage_end(a, &s, false);
+    struct vol_staged s = vol_stage_begin(&a->stage, INDEX_PUT, &key);
+    vol_map_encode(map, &a->stage.arena);
+    return vol_stage_end(&a->stage, &s);
 }
 
 static bool map_uses(const struct vol_map *map, const struct vol_run *of)
@@ -318,7 +244,7 @@ static int note_dead(struct apply *a, const struct vol_map *old, const struct vo
         const struct vol_run *run = &old->runs[i];
         if (run->kind == VOL_RUN_DATA && !map_uses(merged, run)) {
             struct dead_frame dead = {run->seq, run->offset};
-            r = PATIENTLY(a, vec_push(&a->dead, dead));
+            r = VOL_PATIENTLY(a->v, vec_push(&a->dead, dead));
         }
     }
     return r;
@@ -350,40 +276,6 @@ static void drop_dead(struct apply *a) WAITS
 static const struct vol_map masking_map = {
     .count = 1, .runs = {{.first = 0, .count = VOL_PAGE_BLOCKS, .kind = VOL_RUN_HOLE}}};
 
-/* True when an earlier run of the record is of the same frame. */
-static bool is_told(const struct vol_record *rec, uint32_t i)
-{
-    const struct vol_record_run *run = &rec->runs[i];
-    for (uint32_t k = 0; k < i; k++) {
-        const struct vol_record_run *other = &rec->runs[k];
-        if (other->kind == VOL_RUN_STORED && other->seq == run->seq &&
-            other->offset == run->offset) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Who moves live frames finds by these who else has them. Those that are not true any more do no
- * harm; they go with their segment. */
-static int stage_backrefs(struct apply *a, const struct vol_record *rec)
-{
-    int r = 0;
-    for (uint32_t i = 0; i < rec->run_count && r == 0; i++) {
-        const struct vol_record_run *run = &rec->runs[i];
-        if (run->kind != VOL_RUN_STORED || is_told(rec, i)) {
-            continue;
-        }
-        struct vol_key key = vol_key_backref(run->seq, run->offset, rec->layer, rec->page);
-        struct bytes_writer value = {0};
-        vol_number_encode(1, &value);
-        r = PATIENTLY(a, stage(a, &key, &value));
-        bytes_writer_free(&value);
-        a->v->has_backrefs = true;
-    }
-    return r;
-}
-
 static int apply_page(struct apply *a, const struct vol_record *rec)
 {
     struct vol_map old;
@@ -391,7 +283,7 @@ static int apply_page(struct apply *a, const struct vol_record *rec)
     struct vol_map merged;
     struct vol_map_changes changes = {.count = 0};
     bool bad;
-    int r = PATIENTLY(a, touch(a, rec->layer, rec->page));
+    int r = VOL_PATIENTLY(a->v, touch(a, rec->layer, rec->page));
     if (r <= 0) {
         return r < 0 ? r : ERR_CORRUPT_RECORD;
     }
@@ -425,8 +317,8 @@ static int apply_page(struct apply *a, const struct vol_record *rec)
     if (r < 0 || (merged.count == 0 && !existed)) {
         return r;
     }
-    r = PATIENTLY(a, stage_map(a, rec, &merged));
-    return r == 0 && rec->kind == VOL_RECORD_COPY ? stage_backrefs(a, rec) : r;
+    r = VOL_PATIENTLY(a->v, stage_map(a, rec, &merged));
+    return r == 0 && rec->kind == VOL_RECORD_COPY ? vol_backrefs_stage(&a->stage, rec) : r;
 }
 
 static int stage_hole(struct apply *a, const struct vol_hole *hole)
@@ -436,7 +328,7 @@ static int stage_hole(struct apply *a, const struct vol_hole *hole)
         .count = hole->end - hole->first, .done_upto = hole->done_upto, .flags = hole->flags};
     struct bytes_writer value = {0};
     vol_hole_encode(&hv, &value);
-    int r = stage(a, &key, &value);
+    int r = vol_stage_put(&a->stage, &key, &value);
     bytes_writer_free(&value);
     return r;
 }
@@ -450,14 +342,14 @@ static int apply_hole(struct apply *a, const struct vol_record *rec)
                             .done_upto = rec->page,
                             .flags = rec->flags};
     size_t covered = a->covered.holes.len;
-    int r = PATIENTLY(a, vol_holes_add(a->v->holes, &hole, &a->covered));
+    int r = VOL_PATIENTLY(a->v, vol_holes_add(a->v->holes, &hole, &a->covered));
     vol_holes_unreserve(a->v->holes, hole.layer, 1);
     for (size_t i = covered; r == 0 && i < a->covered.holes.len; i++) {
         const struct vol_hole *c = &a->covered.holes.at[i];
         struct vol_key key = vol_key_hole(c->layer, c->batch, c->first);
-        r = PATIENTLY(a, stage(a, &key, NULL));
+        r = VOL_PATIENTLY(a->v, vol_stage_delete(&a->stage, &key));
     }
-    return r < 0 ? r : PATIENTLY(a, stage_hole(a, &hole));
+    return r < 0 ? r : VOL_PATIENTLY(a->v, stage_hole(a, &hole));
 }
 
 /* The walk of a reap: hidden maps go, with their references. A map that does not decode goes
@@ -481,7 +373,7 @@ static int reap_map(void *arg, const void *key, size_t key_len, const void *valu
     if (good && map.batch >= p->rec->hole_batch) {
         return 0;
     }
-    r = PATIENTLY(p->a, touch(p->a, layer, page));
+    r = VOL_PATIENTLY(p->a->v, touch(p->a, layer, page));
     if (r <= 0) {
         return r;
     }
@@ -490,7 +382,7 @@ static int reap_map(void *arg, const void *key, size_t key_len, const void *valu
         vol_map_drop(&map, &changes);
     }
     struct vol_key k = vol_key_page(layer, page);
-    r = PATIENTLY(p->a, stage(p->a, &k, NULL));
+    r = VOL_PATIENTLY(p->a->v, vol_stage_delete(&p->a->stage, &k));
     return r < 0 ? r : change_segments(p->a, &changes);
 }
 
@@ -503,7 +395,7 @@ static int apply_reap(struct apply *a, const struct vol_record *rec)
     while (
         (r = index_scan(a->v->ix, &(struct index_range){from.bytes, from.len, upto.bytes, upto.len},
                         reap_map, &p)) < 0) {
-        if (is_for_good(r)) {
+        if (vol_error_is_lasting(r)) {
             /* Its maps are lost, or stay hidden with their counts: the hole stays for good. */
             msg_error("vol",
                       "pages %" PRIu64 " to %" PRIu64 " of layer %" PRIu64
@@ -511,7 +403,7 @@ static int apply_reap(struct apply *a, const struct vol_record *rec)
                       rec->from, rec->upto, rec->layer, err_text(r));
             return 0;
         }
-        r = pause_for(a->v, r);
+        r = vol_error_pause(a->v, r);
         if (r < 0) {
             return r;
         }
@@ -520,69 +412,24 @@ static int apply_reap(struct apply *a, const struct vol_record *rec)
     if (!vol_holes_find(a->v->holes, rec->layer, rec->hole_batch, rec->page, &adv.hole)) {
         return 0; /* a newer hole has taken its place */
     }
-    r = PATIENTLY(a, vec_push(&a->advances, adv));
+    r = VOL_PATIENTLY(a->v, vec_push(&a->advances, adv));
     if (r < 0) {
         return r;
     }
     if (adv.upto < adv.hole.end || adv.hole.flags & VOL_HOLE_MASKS) {
         adv.hole.done_upto = MAX_OF(adv.upto, adv.hole.done_upto);
-        return PATIENTLY(a, stage_hole(a, &adv.hole));
+        return VOL_PATIENTLY(a->v, stage_hole(a, &adv.hole));
     }
     struct vol_key key = vol_key_hole(adv.hole.layer, adv.hole.batch, adv.hole.first);
-    return PATIENTLY(a, stage(a, &key, NULL));
-}
-
-static int drop_backref(void *arg, const void *key, size_t key_len, const void *value,
-                        size_t value_len)
-{
-    (void)value;
-    (void)value_len;
-    struct apply *a = arg;
-    struct vol_key k = {.len = (uint32_t)key_len};
-    memcpy(k.bytes, key, MIN_OF(key_len, sizeof k.bytes));
-    return PATIENTLY(a, stage(a, &k, NULL));
-}
-
-static int drop_backrefs(struct apply *a, uint64_t seq)
-{
-    size_t staged = a->staged.len;
-    size_t arena = a->arena.len;
-    struct vol_key from = vol_key_backrefs(seq);
-    struct vol_key upto = vol_key_backrefs(seq + 1);
-    int r;
-    while (
-        (r = index_scan(a->v->ix, &(struct index_range){from.bytes, from.len, upto.bytes, upto.len},
-                        drop_backref, a)) < 0) {
-        if (is_for_good(r)) {
-            return 0; /* they stay, and do no harm */
-        }
-        r = pause_for(a->v, r);
-        if (r < 0) {
-            return r;
-        }
-        a->staged.len = staged; /* the scan begins anew */
-        a->arena.len = arena;
-    }
-    return 0;
+    return VOL_PATIENTLY(a->v, vol_stage_delete(&a->stage, &key));
 }
 
 static int apply_gone(struct apply *a, const struct vol_record *rec)
 {
     vol_segments_remove(&a->v->segs, rec->seq);
     struct vol_key key = vol_key_segment(rec->seq);
-    int r = PATIENTLY(a, stage(a, &key, NULL));
-    return r == 0 && a->v->has_backrefs ? drop_backrefs(a, rec->seq) : r;
-}
-
-static int apply_pair(struct apply *a, const struct vol_record *rec)
-{
-    struct staged s = {.op = rec->kind == VOL_RECORD_PUT ? INDEX_PUT : INDEX_DELETE,
-                       .key_len = rec->key_len,
-                       .value_len = rec->value_len,
-                       .at = a->arena.len};
-    bytes_put(&a->arena, rec->key, rec->key_len);
-    bytes_put(&a->arena, rec->value, rec->value_len);
-    return stage_end(a, &s, false);
+    int r = VOL_PATIENTLY(a->v, vol_stage_delete(&a->stage, &key));
+    return r == 0 && a->v->has_backrefs ? vol_backrefs_drop(&a->stage, rec->seq) : r;
 }
 
 static int apply_record(struct apply *a, const struct vol_record *rec)
@@ -599,7 +446,7 @@ static int apply_record(struct apply *a, const struct vol_record *rec)
         return apply_gone(a, rec);
     case VOL_RECORD_PUT:
     case VOL_RECORD_DELETE:
-        return PATIENTLY(a, apply_pair(a, rec));
+        return VOL_PATIENTLY(a->v, vol_stage_pair(&a->stage, rec));
     }
     UNREACHABLE("the decoder knows the kinds");
 }
@@ -609,7 +456,7 @@ static int stage_count(struct apply *a, uint64_t seq, const struct vol_segment_v
     struct vol_key key = vol_key_segment(seq);
     struct bytes_writer value = {0};
     vol_segment_encode(kept, &value);
-    int r = stage(a, &key, &value);
+    int r = vol_stage_put(&a->stage, &key, &value);
     bytes_writer_free(&value);
     return r;
 }
@@ -626,7 +473,7 @@ static int stage_segments(struct apply *a)
             seg->changed = false;
         }
         rt_mutex_unlock(&segs->m);
-        int r = seg ? PATIENTLY(a, stage_count(a, a->changed.at[i], &kept)) : 0;
+        int r = seg ? VOL_PATIENTLY(a->v, stage_count(a, a->changed.at[i], &kept)) : 0;
         if (r < 0) {
             return r;
         }
@@ -636,29 +483,29 @@ static int stage_segments(struct apply *a)
 
 static int write_index(struct apply *a)
 {
-    auto_free struct index_write *w = malloc(MAX_OF(a->staged.len, 1) * sizeof *w);
+    auto_free struct index_write *w = malloc(MAX_OF(a->stage.staged.len, 1) * sizeof *w);
     if (!w) {
         return -ENOMEM;
     }
-    for (size_t i = 0; i < a->staged.len; i++) {
+    for (size_t i = 0; i < a->stage.staged.len; i++) {
         step(i);
-        const struct staged *s = &a->staged.at[i];
+        const struct vol_staged *s = &a->stage.staged.at[i];
         w[i] = (struct index_write){.op = s->op,
-                                    .key = a->arena.data + s->at,
-                                    .value = a->arena.data + s->at + s->key_len,
+                                    .key = a->stage.arena.data + s->at,
+                                    .value = a->stage.arena.data + s->at + s->key_len,
                                     .key_len = s->key_len,
                                     .value_len = s->value_len};
     }
-    return index_apply(a->v->ix, a->in->seq, a->in->number, a->in->epoch, w, a->staged.len);
+    return index_apply(a->v->ix, a->in->seq, a->in->number, a->in->epoch, w, a->stage.staged.len);
 }
 
 /* A4. */
 static void update_maps(struct apply *a) WAITS
 {
-    for (size_t i = 0; i < a->staged.len; i++) {
+    for (size_t i = 0; i < a->stage.staged.len; i++) {
         step(i);
-        const struct staged *s = &a->staged.at[i];
-        const uint8_t *key = a->arena.data + s->at;
+        const struct vol_staged *s = &a->stage.staged.at[i];
+        const uint8_t *key = a->stage.arena.data + s->at;
         struct vol_map map = {.count = 0};
         uint64_t layer;
         uint64_t page;
@@ -737,9 +584,9 @@ static int apply_all(struct apply *a)
 {
     struct bytes_reader r = bytes_reader_of(a->in->records, a->in->records_len);
     struct vol_record rec;
-    int got = PATIENTLY(a, warm(a));
+    int got = VOL_PATIENTLY(a->v, warm(a));
     if (got == 0) {
-        got = PATIENTLY(a, change_segment(a, a->in->seq, 0));
+        got = VOL_PATIENTLY(a->v, change_segment(a, a->in->seq, 0));
     }
     if (got < 0) {
         return got;
@@ -756,12 +603,12 @@ static int apply_all(struct apply *a)
         return got;
     }
     got = stage_segments(a);
-    return got < 0 ? got : PATIENTLY(a, write_index(a));
+    return got < 0 ? got : VOL_PATIENTLY(a->v, write_index(a));
 }
 
 int vol_apply(struct vol *v, const struct vol_apply_in *in)
 {
-    struct apply a = {.v = v, .in = in};
+    struct apply a = {.v = v, .in = in, .stage = {.v = v}};
     int r = apply_all(&a);
     if (r == 0) {
         update_maps(&a);
@@ -770,8 +617,7 @@ int vol_apply(struct vol *v, const struct vol_apply_in *in)
         atomic_store(&v->applied_number, in->number);
         atomic_store(&v->applied_seq, in->seq);
     }
-    bytes_writer_free(&a.arena);
-    vec_free(&a.staged);
+    vol_stage_free(&a.stage);
     free(a.touched.at);
     vec_free(&a.advances);
     vec_free(&a.changed);

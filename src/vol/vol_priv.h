@@ -8,7 +8,7 @@
  *     ahead.c                     what readers that go forward will want
  *     commit.c                    rotation, the committer, the flush
  *     seal.c                      batch -> frames and records
- *     apply.c                     records -> page maps, live counts, index
+ *     apply.c stage.c backref.c   records -> page maps, live counts, index
  *     walker.c reaper.c           range holes and dead segments come to their end
  *     open.c                      I4, replay, close
  *     reload.c                    readers beside a writer elsewhere
