@@ -359,6 +359,7 @@ static void batch_retire(struct vol *v, struct vol_batch *b)
     }
     rt_mutex_unlock(&v->m);
     put_old_view(v, old);
+    vol_usage_settle(v, atomic_load(&b->charged));
     rt_event_set(&b->applied);
     space_give(v, b);
     vol_batch_unref(b); /* the list's */
@@ -429,6 +430,36 @@ void vol_applier(void *arg)
             return;
         }
     }
+}
+
+/* The youngest batch that holds something, if it is not applied: with a reference. */
+static struct vol_batch *youngest(struct vol *v)
+{
+    uint64_t number = atomic_load(&v->entered_number);
+    struct vol_batch *found = NULL;
+    rt_mutex_lock(&v->m);
+    list_for_each(&v->batches, struct vol_batch, link, b) {
+        if (b->number == number) {
+            found = vol_batch_ref(b);
+        }
+    }
+    rt_mutex_unlock(&v->m);
+    return found;
+}
+
+int vol_settle(struct vol *v)
+{
+    struct vol_batch *b = youngest(v);
+    if (!b) {
+        return 0;
+    }
+    (void)vol_rotate(v, b); /* without room for another batch, its age does */
+    int r = rt_event_wait(&b->applied, RT_FOREVER);
+    vol_batch_unref(b);
+    if (r < 0) {
+        return r;
+    }
+    return atomic_load(&v->fenced) ? ERR_FENCED : 1;
 }
 
 /* A batch does not grow older than rotate_after_ms: the timer runs only while the open batch holds

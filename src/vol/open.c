@@ -380,6 +380,7 @@ static int start(struct vol *v)
 {
     v->replayed_number = v->next_number - 1;
     atomic_store(&v->entered_number, v->replayed_number);
+    vol_usage_settle(v, 0);
     int r = vol_batches_start(v);
     if (r < 0 || v->opt.read_only) {
         return r;

@@ -7,6 +7,13 @@
  * The limit is the smaller of the configured one and 8 s of the measured upload rate, so that a
  * flush never stands behind minutes of bulk; it does not fall below a floor, and a part of a
  * request that enters at once is at most a quarter of the floor.
+ *
+ * The quota (max_size_bytes):
+ * Q1. used_bytes is what is stored and live as of the last applied batch, and what the batches
+ * after it were charged: each byte is counted once, also while its batch is being applied.
+ * Q2. What overwrites counts in full until it is applied. So nobody is refused before all that is
+ * on its way is applied and the volume is full all the same. What range holes give back is not
+ * waited for: that may be minutes.
  */
 #include "base/err.h"
 #include "vol/vol_priv.h"
@@ -28,9 +35,21 @@ int vol_may_read(struct vol *v)
 
 void vol_usage(const struct vol *v, uint64_t *ret_used_bytes, uint64_t *ret_max_bytes)
 {
-    uint64_t stored = atomic_load(&v->segs.live_blocks) * VOL_BLOCK_BYTES;
-    *ret_used_bytes = stored + rt_credits_used(&v->dirty);
+    *ret_used_bytes = v->opt.read_only ? atomic_load(&v->segs.live_blocks) * VOL_BLOCK_BYTES
+                                       : atomic_load(&v->used_bytes);
     *ret_max_bytes = v->opt.max_size_bytes;
+}
+
+void vol_usage_charge(struct vol *v, uint64_t charged)
+{
+    atomic_fetch_add_explicit(&v->used_bytes, charged, memory_order_relaxed);
+}
+
+void vol_usage_settle(struct vol *v, uint64_t charged)
+{
+    uint64_t live = atomic_load(&v->segs.live_blocks) * VOL_BLOCK_BYTES;
+    uint64_t before = atomic_exchange(&v->settled_bytes, live);
+    atomic_fetch_add(&v->used_bytes, live - before - charged);
 }
 
 int vol_may_write(struct vol *v)
@@ -44,15 +63,31 @@ int vol_may_write(struct vol *v)
     if (unlikely(atomic_load_explicit(&v->failed, memory_order_relaxed))) {
         return -EIO;
     }
-    if (v->opt.max_size_bytes) {
-        uint64_t used;
-        uint64_t max;
-        vol_usage(v, &used, &max);
-        if (used >= max) {
+    return 0;
+}
+
+static bool is_full(const struct vol *v)
+{
+    uint64_t max = v->opt.max_size_bytes;
+    return max > 0 && atomic_load_explicit(&v->used_bytes, memory_order_relaxed) >= max;
+}
+
+int vol_may_grow(struct vol *v)
+{
+    int r = vol_may_write(v);
+    while (r == 0 && unlikely(is_full(v))) {
+        int waited = vol_settle(v);
+        if (waited < 0) {
+            return waited;
+        }
+        /* Where others have filled it again meanwhile, theirs may be overwrites too. */
+        bool for_good = waited == 0 || atomic_load(&v->settled_bytes) >= v->opt.max_size_bytes;
+        if (for_good && is_full(v)) {
             return -ENOSPC;
         }
+        r = vol_may_write(v);
     }
-    return 0;
+    return r;
 }
 
 /* Whoever waits for space waits for the open batch too, when nothing else is on its way. */

@@ -353,8 +353,8 @@ int vol_txn_commit(struct vol_txn *t)
     if (!effects) {
         r = -ENOMEM;
     }
-    /* Metadata is let through when the quota is used up: deleting has to be possible. */
-    if (r == 0 || r == -ENOSPC) {
+    /* The quota is not asked: deleting has to be possible. */
+    if (r == 0) {
         rt_lock_take(&v->txn_lock);
         r = commit_locked(t, effects);
         effects_drop(t, effects);

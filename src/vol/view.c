@@ -104,6 +104,7 @@ void vol_leave(struct vol *v, struct vol_entry *e, uint64_t charged)
     struct vol_batch *b = e->batch;
     uint64_t total =
         atomic_fetch_add_explicit(&b->charged, charged, memory_order_relaxed) + charged;
+    vol_usage_charge(v, charged);
     if (unlikely(!atomic_load_explicit(&b->touched, memory_order_relaxed))) {
         touch(v, b);
     }

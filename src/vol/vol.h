@@ -278,7 +278,7 @@ struct vol_counts {
     struct cache_disk_counts disk;
 };
 void vol_counts(const struct vol *v, struct vol_counts *ret_counts);
-/* What the quota counts: live data and what is on its way; and the quota, 0 = none. */
+/* What the quota counts: what is live, and what is on its way; and the quota, 0 = none. */
 void vol_usage(const struct vol *v, uint64_t *ret_used_bytes, uint64_t *ret_max_bytes);
 /*
  * Counts every live reference of every segment anew and compares with the kept counts (after a

@@ -134,6 +134,8 @@ struct vol {
     struct vol_segments segs;
     bool has_backrefs; /* some run was copied; apply's own */
     struct rt_credits dirty;
+    _Atomic uint64_t used_bytes;  /* Q1 in space.c */
+    uint64_t settled_bytes;       /* what was live when a batch was last applied; the applier's */
     struct rt_credits fetch_room; /* bytes of frames as stored, under way for reads */
     struct rt_credits ahead_room; /* and for prefetches */
     uint64_t ahead_bytes;         /* the largest window of a stream */
@@ -224,8 +226,14 @@ uint64_t vol_cost(uint64_t off, uint64_t len);
 MUST int vol_dirty_take(struct vol *v, uint64_t bytes, uint64_t deadline_ns) WAITS;
 void vol_dirty_give(struct vol *v, uint64_t bytes);
 void vol_dirty_adapt(struct vol *v);
-/* 0, -ENOSPC (quota), ERR_FENCED. */
+/* What a batch was charged, and that it has been applied: what the quota counts (Q1). */
+void vol_usage_charge(struct vol *v, uint64_t charged);
+void vol_usage_settle(struct vol *v, uint64_t charged);
+/* 0, -EROFS, -EIO, ERR_FENCED. */
 MUST int vol_may_write(struct vol *v);
+/* The same for what needs space: also -ENOSPC, after what is on its way has come to its end (Q2);
+ * -ECANCELED. */
+MUST int vol_may_grow(struct vol *v) WAITS;
 MUST int vol_may_read(struct vol *v);
 
 /* How large the open batch may grow. */
@@ -236,6 +244,9 @@ MUST int vol_batches_start(struct vol *v);
 /* Rotates if `expected` is still open and holds something. False when there is no room for another
  * batch now. */
 bool vol_rotate(struct vol *v, struct vol_batch *expected);
+/* Waits until all that has entered is applied: 1; 0 when there is nothing to wait for; ERR_FENCED,
+ * -ECANCELED. */
+MUST int vol_settle(struct vol *v) WAITS;
 void vol_committer(void *arg) WAITS;
 void vol_applier(void *arg) WAITS;
 void vol_ager(void *arg) WAITS;

@@ -236,7 +236,7 @@ static int write_part(struct part *p, struct vol_space *space)
 int vol_write(struct vol_file *f, uint64_t off, const struct rt_chain *data,
               struct vol_space *space)
 {
-    int r = vol_may_write(f->v);
+    int r = vol_may_grow(f->v);
     if (unlikely(r < 0)) {
         return r;
     }

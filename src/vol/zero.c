@@ -181,11 +181,10 @@ static int check_range(const struct vol_file *f, uint64_t off, uint64_t len)
 int vol_zero(struct vol_file *f, uint64_t off, uint64_t len, enum vol_zero_kind kind)
 {
     /* What gives space back is let through when the quota is used up. */
-    int r = vol_may_write(f->v);
-    if (r < 0 && !(r == -ENOSPC && kind == VOL_HOLE)) {
-        return r;
+    int r = kind == VOL_HOLE ? vol_may_write(f->v) : vol_may_grow(f->v);
+    if (r == 0) {
+        r = check_range(f, off, len);
     }
-    r = check_range(f, off, len);
     if (r < 0 || len == 0) {
         return r;
     }
@@ -209,10 +208,9 @@ int vol_zero(struct vol_file *f, uint64_t off, uint64_t len, enum vol_zero_kind 
 int vol_discard(struct vol_file *f, uint64_t off, uint64_t len)
 {
     int r = vol_may_write(f->v);
-    if (r < 0 && r != -ENOSPC) {
-        return r;
+    if (r == 0) {
+        r = check_range(f, off, len);
     }
-    r = check_range(f, off, len);
     if (r < 0) {
         return r;
     }
@@ -224,29 +222,7 @@ int vol_discard(struct vol_file *f, uint64_t off, uint64_t len)
     return first < last ? zero_blocks(f, first, last, VOL_HOLE) : 0;
 }
 
-/* The youngest batch that holds something, if it is not applied: with a reference. */
-static struct vol_batch *youngest(struct vol *v)
-{
-    uint64_t number = atomic_load(&v->entered_number);
-    struct vol_batch *found = NULL;
-    rt_mutex_lock(&v->m);
-    list_for_each(&v->batches, struct vol_batch, link, b) {
-        if (b->number == number) {
-            found = vol_batch_ref(b);
-        }
-    }
-    rt_mutex_unlock(&v->m);
-    return found;
-}
-
 int vol_zero_pace(struct vol *v)
 {
-    struct vol_batch *b = youngest(v);
-    if (!b) {
-        return 0;
-    }
-    (void)vol_rotate(v, b); /* without room for another batch, its age does */
-    int r = rt_event_wait(&b->applied, RT_FOREVER);
-    vol_batch_unref(b);
-    return r == 0 && atomic_load(&v->fenced) ? ERR_FENCED : r;
+    return MIN_OF(vol_settle(v), 0);
 }

@@ -176,9 +176,19 @@ static void quota(struct rig *rig)
     }
     assert_int_equal(r, -ENOSPC);
     assert_in_range(written, 7, 9);
+    uint64_t used;
+    uint64_t max;
+    vol_usage(rig->v, &used, &max);
+    assert_true(used >= max);
     assert_int_equal(vol_discard(rig->f, 0, 64 * MIB), 0);
     rig_settle(rig);
-    assert_int_equal(vol_write(rig->f, 0, &zeros, NULL), 0);
+    /* What is written over needs no space, however late it is applied. */
+    for (unsigned i = 0; i < 30; i++) {
+        assert_int_equal(vol_write(rig->f, i % 3 * 2 * MIB, &zeros, NULL), 0);
+    }
+    rig_settle(rig);
+    vol_usage(rig->v, &used, &max);
+    assert_int_equal(used, 3 * MIB);
     rt_chain_free(&zeros);
 }
 
