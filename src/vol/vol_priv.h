@@ -134,12 +134,12 @@ struct vol {
     struct vol_segments segs;
     bool has_backrefs; /* some run was copied; apply's own */
     struct rt_credits dirty;
-    _Atomic uint64_t used_bytes;  /* Q1 in space.c */
-    uint64_t settled_bytes;       /* what was live when a batch was last applied; the applier's */
-    struct rt_credits fetch_room; /* bytes of frames as stored, under way for reads */
-    struct rt_credits ahead_room; /* and for prefetches */
-    uint64_t ahead_bytes;         /* the largest window of a stream */
-    uint64_t ahead_share;         /* all windows together */
+    _Atomic uint64_t used_bytes;    /* Q1 in space.c */
+    _Atomic uint64_t settled_bytes; /* of that, what is stored */
+    struct rt_credits fetch_room;   /* bytes of frames as stored, under way for reads */
+    struct rt_credits ahead_room;   /* and for prefetches */
+    uint64_t ahead_bytes;           /* the largest window of a stream */
+    uint64_t ahead_share;           /* all windows together */
     _Atomic uint64_t ahead_recent[VOL_AHEAD_RECENT]; /* streams that started the last jobs */
     _Atomic uint32_t ahead_turn;
     _Atomic uint64_t ahead_last_id; /* of a stream */
