@@ -248,6 +248,15 @@ struct dev_copy {
     uint64_t len;
 };
 MUST int dev_copy(const struct dev_copy *copy, unsigned flags, uint64_t *ret_done) WAITS;
+/*
+ * Data kept apart from all devices, for who copies in two steps: a device without a name, for
+ * dev_copy() alone. What it takes out of devices it refers to, as any copy; what it holds counts as
+ * used. Nothing of it is durable: it goes with the registry, and what a crash leaves of it goes at
+ * the next opening. 0, -EINVAL, -ENOMEM, -ECANCELED, and what the volume says.
+ */
+MUST int dev_hold_create(struct dev_registry *g, uint64_t size_bytes, struct dev **ret_dev) WAITS;
+/* Nobody copies to it or from it any more; its space comes back in the background. Accepts NULL. */
+void dev_hold_destroy(struct dev *d) WAITS;
 MUST int dev_flush(struct dev *d) WAITS;
 MUST int dev_extents(struct dev *d, uint64_t off, uint64_t len, struct vol_extent *ret_extents,
                      size_t max) WAITS;

@@ -75,6 +75,7 @@ struct dev {
     _Atomic(struct dev_keep *) keep;
     struct bytes_writer reservation; /* as it was stored at the opening */
     unsigned reservation_pieces;     /* stored; under the reservation's range */
+    bool is_hold;                    /* see hold.c */
     struct dev_info id;              /* name and the rest that never changes */
 };
 

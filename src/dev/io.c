@@ -287,7 +287,7 @@ int dev_copy(const struct dev_copy *copy, unsigned flags, uint64_t *ret_done)
         c.dst_off += len;
         *ret_done += r == 0 ? len : 0;
     }
-    return settle(copy->dst, r, flags);
+    return copy->dst->is_hold ? r : settle(copy->dst, r, flags);
 }
 
 int dev_flush(struct dev *d)

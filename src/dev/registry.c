@@ -13,6 +13,7 @@
 #include "base/vec.h"
 #include "dev/access.h"
 #include "dev/dev_priv.h"
+#include "dev/hold.h"
 #include "dev/record.h"
 #include "dev/reservation.h"
 #include "dev/witness.h"
@@ -251,6 +252,9 @@ int dev_registry_open(struct vol *v, const char *witness, struct dev_registry **
     }
     if (r >= 0) {
         r = dev_reservation_open(g);
+    }
+    if (r >= 0) {
+        r = dev_hold_open(g);
     }
     if (r >= 0) {
         r = rt_group_create(&g->work);

@@ -138,6 +138,73 @@ static void bounds(struct rig *rig)
     dev_registry_close(g);
 }
 
+static uint64_t live_blocks(struct rig *rig)
+{
+    struct vol_counts c;
+    rig_settle(rig);
+    vol_counts(rig->v, &c);
+    return c.live_blocks;
+}
+
+static void check_tag(struct dev *d, uint64_t tag)
+{
+    struct rt_chain c = {0};
+    uint64_t got = 0;
+    assert_int_equal(dev_read(d, 0, 8, &c), 0);
+    rt_chain_copy_out(&c, 0, &got, 8);
+    rt_chain_free(&c);
+    assert_true(got == tag);
+    check_whole(d, 0, SIZE);
+}
+
+/* What a hold has taken stays what it was, whatever becomes of its source, and it is gone with it.
+ */
+static void held(struct rig *rig)
+{
+    struct dev_registry *g;
+    struct dev *hold;
+    uint64_t done;
+    assert_int_equal(dev_registry_open(rig->v, NULL, &g), 0);
+    make(g, "a", &devs[0]);
+    make(g, "b", &devs[1]);
+    fill(devs[0], 0, SIZE, 7);
+    uint64_t before = live_blocks(rig);
+    assert_int_equal(dev_hold_create(g, 0, &hold), -EINVAL);
+    assert_int_equal(dev_hold_create(g, SIZE, &hold), 0);
+    struct dev_copy in = {devs[0], 0, hold, 0, SIZE};
+    assert_int_equal(dev_copy(&in, 0, &done), 0);
+    assert_int_equal(live_blocks(rig), before + BLOCKS);
+    fill(devs[0], 0, SIZE, 8);
+    struct dev_copy out = {hold, 0, devs[1], 0, SIZE};
+    assert_int_equal(dev_copy(&out, 0, &done), 0);
+    check_tag(devs[0], 8);
+    check_tag(devs[1], 7);
+    assert_int_equal(live_blocks(rig), before + 2 * BLOCKS);
+    dev_hold_destroy(hold);
+    assert_int_equal(live_blocks(rig), before + BLOCKS);
+    check_tag(devs[1], 7);
+
+    assert_int_equal(dev_hold_create(g, SIZE, &hold), 0);
+    in.dst = hold;
+    assert_int_equal(dev_copy(&in, 0, &done), 0);
+    assert_int_equal(live_blocks(rig), before + 2 * BLOCKS);
+    dev_unref(hold); /* as a crash leaves it */
+    dev_unref(devs[0]);
+    dev_unref(devs[1]);
+    dev_registry_close(g);
+    rig_crash(rig);
+    assert_int_equal(dev_registry_open(rig->v, NULL, &g), 0);
+    assert_int_equal(live_blocks(rig), before + BLOCKS);
+    assert_int_equal(vol_recount(rig->v), 0);
+    dev_registry_close(g);
+}
+
+static void test_held(void **state)
+{
+    (void)state;
+    rig_run(held);
+}
+
 static void test_contended(void **state)
 {
     (void)state;
@@ -155,6 +222,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_contended),
         cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_held),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

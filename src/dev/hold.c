@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Holds: data that no device has, or has any more. A hold is a device in no tree, so that nobody
+ * finds it, attaches to it or lists it; copies go to it and from it.
+ *
+ * H1. Its inode comes into being, and goes, in one transaction with a record (docs/FORMAT.md
+ *     "Holds"). So what a crash leaves behind has a record, and the next opening for writing
+ * deletes whatever has one: a hold never outlives the registry that made it. H2. It is in nobody's
+ * write cache: copies into it mark no loss.
+ */
+#include "dev/hold.h"
+#include "base/assert.h"
+#include "base/endian.h"
+#include "base/err.h"
+#include "base/msg.h"
+#include "base/vec.h"
+#include "rt/rt.h"
+
+#define VERSION 1u
+
+static void key_of(uint64_t inode, uint8_t ret_key[DEV_HOLD_KEY_BYTES])
+{
+    ret_key[0] = DEV_KEY_HOLD;
+    be64_store(ret_key + 1, inode);
+}
+
+static int commit_new(struct dev_registry *g, struct dev_info *info) WAITS
+{
+    static const uint8_t value = VERSION;
+    uint8_t key[DEV_HOLD_KEY_BYTES];
+    struct vol_txn *t;
+    int r = vol_txn_begin(g->v, &t);
+    if (r < 0) {
+        return r;
+    }
+    r = vol_txn_inode_create(t, info->size_bytes, &info->inode);
+    if (r >= 0) {
+        key_of(info->inode, key);
+        r = vol_txn_put(t, key, sizeof key, &value, sizeof value);
+    }
+    if (r < 0) {
+        vol_txn_abort(t);
+        return r;
+    }
+    return vol_txn_commit(t);
+}
+
+/* The record alone, when its inode is not there. */
+static int commit_gone(struct dev_registry *g, uint64_t inode, bool with_inode) WAITS
+{
+    uint8_t key[DEV_HOLD_KEY_BYTES];
+    struct vol_txn *t;
+    int r = vol_txn_begin(g->v, &t);
+    if (r < 0) {
+        return r;
+    }
+    key_of(inode, key);
+    r = vol_txn_delete(t, key, sizeof key);
+    if (r >= 0 && with_inode) {
+        r = vol_txn_inode_delete(t, inode);
+    }
+    if (r < 0) {
+        vol_txn_abort(t);
+        return r;
+    }
+    return vol_txn_commit(t);
+}
+
+int dev_hold_create(struct dev_registry *g, uint64_t size_bytes, struct dev **ret_dev)
+{
+    struct dev_info info = {
+        .size_bytes = size_bytes, .logical_block_bytes = 512, .physical_block_bytes = 4096};
+    if (size_bytes == 0 || size_bytes > VOL_SIZE_MAX) {
+        return -EINVAL;
+    }
+    int r = commit_new(g, &info);
+    if (r < 0) {
+        return r;
+    }
+    r = dev_new(g, &info, ret_dev);
+    if (r < 0) {
+        rt_shield();
+        (void)!commit_gone(g, info.inode, true);
+        rt_unshield();
+        return r;
+    }
+    (*ret_dev)->is_hold = true;
+    return 0;
+}
+
+void dev_hold_destroy(struct dev *d)
+{
+    if (!d) {
+        return;
+    }
+    ASSERT(d->is_hold && atomic_load(&d->refs) == 1);
+    vol_file_close(take(d->file));
+    rt_shield();
+    int r = commit_gone(d->registry, d->id.inode, true);
+    rt_unshield();
+    if (r < 0) {
+        msg_debug("dev", "hold %llu is left to the next opening: %s",
+                  (unsigned long long)d->id.inode, err_text(r));
+    }
+    dev_unref(d);
+}
+
+struct inode {
+    uint64_t number;
+};
+
+struct leftovers {
+    VEC(struct inode) inodes;
+};
+
+static int load(void *arg, const void *key, size_t key_len, const void *value, size_t value_len)
+{
+    struct leftovers *all = arg;
+    (void)value;
+    (void)value_len;
+    if (key_len != DEV_HOLD_KEY_BYTES) {
+        return 0;
+    }
+    struct inode i = {be64_load((const uint8_t *)key + 1)};
+    return vec_push(&all->inodes, i);
+}
+
+int dev_hold_open(struct dev_registry *g)
+{
+    const uint8_t prefix = DEV_KEY_HOLD;
+    struct leftovers all = {0};
+    int r = vol_epoch(g->v) != 0 ? vol_scan(g->v, &prefix, 1, load, &all) : 0;
+    for (size_t i = 0; i < all.inodes.len && r >= 0; i++) {
+        r = commit_gone(g, all.inodes.at[i].number, true);
+        if (r == -ENOENT) {
+            r = commit_gone(g, all.inodes.at[i].number, false);
+        }
+    }
+    vec_free(&all.inodes);
+    return r;
+}
