@@ -12,7 +12,8 @@
 int iscsi_auth_init(struct iscsi_auth *a, struct iscsi_conn *c, uint64_t deadline_ns)
 {
     *a = (struct iscsi_auth){.c = c, .deadline_ns = deadline_ns};
-    int r = dev_access_get(c->server->registry, c->discovery ? "" : c->iqn, &a->access);
+    int r = dev_access_get(c->server->registry, c->session->discovery ? "" : c->session->iqn,
+                           &a->access);
     if (r < 0) {
         return -ISCSI_LOGIN_NOT_FOUND;
     }
@@ -91,11 +92,11 @@ static struct iscsi_guard_who who_is(const struct iscsi_conn *c)
     uint8_t address[16];
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     if (dev_address_parse(c->peer, address) < 0) {
-        return iscsi_guard_who(c->peer, strcspn(c->peer, ":"), c->initiator);
+        return iscsi_guard_who(c->peer, strcspn(c->peer, ":"), c->session->initiator);
     }
     /* Of IPv6, who has one address has its network. */
     size_t len = memcmp(address, mapped, sizeof mapped) == 0 ? 16 : 8;
-    return iscsi_guard_who(address, len, c->initiator);
+    return iscsi_guard_who(address, len, c->session->initiator);
 }
 
 static int refuse(struct iscsi_auth *a, int r)
@@ -141,7 +142,7 @@ static int judge(struct iscsi_auth *a, struct bytes_writer *out)
         return r;
     }
     const struct dev_account *account =
-        dev_access_account(a->access, a->chap.name, a->c->initiator);
+        dev_access_account(a->access, a->chap.name, a->c->session->initiator);
     const struct crypt_secret *own = a->access->own.secret;
     struct iscsi_chap_credentials cred = {
         .secret = account ? account->secret->bytes : NULL,
@@ -201,7 +202,7 @@ int iscsi_auth_step(struct iscsi_auth *a, bool leaving, struct bytes_writer *out
 
 bool iscsi_auth_still_good(const struct iscsi_conn *c, const struct dev_access *a, unsigned minimum)
 {
-    if (!dev_access_allows(a, c->initiator, c->peer)) {
+    if (!dev_access_allows(a, c->session->initiator, c->peer)) {
         return false;
     }
     if (!dev_access_authenticates(a)) {
@@ -209,5 +210,5 @@ bool iscsi_auth_still_good(const struct iscsi_conn *c, const struct dev_access *
     }
     unsigned needed = MAX_OF((unsigned)a->minimum, minimum);
     return c->auth.user && c->auth.algorithm >= needed &&
-           dev_access_account(a, c->auth.user, c->initiator) != NULL;
+           dev_access_account(a, c->auth.user, c->session->initiator) != NULL;
 }

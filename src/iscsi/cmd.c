@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/assert.h"
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/msg.h"
@@ -14,14 +15,14 @@
 /* RFC 7143 §11.4.7.2: what the transport itself says with CHECK CONDITION. */
 #define ASC_PROTOCOL_SERVICE_CRC 0x4705
 
-static struct iscsi_task **bucket_of(struct iscsi_conn *c, uint32_t itt)
+static struct iscsi_task **bucket_of(struct iscsi_session *s, uint32_t itt)
 {
-    return &c->tasks[hash_u64(itt) % ISCSI_TASK_BUCKETS];
+    return &s->tasks[hash_u64(itt) % ISCSI_TASK_BUCKETS];
 }
 
-struct iscsi_task *iscsi_task_find(struct iscsi_conn *c, uint32_t itt)
+struct iscsi_task *iscsi_task_find(struct iscsi_session *s, uint32_t itt)
 {
-    struct iscsi_task *t = *bucket_of(c, itt);
+    struct iscsi_task *t = *bucket_of(s, itt);
     while (t && t->itt != itt) {
         t = t->next;
     }
@@ -30,9 +31,10 @@ struct iscsi_task *iscsi_task_find(struct iscsi_conn *c, uint32_t itt)
 
 static struct iscsi_task *task_new(struct iscsi_conn *c, const struct iscsi_request *q)
 {
-    struct iscsi_task *t = c->free_tasks;
+    struct iscsi_session *s = c->session;
+    struct iscsi_task *t = s->free_tasks;
     if (t) {
-        c->free_tasks = t->next;
+        s->free_tasks = t->next;
     } else {
         t = calloc(1, sizeof *t);
         if (!t) {
@@ -60,24 +62,26 @@ static struct iscsi_task *task_new(struct iscsi_conn *c, const struct iscsi_requ
     t->no_memory = false;
     atomic_store_explicit(&t->fiber, NULL, memory_order_relaxed);
     t->waits = false;
-    struct iscsi_task **at = bucket_of(c, q->itt);
+    struct iscsi_task **at = bucket_of(s, q->itt);
     t->next = *at;
     *at = t;
-    iscsi_conn_counters(c)->active += c->task_count++ == 0;
-    c->immediate_count += t->immediate;
+    iscsi_conn_counters(c)->active += s->task_count++ == 0;
+    c->task_count++;
+    s->immediate_count += t->immediate;
     return t;
 }
 
 void iscsi_task_free(struct iscsi_task *t)
 {
     struct iscsi_conn *c = t->conn;
-    struct iscsi_task **at = bucket_of(c, t->itt);
+    struct iscsi_session *s = c->session;
+    struct iscsi_task **at = bucket_of(s, t->itt);
     while (*at != t) {
         at = &(*at)->next;
     }
     *at = t->next;
-    iscsi_conn_counters(c)->active -= --c->task_count == 0;
-    c->immediate_count -= t->immediate;
+    iscsi_conn_counters(c)->active -= --s->task_count == 0;
+    s->immediate_count -= t->immediate;
     if (c->rx_task == t) {
         c->rx_task = NULL;
     }
@@ -89,15 +93,18 @@ void iscsi_task_free(struct iscsi_task *t)
         rt_event_destroy(&t->wake);
         memset(t->bursts, 0, sizeof t->bursts);
     }
-    t->next = c->free_tasks;
-    c->free_tasks = t;
+    t->next = s->free_tasks;
+    s->free_tasks = t;
+    if (--c->task_count == 0) {
+        iscsi_conn_less(c);
+    }
 }
 
-void iscsi_task_pool_free(struct iscsi_conn *c)
+void iscsi_task_pool_free(struct iscsi_session *s)
 {
-    while (c->free_tasks) {
-        struct iscsi_task *t = c->free_tasks;
-        c->free_tasks = t->next;
+    while (s->free_tasks) {
+        struct iscsi_task *t = s->free_tasks;
+        s->free_tasks = t->next;
         free(t);
         rt_mem_add(RT_MEM_CONNECTIONS, -(int64_t)sizeof *t);
     }
@@ -159,7 +166,7 @@ static int set_up(struct iscsi_task *t, const struct iscsi_request *q, const uin
         t->bidi_len = ahs.has_bidi ? ahs.bidi_len : 0;
     }
     struct scsi_task *s = &t->scsi;
-    scsi_task_init(s, c->nexus, q->lun, cdb, cdb_len);
+    scsi_task_init(s, c->session->nexus, q->lun, cdb, cdb_len);
     s->attr = (enum scsi_attr)q->command.attr;
     s->tag = q->itt;
     s->transport_read = q->command.read;
@@ -198,30 +205,31 @@ static int hold(struct iscsi_task *t, const struct iscsi_request *q)
     if (!h) {
         return -ENOMEM;
     }
+    h->conn = c;
     h->req = *q;
     h->task = t;
-    list_push_back(&c->held, &h->link);
-    c->held_count++;
+    list_push_back(&c->session->held, &h->link);
+    c->session->held_count++;
     return 0;
 }
 
 static int refuse(struct iscsi_conn *c, enum iscsi_reject_reason reason, const uint8_t *bhs,
                   const char *why)
 {
-    msg_warn_paced("iscsi", "%s: %s: SCSI command: %s", c->peer, c->initiator, why);
+    msg_warn_paced("iscsi", "%s: %s: SCSI command: %s", c->peer, c->session->initiator, why);
     iscsi_tx_reject(c, reason, bhs);
     return ERR_PROTOCOL;
 }
 
-/* True when an earlier request with this CmdSN is held already. */
-static bool is_held(struct iscsi_conn *c, uint32_t cmdsn)
+/* Now, later, or never: an earlier request with this CmdSN may be held already. */
+static enum iscsi_window_verdict judge(struct iscsi_session *s, const struct iscsi_request *q)
 {
-    list_for_each(&c->held, struct iscsi_held, link, h) {
-        if (!h->req.immediate && h->req.cmdsn == cmdsn) {
-            return true;
-        }
+    if (q->immediate) {
+        return ISCSI_WINDOW_NOW;
     }
-    return false;
+    enum iscsi_window_verdict verdict = iscsi_window_judge(&s->window, q->cmdsn);
+    return verdict == ISCSI_WINDOW_HOLD && iscsi_ffp_holds(s, q->cmdsn) ? ISCSI_WINDOW_DROP
+                                                                        : verdict;
 }
 
 static int pass_over(struct iscsi_conn *c)
@@ -230,17 +238,40 @@ static int pass_over(struct iscsi_conn *c)
     return r < 0 ? r : 0;
 }
 
+/* All of it has come. Its turn is judged now, for other connections had theirs meanwhile. */
+static int enter(struct iscsi_task *t, const struct iscsi_request *q)
+{
+    struct iscsi_conn *c = t->conn;
+    int r = 0;
+    switch (judge(c->session, q)) {
+    case ISCSI_WINDOW_DROP:
+        iscsi_task_free(t);
+        return 0;
+    case ISCSI_WINDOW_HOLD:
+        r = hold(t, q);
+        if (r < 0) {
+            iscsi_task_free(t);
+        }
+        return r;
+    case ISCSI_WINDOW_NOW:
+        break;
+    }
+    if (!q->immediate) {
+        iscsi_window_take(&c->session->window);
+    }
+    iscsi_command_start(t);
+    return list_is_empty(&c->session->held) ? 0 : iscsi_ffp_turn(c);
+}
+
 int iscsi_command(struct iscsi_conn *c, const struct iscsi_request *q, const uint8_t *bhs_at,
                   const uint8_t *ahs)
 {
     uint8_t bhs[ISCSI_BHS_BYTES];
     memcpy(bhs, bhs_at, sizeof bhs);
-    enum iscsi_window_verdict verdict =
-        q->immediate ? ISCSI_WINDOW_NOW : iscsi_window_judge(&c->window, q->cmdsn);
-    if (verdict == ISCSI_WINDOW_DROP || (verdict == ISCSI_WINDOW_HOLD && is_held(c, q->cmdsn))) {
+    if (judge(c->session, q) == ISCSI_WINDOW_DROP) {
         return pass_over(c);
     }
-    if (q->immediate && c->immediate_count >= ISCSI_IMMEDIATE_MAX) {
+    if (q->immediate && c->session->immediate_count >= ISCSI_IMMEDIATE_MAX) {
         iscsi_tx_reject(c, ISCSI_REJECT_IMMEDIATE, bhs);
         return pass_over(c);
     }
@@ -248,7 +279,7 @@ int iscsi_command(struct iscsi_conn *c, const struct iscsi_request *q, const uin
     if (why) {
         return refuse(c, ISCSI_REJECT_PROTOCOL, bhs, why);
     }
-    if (iscsi_task_find(c, q->itt)) {
+    if (iscsi_task_find(c->session, q->itt)) {
         return refuse(c, ISCSI_REJECT_IN_PROGRESS, bhs, "the task tag is in use");
     }
     struct iscsi_task *t = task_new(c, q);
@@ -267,18 +298,7 @@ int iscsi_command(struct iscsi_conn *c, const struct iscsi_request *q, const uin
             return r < 0 ? r : refuse(c, ISCSI_REJECT_DATA_DIGEST, bhs, "data digest");
         }
     }
-    if (verdict == ISCSI_WINDOW_HOLD) {
-        r = hold(t, q);
-        if (r < 0) {
-            iscsi_task_free(t);
-        }
-        return r;
-    }
-    if (!q->immediate) {
-        iscsi_window_take(&c->window);
-    }
-    iscsi_command_start(t);
-    return list_is_empty(&c->held) ? 0 : iscsi_ffp_turn(c);
+    return enter(t, q);
 }
 
 static void count(struct iscsi_task *t)
@@ -354,6 +374,8 @@ static void run(void *arg)
     r = iscsi_data_settle(t);
     if (c->broken == 0 && (r >= 0 || scsi_task_is_aborted(s) || s->aborted)) {
         iscsi_reply(t);
+    } else if (!t->immediate) {
+        iscsi_session_give(c->session); /* nobody hears of it, but the session may go on */
     }
     end(t, reading);
 }
@@ -385,11 +407,38 @@ void iscsi_command_start(struct iscsi_task *t)
     if (run_ready(t)) {
         return;
     }
-    int r = rt_group_spawn_now(c->group, "iscsi-command", run, t);
+    int r = rt_group_spawn_now(c->session->group, "iscsi-command", run, t);
     if (likely(r >= 0)) {
         return;
     }
     scsi_fail_status(&t->scsi, SCSI_BUSY);
     iscsi_reply(t);
     end(t, 0);
+}
+
+/* The task is given up, and whoever carries it out with it. */
+static void give_up(struct iscsi_task *t)
+{
+    struct rt_fiber *fiber = atomic_load(&t->fiber);
+    scsi_task_give_up(&t->scsi);
+    if (fiber) {
+        rt_fiber_cancel(fiber);
+    }
+}
+
+void iscsi_tasks_abort(struct iscsi_conn *c)
+{
+    struct iscsi_session *s = c->session;
+    for (size_t i = 0; i < ISCSI_TASK_BUCKETS; i++) {
+        for (struct iscsi_task *t = s->tasks[i]; t; t = t->next) {
+            if (t->conn == c) {
+                give_up(t);
+            }
+        }
+    }
+    iscsi_egress_wake(c);
+    while (c->task_count > 0 || c->egress_pump || !list_is_empty(&c->egress_line)) {
+        int r = rt_gate_wait(&c->all_done, RT_FOREVER);
+        ASSERT(r >= 0); /* shielded */
+    }
 }

@@ -24,11 +24,8 @@ void iscsi_conn_unref(struct iscsi_conn *c)
     if (atomic_fetch_sub(&c->refs, 1) != 1) {
         return;
     }
-    rt_group_destroy(c->group);
-    rt_credits_destroy(&c->solicited);
     rt_mutex_destroy(&c->egress_lock);
-    free(c->initiator);
-    free(c->iqn);
+    iscsi_session_unref(c->session);
     free(c->auth.user);
     free(c);
     rt_mem_add(RT_MEM_CONNECTIONS, -(int64_t)sizeof *c);
@@ -51,19 +48,19 @@ static void tell_news(struct iscsi_conn *c)
                              .flags = ISCSI_FINAL,
                              .itt = ISCSI_TAG_NONE,
                              .event = ISCSI_ASYNC_SCSI};
-    while (scsi_nexus_news(c->nexus, &a.lun, data + 2, &len)) {
+    while (scsi_nexus_news(c->session->nexus, &a.lun, data + 2, &len)) {
         be16_store(data, (uint16_t)len);
         iscsi_tx_answer(c, &a, data, (uint32_t)(2 + len));
     }
 }
 
-void iscsi_conn_heed(struct iscsi_conn *c)
+void iscsi_conn_do(struct iscsi_conn *c, unsigned what)
 {
-    unsigned what = atomic_exchange(&c->pokes, 0);
+    bool full = c->state == ISCSI_CONN_FULL && !c->session->discovery;
     if (!c->poke_ready || c->broken < 0) {
+        c->poked |= what;
         return;
     }
-    bool full = c->state == ISCSI_CONN_FULL && !c->discovery;
     if ((what & ISCSI_POKE_LOGOUT) && full && !c->logout_requested) {
         c->logout_requested = true;
         c->logout_by_ns = rt_now_ns() + LOGOUT_SECONDS * 1000000000ull;
@@ -73,6 +70,8 @@ void iscsi_conn_heed(struct iscsi_conn *c)
     }
     if ((what & ISCSI_POKE_NEWS) && full) {
         tell_news(c);
+    } else if (what & ISCSI_POKE_NEWS) {
+        c->poked |= ISCSI_POKE_NEWS; /* when the login is over */
     }
     if ((what & ISCSI_POKE_ASYNC_DROP) && full) {
         iscsi_tx_async(c, ISCSI_ASYNC_DROP_SESSION, (uint16_t[3]){0, 2, 0});
@@ -83,10 +82,31 @@ void iscsi_conn_heed(struct iscsi_conn *c)
     }
 }
 
+void iscsi_conn_heed(struct iscsi_conn *c)
+{
+    iscsi_conn_do(c, atomic_exchange(&c->pokes, 0));
+    iscsi_session_heed(c->session);
+}
+
+static void poked(void *arg);
+
+/* Hands the reference on to a fiber on the connection's core. */
+static void spawn_poked(struct iscsi_conn *c)
+{
+    int r = rt_spawn_on(atomic_load(&c->core), "iscsi-poke", poked, c);
+    if (r < 0) {
+        iscsi_conn_unref(c); /* no fiber is free; its own heeds it when it next runs */
+    }
+}
+
 static void poked(void *arg)
 {
     struct iscsi_conn *c = arg;
-    iscsi_conn_heed(c);
+    if (atomic_load(&c->core) != rt_core_self()) {
+        spawn_poked(c); /* it has moved meanwhile */
+        return;
+    }
+    iscsi_conn_do(c, atomic_exchange(&c->pokes, 0));
     iscsi_conn_unref(c);
 }
 
@@ -95,11 +115,7 @@ void iscsi_conn_poke(struct iscsi_conn *c, enum iscsi_poke what)
     if (atomic_fetch_or(&c->pokes, what) != 0) {
         return; /* one is on its way */
     }
-    iscsi_conn_ref(c);
-    int r = rt_spawn_on(c->core, "iscsi-poke", poked, c);
-    if (r < 0) {
-        iscsi_conn_unref(c); /* no fiber is free; its own heeds it when it next runs */
-    }
+    spawn_poked(iscsi_conn_ref(c));
 }
 
 static struct iscsi_conn *conn_new(struct iscsi_server *s, struct net_stream *stream)
@@ -108,26 +124,24 @@ static struct iscsi_conn *conn_new(struct iscsi_server *s, struct net_stream *st
     if (!c) {
         return NULL;
     }
-    if (rt_group_create(&c->group) < 0) {
+    if (iscsi_session_new(s, &c->session) < 0) {
         free(c);
         return NULL;
     }
     rt_mem_add(RT_MEM_CONNECTIONS, sizeof *c);
     c->server = s;
     c->stream = stream;
-    c->core = rt_core_self();
+    atomic_store(&c->core, rt_core_self());
     atomic_store(&c->refs, 1);
     c->poke_ready = true;
     c->text_ttt = ISCSI_TAG_NONE;
     c->ping_ttt = ISCSI_TAG_NONE;
     c->params.recv_len = 8192;
     c->rx.last_ns = rt_now_ns();
-    list_init(&c->held);
     list_init(&c->egress_line);
     list_init(&c->session_link);
     list_init(&c->all_link);
     list_init(&c->stranger_link);
-    rt_credits_init(&c->solicited, ISCSI_SOLICITED_BYTES);
     rt_mutex_init(&c->egress_lock);
     rt_waitq_init(&c->egress);
     net_peer_address(stream, c->peer);
@@ -196,7 +210,7 @@ static void admit_stranger(struct iscsi_conn *c)
 /* Who only asks for the targets stays one: nobody counts discovery sessions, and none is long. */
 static void know_stranger(struct iscsi_conn *c)
 {
-    if (c->discovery) {
+    if (c->session->discovery) {
         return;
     }
     rt_mutex_lock(&c->server->lock);
@@ -233,16 +247,11 @@ static void close_down(struct iscsi_conn *c, int r)
     }
     c->state = ISCSI_CONN_CLOSING;
     net_send_flush(c->stream);
-    if (c->nexus) {
-        scsi_nexus_abort_all(c->nexus);
-    }
-    rt_group_cancel(c->group);
-    rt_group_wait(c->group);
-    iscsi_ffp_drop_held(c);
-    iscsi_session_close(c);
+    iscsi_ffp_drop_held(c->session, c);
+    iscsi_tasks_abort(c);
+    iscsi_session_leave(c);
     iscsi_text_reset(c);
     iscsi_rx_free(c);
-    iscsi_task_pool_free(c);
     rt_unshield();
     linger(c);
     c->poke_ready = false;
@@ -251,10 +260,28 @@ static void close_down(struct iscsi_conn *c, int r)
     c->stream = NULL;
 }
 
+/* From the first request to the last. */
+static void serve(struct iscsi_conn *c)
+{
+    int r = iscsi_login(c);
+    know_stranger(c);
+    if (r >= 0) {
+        r = iscsi_ffp_run(c);
+        if (r == ERR_PROTOCOL) {
+            msg_warn_paced("iscsi", "%s: %s broke the protocol; its session is ended", c->peer,
+                           c->session->initiator);
+        } else {
+            msg_debug("iscsi", "%s: connection %u of %s ends: %s", c->peer, (unsigned)c->cid,
+                      c->session->initiator, err_name(r));
+        }
+    }
+    close_down(c, r);
+    iscsi_conn_unref(c);
+}
+
 void iscsi_conn_serve(struct net_stream *stream, void *server)
 {
-    struct iscsi_server *s = server;
-    struct iscsi_conn *c = conn_new(s, stream);
+    struct iscsi_conn *c = conn_new(server, stream);
     if (!c) {
         msg_warn_paced("iscsi", "a connection is refused: no memory");
         net_close(stream);
@@ -262,17 +289,10 @@ void iscsi_conn_serve(struct net_stream *stream, void *server)
     }
     enlist(c);
     admit_stranger(c);
-    int r = iscsi_login(c);
-    know_stranger(c);
-    if (r >= 0) {
-        r = iscsi_ffp_run(c);
-        if (r == ERR_PROTOCOL) {
-            msg_warn_paced("iscsi", "%s: %s broke the protocol; its session is ended", c->peer,
-                           c->initiator);
-        } else {
-            msg_debug("iscsi", "%s: session of %s ends: %s", c->peer, c->initiator, err_name(r));
-        }
+    unsigned core = iscsi_conn_core(c);
+    if (core == rt_core_self()) {
+        serve(c);
+    } else {
+        iscsi_conn_move(c, core, serve);
     }
-    close_down(c, r);
-    iscsi_conn_unref(c);
 }

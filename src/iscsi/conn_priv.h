@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A connection, which with MaxConnections=1 is also its session. Private to iscsi.
+ * Sessions and their connections. Private to iscsi.
  *
  * WHO TOUCHES WHAT
- * A connection lives on one core. Its fiber (conn.c) receives; commands and task management run on
- * fibers of its group. All of its state is used on that core alone, except for what is marked
- * [lock]: the server's mutex, and the atomics. Others reach a connection through iscsi_conn_poke()
- * only.
+ * A session lives on one core, and so do all of its connections. Each connection's fiber (conn.c)
+ * receives; commands and task management run on fibers of the session's group. All state is used on
+ * that core alone, except for what is marked [lock]: the server's mutex, and the atomics; what the
+ * core itself reads of [lock] it may read without. Others reach a session or a connection through
+ * iscsi_session_poke() and iscsi_conn_poke() only.
  *
- * LIFE
+ * LIFE OF A CONNECTION
  *     login -> full feature -> closing -> gone
- * login     receives login requests; not in the session table until the last of them
- * full      in the session table, has a nexus (not for discovery)
- * closing   the stream is broken; tasks are aborted and waited for; then the nexus goes, then the
- * table entry Memory goes when the last reference does.
+ * login     receives login requests; has a session of its own that is in no table, until the last
+ *           request, when that becomes a session of the table or is given up for one that is there
+ * full      has joined its session, which has a nexus (not for discovery)
+ * closing   the stream is broken; its tasks are aborted and waited for; then it leaves the session,
+ *           and who leaves last ends the session: nexus, then table entry (session.c)
+ * Memory goes when the last reference does.
  */
 #pragma once
 #include "base/bytes.h"
@@ -55,13 +58,6 @@
 
 struct iscsi_task;
 
-/* Whose nexus it is: what scsi is given to reach the session, which may move to another connection.
- */
-struct iscsi_owner {
-    struct rt_mutex lock; /* a leaf */
-    struct iscsi_conn *conn;
-};
-
 /* Counters of one core: written there alone. */
 struct iscsi_core {
     _Alignas(64) _Atomic uint64_t commands;
@@ -92,8 +88,9 @@ struct iscsi_server {
 
     struct rt_mutex lock; /* all below, and conn.[lock] */
     struct rt_waitq changed;
-    struct list *buckets; /* of sessions in full feature phase, by identity */
-    struct list conns;    /* every connection */
+    struct list *buckets;      /* of sessions, by nexus */
+    struct list *tsih_buckets; /* and by TSIH */
+    struct list conns;         /* every connection */
     size_t conn_count;
     struct list strangers; /* those that have not logged in, the oldest first */
     size_t stranger_count;
@@ -131,41 +128,71 @@ struct iscsi_rx {
 /* A request that waits for its CmdSN's turn. */
 struct iscsi_held {
     struct list link;
+    struct iscsi_conn *conn; /* it came on; NULL: aborted before its turn */
     struct iscsi_request req;
     struct iscsi_task *task;  /* of a SCSI command */
     struct bytes_writer data; /* of another request */
 };
 
-struct iscsi_conn {
+struct iscsi_session {
     struct iscsi_server *server;
-    struct net_stream *stream;
-    struct rt_group *group;
     unsigned core;
     _Atomic unsigned refs;
     _Atomic unsigned pokes; /* enum iscsi_poke bits wanted from other cores */
-    bool poke_ready;        /* the stream may be used by a poke */
-    int broken;             /* why the connection ends; 0 while it does not */
-    enum iscsi_conn_state state;
 
-    /* The session. Written at login before the table has it, constant after. */
+    /* Written at login before the table has it, constant after. */
     bool discovery;
     char *initiator;
     char *iqn;
     uint8_t isid[6];
     uint16_t tsih;
-    uint16_t cid;
     struct scsi_target *target;
     struct scsi_nexus *nexus;
-    struct iscsi_owner *owner;
-    uint64_t reserved;    /* of server->ingress */
-    uint32_t window_size; /* at most */
+    struct iscsi_params params; /* the leading login's: what is session-wide counts */
+    uint64_t reserved;          /* of server->ingress */
+    uint32_t window_size;       /* at most */
+    uint64_t since_ns;          /* it is in the table */
+
+    struct list table_link; /* [lock] */
+    struct list tsih_link;  /* [lock] */
+    bool in_table;          /* [lock] */
+    bool ending;            /* [lock] nobody may join any more */
+    struct list conns;      /* [lock] those that have joined, by arrival */
+    unsigned members;       /* [lock] these, and logins that wait to join: the last one ends it */
+
     uint32_t window_now;
+    struct iscsi_window window;
+    struct rt_group *group;
+    struct list held; /* requests that wait for their CmdSN's turn, by arrival */
+    unsigned held_count;
+    struct iscsi_task *tasks[ISCSI_TASK_BUCKETS]; /* by ITT */
+    unsigned task_count;
+    unsigned immediate_count;
+    struct iscsi_task *free_tasks;
+    uint32_t next_ttt;
+    struct rt_credits solicited; /* what R2Ts hold while their data are on their way */
+    uint64_t fast_abort_told;    /* of the last message with event 5: scsi's abort_id */
+};
+
+struct iscsi_conn {
+    struct iscsi_server *server;
+    struct iscsi_session *session;
+    struct net_stream *stream;
+    _Atomic unsigned core; /* changes once at most, while it has no fiber but its own */
+    _Atomic unsigned refs;
+    _Atomic unsigned pokes; /* enum iscsi_poke bits wanted from other cores */
+    bool poke_ready;        /* the stream may be used by a poke */
+    unsigned poked;         /* what was wanted when it could not be done yet */
+    int broken;             /* why the connection ends; 0 while it does not */
+    enum iscsi_conn_state state;
+
+    uint16_t cid;
     struct {
         char *user; /* CHAP_N; NULL: nobody asked */
         uint8_t algorithm;
         bool mutual;
     } auth;
-    uint64_t since_ns;         /* it is in the table */
+    uint64_t since_ns;         /* it has joined */
     _Atomic uint64_t commands; /* written on the connection's core alone, as are the next two */
     _Atomic uint64_t bytes_read;
     _Atomic uint64_t bytes_written;
@@ -173,32 +200,24 @@ struct iscsi_conn {
     char local[NET_ADDRESS_SIZE];
 
     struct list all_link;      /* [lock] */
-    struct list session_link;  /* [lock]; in the table */
     struct list stranger_link; /* [lock] */
-    bool in_table;             /* [lock] */
-    struct iscsi_conn *heir;   /* [lock] a new connection that takes the session over */
-    bool inherited;            /* [lock] the heir has been given it */
+    struct list session_link;  /* [lock] of session->conns */
+    bool joined;               /* [lock] */
+    bool replaced;             /* a new connection with its CID waits for its end */
 
     struct iscsi_params params;
     bool header_digest; /* in force */
     bool data_digest;
-    struct iscsi_window window;
     uint32_t statsn;
     struct iscsi_rx rx;
 
-    struct list held; /* by arrival */
-    unsigned held_count;
-    struct iscsi_task *tasks[ISCSI_TASK_BUCKETS]; /* by ITT */
-    unsigned task_count;
-    unsigned immediate_count;
-    struct iscsi_task *free_tasks;
+    unsigned task_count;     /* of the session's tasks, those that are this connection's */
+    struct rt_gate all_done; /* for who waits until there are none, and nobody waits for egress */
     struct iscsi_task
-        *rx_task; /* whose data are being received; NULL when it has ended meanwhile */
-    uint32_t next_ttt;
+        *rx_task;    /* whose data are being received; NULL when it has ended meanwhile */
     uint32_t hinted; /* commands in the receive buffer that were looked at ahead */
 
-    struct rt_credits solicited; /* what R2Ts hold while their data are on their way */
-    uint64_t data_out_ns;        /* when the last Data-Out came */
+    uint64_t data_out_ns; /* when the last Data-Out came */
 
     uint64_t reading;        /* bytes of Data-In being prepared */
     struct list egress_line; /* those that wait for room, by arrival */
@@ -212,11 +231,9 @@ struct iscsi_conn {
     uint32_t text_ttt; /* ISCSI_TAG_NONE: no exchange is open */
     uint32_t text_itt;
 
-    uint32_t ping_ttt;        /* ISCSI_TAG_NONE: none outstanding */
-    uint64_t fast_abort_told; /* of the last message with event 5: scsi's abort_id */
-    uint64_t logout_by_ns;    /* when the session is ended, if logout_requested */
+    uint32_t ping_ttt;     /* ISCSI_TAG_NONE: none outstanding */
+    uint64_t logout_by_ns; /* when the session is ended, if logout_requested */
     bool logout_requested;
-    bool logged_out;
 };
 
 enum iscsi_poke {
@@ -235,34 +252,64 @@ void iscsi_conn_unref(struct iscsi_conn *c);
 /* Asks the connection, from any core, to do that. Does not wait. The caller holds a reference or
  * server->lock. */
 void iscsi_conn_poke(struct iscsi_conn *c, enum iscsi_poke what);
-/* On the connection's core: does what was asked for. */
+/* On the connection's core: does what was asked for, of it and of its session. */
 void iscsi_conn_heed(struct iscsi_conn *c);
-/* On the connection's core: ends it for the reason r; the fiber notices. The first reason stays. */
+/* The same for one connection, without asking. */
+void iscsi_conn_do(struct iscsi_conn *c, unsigned what);
+/* On the connection's core: ends it for the reason r; the fiber notices. The first reason stays.
+ */
 void iscsi_conn_break(struct iscsi_conn *c, int r);
 
 /* login.c: 0 when in full feature phase, ERR_* or -errno when the connection is to be closed (the
  * response is queued). */
 MUST int iscsi_login(struct iscsi_conn *c) WAITS;
 
+/* move.c */
+/* Waits for the first request of a login: on which core the connection belongs. */
+unsigned iscsi_conn_core(struct iscsi_conn *c) WAITS;
+/* Has serve(c) run on that core, and waits for its end. */
+void iscsi_conn_move(struct iscsi_conn *c, unsigned core, void (*serve)(struct iscsi_conn *c))
+    WAITS;
+
 /* session.c */
-/* Status 0, or enum iscsi_login_status as a negative number. */
+/* On which core the session lives that a login with this TSIH wants to join; the caller's own if
+ * there is none. */
+unsigned iscsi_session_core(struct iscsi_server *server, const uint8_t isid[6], uint16_t tsih);
+MUST int iscsi_session_new(struct iscsi_server *server, struct iscsi_session **ret_session);
+struct iscsi_session *iscsi_session_ref(struct iscsi_session *s);
+void iscsi_session_unref(struct iscsi_session *s);
+/* As iscsi_conn_poke(), of all of its connections. */
+void iscsi_session_poke(struct iscsi_session *s, enum iscsi_poke what);
+/* On the session's core: does what was asked for. */
+void iscsi_session_heed(struct iscsi_session *s);
+/*
+ * The login's last step: c has a session of the table from here on, and has joined it. Status 0, or
+ * enum iscsi_login_status as a negative number.
+ */
 MUST int iscsi_session_open(struct iscsi_conn *c, uint16_t tsih, uint64_t deadline_ns) WAITS;
-/* The connection's tasks have ended. Gives nexus and table entry back, or over to the heir. */
-void iscsi_session_close(struct iscsi_conn *c) WAITS;
+/* The connection has no tasks left. Who is last ends the session. Does nothing for one that has not
+ * joined. */
+void iscsi_session_leave(struct iscsi_conn *c) WAITS;
+/* Nobody may join it any more: it ends with the connections that it has. */
+void iscsi_session_end(struct iscsi_session *s);
+/* On the session's core: its connection with that CID, or NULL. */
+struct iscsi_conn *iscsi_session_cid(struct iscsi_session *s, uint16_t cid);
 /* Chooses the target, which must let the initiator in. Status as above. */
-MUST int iscsi_session_admit(struct iscsi_conn *c) WAITS;
+MUST int iscsi_session_admit(struct iscsi_conn *c, bool is_new) WAITS;
 /* Reserves for the window, before the operational keys are negotiated. */
-void iscsi_session_reserve(struct iscsi_conn *c);
-void iscsi_session_limits(struct iscsi_conn *c, struct iscsi_limits *ret_limits);
+void iscsi_session_reserve(struct iscsi_session *s);
+void iscsi_session_limits(const struct iscsi_session *s, struct iscsi_limits *ret_limits);
 /* The negotiation is over: how many commands the reservation carries. Status as above. */
-MUST int iscsi_session_window(struct iscsi_conn *c);
+MUST int iscsi_session_window(struct iscsi_session *s);
 
 /* ffp.c: full feature phase until the connection ends: why. */
 MUST int iscsi_ffp_run(struct iscsi_conn *c) WAITS;
 /* The CmdSN window has moved: requests whose turn has come. */
 MUST int iscsi_ffp_turn(struct iscsi_conn *c) WAITS;
-/* Frees the requests that never had their turn. */
-void iscsi_ffp_drop_held(struct iscsi_conn *c);
+/* True when a request with that CmdSN is held already. */
+bool iscsi_ffp_holds(struct iscsi_session *s, uint32_t cmdsn);
+/* Frees the connection's requests that never had their turn; NULL: those that nobody waits for. */
+void iscsi_ffp_drop_held(struct iscsi_session *s, const struct iscsi_conn *c);
 
 /* text_request.c */
 MUST int iscsi_text_request(struct iscsi_conn *c, const struct iscsi_request *q, const void *data,
@@ -278,11 +325,26 @@ static inline bool iscsi_tmf_is_of_target(uint8_t function)
 
 /* share.c */
 /* A numbered request is answered: there is room for one more, if the core's share allows. */
-void iscsi_conn_give(struct iscsi_conn *c);
+void iscsi_session_give(struct iscsi_session *s);
 
 static inline struct iscsi_core *iscsi_conn_counters(struct iscsi_conn *c)
 {
-    return &c->server->cores[c->core];
+    return &c->server->cores[atomic_load_explicit(&c->core, memory_order_relaxed)];
+}
+/* A task of the connection has ended, or a fiber that uses it has. */
+static inline void iscsi_conn_less(struct iscsi_conn *c)
+{
+    if (unlikely(c->state == ISCSI_CONN_CLOSING)) {
+        rt_gate_wake(&c->all_done);
+    }
+}
+/* A target transfer tag that nothing of the session has at the moment. */
+static inline uint32_t iscsi_session_ttt(struct iscsi_session *s)
+{
+    if (++s->next_ttt == ISCSI_TAG_NONE) {
+        s->next_ttt = 1;
+    }
+    return s->next_ttt;
 }
 /* For counters that one core alone writes: no locked instruction. */
 static inline void iscsi_count_by(_Atomic uint64_t *counter, uint64_t n)

@@ -43,7 +43,7 @@ int iscsi_data_receive(struct iscsi_conn *c, struct iscsi_task *t, uint32_t offs
 
 static int protocol_error(struct iscsi_conn *c, const uint8_t *bhs, const char *why)
 {
-    msg_warn_paced("iscsi", "%s: %s: Data-Out: %s", c->peer, c->initiator, why);
+    msg_warn_paced("iscsi", "%s: %s: Data-Out: %s", c->peer, c->session->initiator, why);
     iscsi_tx_reject(c, ISCSI_REJECT_PROTOCOL, bhs);
     return ERR_PROTOCOL;
 }
@@ -137,8 +137,8 @@ int iscsi_data_out(struct iscsi_conn *c, const struct iscsi_request *q, const ui
     uint8_t bhs[ISCSI_BHS_BYTES];
     memcpy(bhs, bhs_at, sizeof bhs);
     c->data_out_ns = c->rx.last_ns;
-    struct iscsi_task *t = iscsi_task_find(c, q->itt);
-    if (!t) {
+    struct iscsi_task *t = iscsi_task_find(c->session, q->itt);
+    if (!t || t->conn != c) {
         return skip(c);
     }
     bool solicited = q->data_out.ttt != ISCSI_TAG_NONE;
@@ -185,7 +185,7 @@ static int wait_for_more(struct iscsi_task *t)
         }
         if (MAX_OF(begin, c->data_out_ns) == last) {
             msg_warn_paced("iscsi", "%s: %s does not send the data it was asked for", c->peer,
-                           c->initiator);
+                           c->session->initiator);
             iscsi_tx_async(c, ISCSI_ASYNC_DROP_CONNECTION,
                            (uint16_t[3]){c->cid, (uint16_t)c->params.time2wait, 0});
             net_send_flush(c->stream);
@@ -242,10 +242,7 @@ static void send_r2t(struct iscsi_task *t, uint32_t want)
     while (b->len > 0) {
         b++;
     }
-    if (++c->next_ttt == ISCSI_TAG_NONE) {
-        c->next_ttt = 1;
-    }
-    *b = (struct iscsi_burst){.ttt = c->next_ttt,
+    *b = (struct iscsi_burst){.ttt = iscsi_session_ttt(c->session),
                               .offset = t->asked,
                               .len = MIN_OF(want - t->asked, c->params.max_burst)};
     struct iscsi_r2t p = {.lun = t->lun,
@@ -296,7 +293,7 @@ static int take_room(struct iscsi_task *t, uint32_t want)
     if (is_over(t)) {
         return -ECANCELED;
     }
-    int r = take_credits(t, &c->solicited, want);
+    int r = take_credits(t, &c->session->solicited, want);
     if (r < 0) {
         return r;
     }
@@ -349,7 +346,7 @@ int iscsi_data_gather(struct iscsi_task *t)
             r = solicit(t, want);
         }
         if (t->solicited > 0) {
-            rt_credits_give(&t->conn->solicited, t->solicited);
+            rt_credits_give(&t->conn->session->solicited, t->solicited);
         }
     }
     if (r == -ENOMEM || t->no_memory) {

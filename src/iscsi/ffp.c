@@ -3,8 +3,10 @@
  * Full feature phase: takes requests off the connection, in the order of their CmdSN, and never
  * waits for anything but the socket.
  *
- * ORDER (RFC 7143 §4.2.2.1). A request whose CmdSN is ExpCmdSN is taken at once; one further on in
- * the window is held until the ones before it are there; any other is ignored. Immediate requests
+ * ORDER (RFC 7143 §4.2.2.1) is the session's, whichever of its connections a request comes on. One
+ * whose CmdSN is ExpCmdSN is taken at once; one further on in the window is held until the ones
+ * before it are there; any other is ignored. What is held goes with its connection, as if it had
+ * never come: its CmdSN has not been acknowledged. Immediate requests
  * are taken at once, except for task management functions over whole task sets, which are held
  * until every command that is older than they has been taken (§11.5.1); a reset of the target does
  * not wait, for tmf.c takes what is missing as received.
@@ -38,24 +40,46 @@ static void answer_nop(struct iscsi_conn *c, const struct iscsi_request *q, cons
     iscsi_tx_answer(c, &a, data, (uint32_t)MIN_OF(len, c->params.send_len));
 }
 
+/* Whatever is under way on the connection that goes is not answered after this. */
+static int log_out(struct iscsi_conn *c, const struct iscsi_request *q, struct iscsi_conn *which)
+{
+    if (q->logout.reason == ISCSI_LOGOUT_SESSION && !c->session->discovery) {
+        list_for_each(&c->session->conns, struct iscsi_conn, session_link, other) {
+            if (other != c) {
+                iscsi_conn_break(other, -ESHUTDOWN);
+            }
+        }
+        iscsi_session_end(c->session);
+    } else if (which && which != c) {
+        iscsi_conn_break(which, -ESHUTDOWN);
+        return 0;
+    }
+    return -ESHUTDOWN;
+}
+
 static int answer_logout(struct iscsi_conn *c, const struct iscsi_request *q)
 {
     struct iscsi_answer a = {.opcode = ISCSI_LOGOUT_RESPONSE, .flags = ISCSI_FINAL, .itt = q->itt};
+    struct iscsi_conn *which = c;
     a.param[1] = (uint16_t)c->params.time2wait;
     if (q->logout.reason > ISCSI_LOGOUT_RECOVERY) {
         return ERR_PROTOCOL;
     }
-    if (q->logout.reason == ISCSI_LOGOUT_RECOVERY) {
-        a.result = ISCSI_LOGOUT_NO_RECOVERY;
-    } else if (q->logout.reason == ISCSI_LOGOUT_CONNECTION && q->logout.cid != c->cid) {
-        a.result = ISCSI_LOGOUT_NO_CID;
+    if (q->logout.reason != ISCSI_LOGOUT_SESSION && q->logout.cid != c->cid) {
+        which = iscsi_session_cid(c->session, q->logout.cid);
     }
-    iscsi_tx_answer(c, &a, NULL, 0);
+    if (!which) {
+        a.result = ISCSI_LOGOUT_NO_CID;
+    } else if (q->logout.reason == ISCSI_LOGOUT_RECOVERY) {
+        a.result = ISCSI_LOGOUT_NO_RECOVERY;
+    }
     if (a.result != ISCSI_LOGOUT_OK) {
+        iscsi_tx_answer(c, &a, NULL, 0);
         return 0;
     }
-    c->logged_out = true;
-    return -ESHUTDOWN; /* whatever is under way is not answered after this */
+    int r = log_out(c, q, which);
+    iscsi_tx_answer(c, &a, NULL, 0);
+    return r;
 }
 
 /* A request other than a SCSI command, whose turn it is. */
@@ -66,7 +90,7 @@ static int take_request(struct iscsi_conn *c, const struct iscsi_request *q, con
         return iscsi_tmf_request(c, q);
     }
     if (!q->immediate) {
-        iscsi_conn_give(c);
+        iscsi_session_give(c->session);
     }
     switch (q->opcode) {
     case ISCSI_NOP_OUT:
@@ -79,69 +103,90 @@ static int take_request(struct iscsi_conn *c, const struct iscsi_request *q, con
     }
 }
 
-static void free_held(struct iscsi_conn *c, struct iscsi_held *h)
+static void free_held(struct iscsi_held *h)
 {
-    list_remove(&h->link);
-    c->held_count--;
     bytes_writer_free(&h->data);
     free(h);
 }
 
-static bool has_turn(const struct iscsi_conn *c, const struct iscsi_held *h)
+static bool has_turn(const struct iscsi_session *s, const struct iscsi_held *h)
 {
     if (h->req.immediate) {
-        return !iscsi_sn_before(c->window.exp, h->req.cmdsn);
+        return !iscsi_sn_before(s->window.exp, h->req.cmdsn);
     }
-    return h->req.cmdsn == c->window.exp;
+    return h->req.cmdsn == s->window.exp;
 }
 
-static struct iscsi_held *next_held(struct iscsi_conn *c)
+/* It is no longer held. */
+static struct iscsi_held *next_held(struct iscsi_session *s)
 {
-    list_for_each(&c->held, struct iscsi_held, link, h) {
-        if (has_turn(c, h)) {
+    list_for_each(&s->held, struct iscsi_held, link, h) {
+        if (has_turn(s, h)) {
+            list_remove(&h->link);
+            s->held_count--;
             return h;
         }
     }
     return NULL;
 }
 
-int iscsi_ffp_turn(struct iscsi_conn *c)
+bool iscsi_ffp_holds(struct iscsi_session *s, uint32_t cmdsn)
 {
-    struct iscsi_held *h;
-    while ((h = next_held(c)) != NULL) {
-        if (!h->req.immediate) {
-            iscsi_window_take(&c->window);
+    list_for_each(&s->held, struct iscsi_held, link, h) {
+        if (!h->req.immediate && h->req.cmdsn == cmdsn) {
+            return true;
         }
-        int r = 0;
-        if (h->task) {
-            iscsi_command_start(h->task);
-        } else if (h->req.opcode == ISCSI_SCSI_COMMAND) {
-            iscsi_conn_give(c); /* aborted before its turn */
-        } else {
-            r = take_request(c, &h->req, h->data.data, h->data.len);
-        }
-        free_held(c, h);
-        if (r < 0) {
-            return r;
-        }
+    }
+    return false;
+}
+
+static int take_turn(struct iscsi_session *s, struct iscsi_held *h)
+{
+    if (!h->req.immediate) {
+        iscsi_window_take(&s->window);
+    }
+    if (h->task) {
+        iscsi_command_start(h->task);
+    } else if (!h->conn) {
+        iscsi_session_give(s);
+    } else {
+        return take_request(h->conn, &h->req, h->data.data, h->data.len);
     }
     return 0;
 }
 
+int iscsi_ffp_turn(struct iscsi_conn *c)
+{
+    struct iscsi_held *h;
+    int own = 0;
+    while ((h = next_held(c->session)) != NULL) {
+        int r = take_turn(c->session, h);
+        if (r < 0 && h->conn == c) {
+            own = r;
+        } else if (r < 0) {
+            net_send_flush(h->conn->stream); /* why it ends */
+            iscsi_conn_break(h->conn, r);
+        }
+        free_held(h);
+    }
+    return own;
+}
+
 static int hold(struct iscsi_conn *c, const struct iscsi_request *q, struct bytes_writer *data)
 {
-    if (c->held_count >= HELD_MAX) {
+    if (c->session->held_count >= HELD_MAX) {
         return ERR_PROTOCOL;
     }
     struct iscsi_held *h = calloc(1, sizeof *h);
     if (!h) {
         return -ENOMEM;
     }
+    h->conn = c;
     h->req = *q;
     h->data = *data;
     *data = (struct bytes_writer){0};
-    list_push_back(&c->held, &h->link);
-    c->held_count++;
+    list_push_back(&c->session->held, &h->link);
+    c->session->held_count++;
     return 0;
 }
 
@@ -149,12 +194,12 @@ static int hold(struct iscsi_conn *c, const struct iscsi_request *q, struct byte
 static enum iscsi_window_verdict judge(const struct iscsi_conn *c, const struct iscsi_request *q)
 {
     if (!q->immediate) {
-        return iscsi_window_judge(&c->window, q->cmdsn);
+        return iscsi_window_judge(&c->session->window, q->cmdsn);
     }
     bool waits = q->opcode == ISCSI_TMF_REQUEST && q->tmf.function != SCSI_TMF_ABORT_TASK &&
                  q->tmf.function != SCSI_TMF_QUERY_TASK &&
                  !iscsi_tmf_is_of_target(q->tmf.function) &&
-                 iscsi_sn_before(c->window.exp, q->cmdsn);
+                 iscsi_sn_before(c->session->window.exp, q->cmdsn);
     return waits ? ISCSI_WINDOW_HOLD : ISCSI_WINDOW_NOW;
 }
 
@@ -165,15 +210,18 @@ static int ordered_request(struct iscsi_conn *c, const struct iscsi_request *q,
     case ISCSI_WINDOW_DROP:
         return 0;
     case ISCSI_WINDOW_HOLD:
+        if (!q->immediate && iscsi_ffp_holds(c->session, q->cmdsn)) {
+            return 0; /* it came before */
+        }
         return hold(c, q, data);
     case ISCSI_WINDOW_NOW:
         break;
     }
     if (!q->immediate) {
-        iscsi_window_take(&c->window);
+        iscsi_window_take(&c->session->window);
     }
     int r = take_request(c, q, data->data, data->len);
-    if (r < 0 || list_is_empty(&c->held)) {
+    if (r < 0 || list_is_empty(&c->session->held)) {
         return r;
     }
     return iscsi_ffp_turn(c);
@@ -222,7 +270,7 @@ static int dispatch(struct iscsi_conn *c, const struct iscsi_header *h)
     if (!h->known) {
         return reject(c, ISCSI_REJECT_NOT_SUPPORTED, h->bhs);
     }
-    if (c->discovery && !fits_discovery(h->req.opcode)) {
+    if (c->session->discovery && !fits_discovery(h->req.opcode)) {
         return reject(c, ISCSI_REJECT_NOT_SUPPORTED, h->bhs);
     }
     switch (h->req.opcode) {
@@ -256,17 +304,14 @@ static bool overstays(struct iscsi_conn *c)
 /* Nothing has come for an interval: is the peer still there? */
 static int ping(struct iscsi_conn *c)
 {
-    if (c->ping_ttt != ISCSI_TAG_NONE || c->discovery) {
-        msg_info_paced("iscsi", "%s: %s: no sign of life", c->peer, c->initiator);
+    if (c->ping_ttt != ISCSI_TAG_NONE || c->session->discovery) {
+        msg_info_paced("iscsi", "%s: %s: no sign of life", c->peer, c->session->initiator);
         return -ETIMEDOUT;
     }
-    if (c->task_count == 0) {
-        iscsi_task_pool_free(c);
+    if (c->session->task_count == 0) {
+        iscsi_task_pool_free(c->session);
     }
-    if (++c->next_ttt == ISCSI_TAG_NONE) {
-        c->next_ttt = 1;
-    }
-    c->ping_ttt = c->next_ttt;
+    c->ping_ttt = iscsi_session_ttt(c->session);
     struct iscsi_answer a = {
         .opcode = ISCSI_NOP_IN, .flags = ISCSI_FINAL, .itt = ISCSI_TAG_NONE, .ttt = c->ping_ttt};
     uint8_t bhs[ISCSI_BHS_BYTES];
@@ -299,8 +344,8 @@ static void hint_reads(struct iscsi_conn *c)
         lun = iscsi_lun_of(bhs);
         cdbs[count++] = iscsi_cdb_of(bhs);
     }
-    if (count >= HINTS_MIN && c->nexus) {
-        scsi_hint_reads(c->nexus, lun, cdbs, count);
+    if (count >= HINTS_MIN && c->session->nexus) {
+        scsi_hint_reads(c->session->nexus, lun, cdbs, count);
         c->hinted = (uint32_t)count - 1;
     }
 }
@@ -325,9 +370,18 @@ static int next_request(struct iscsi_conn *c)
     return r < 0 ? r : dispatch(c, &h);
 }
 
+static bool is_poked(struct iscsi_conn *c)
+{
+    return atomic_load_explicit(&c->pokes, memory_order_relaxed) != 0 ||
+           atomic_load_explicit(&c->session->pokes, memory_order_relaxed) != 0;
+}
+
 int iscsi_ffp_run(struct iscsi_conn *c)
 {
     unsigned taken = 0;
+    if (c->poked) {
+        iscsi_conn_do(c, c->poked);
+    }
     for (;;) {
         int r = next_request(c);
         if (overstays(c) && r >= 0) {
@@ -336,7 +390,7 @@ int iscsi_ffp_run(struct iscsi_conn *c)
         if (r < 0) {
             return r;
         }
-        if (unlikely(atomic_load_explicit(&c->pokes, memory_order_relaxed) != 0)) {
+        if (unlikely(is_poked(c))) {
             iscsi_conn_heed(c);
         }
         if (c->broken < 0) {
@@ -350,12 +404,16 @@ int iscsi_ffp_run(struct iscsi_conn *c)
     }
 }
 
-void iscsi_ffp_drop_held(struct iscsi_conn *c)
+void iscsi_ffp_drop_held(struct iscsi_session *s, const struct iscsi_conn *c)
 {
-    list_for_each(&c->held, struct iscsi_held, link, h) {
-        if (h->task) {
-            iscsi_task_free(h->task);
+    list_for_each(&s->held, struct iscsi_held, link, h) {
+        if (h->conn == c) {
+            list_remove(&h->link);
+            s->held_count--;
+            if (h->task) {
+                iscsi_task_free(h->task);
+            }
+            free_held(h);
         }
-        free_held(c, h);
     }
 }

@@ -54,11 +54,11 @@ static const char *status_text(int status)
     case ISCSI_LOGIN_VERSION:
         return "unsupported version";
     case ISCSI_LOGIN_TOO_MANY_CONNECTIONS:
-        return "a session has one connection";
+        return "the session has all the connections it may have";
     case ISCSI_LOGIN_MISSING_PARAMETER:
         return "a key is missing";
     case ISCSI_LOGIN_CANNOT_INCLUDE:
-        return "the session is being taken over";
+        return "the connection is being replaced already";
     case ISCSI_LOGIN_SESSION_TYPE:
         return "unknown session type";
     case ISCSI_LOGIN_NO_SESSION:
@@ -79,11 +79,11 @@ static void send_response(struct login *l, uint8_t flags, int status, const void
     struct iscsi_conn *c = l->c;
     uint8_t bhs[ISCSI_BHS_BYTES];
     struct iscsi_login_response p = {.flags = flags,
-                                     .tsih = c->tsih ? c->tsih : l->tsih_asked,
+                                     .tsih = c->session->tsih ? c->session->tsih : l->tsih_asked,
                                      .itt = l->req.itt,
                                      .status = (uint16_t)status,
                                      .data_len = (uint32_t)len};
-    memcpy(p.isid, c->isid, sizeof p.isid);
+    memcpy(p.isid, c->session->isid, sizeof p.isid);
     /* TSIH is told with the last response only (§11.13.3). */
     if ((flags & 3) != ISCSI_STAGE_FULL_FEATURE || !(flags & ISCSI_FINAL)) {
         p.tsih = l->tsih_asked;
@@ -98,11 +98,11 @@ static int take_first(struct login *l, const struct iscsi_request *q)
 {
     struct iscsi_conn *c = l->c;
     l->req = *q;
-    memcpy(c->isid, q->login.isid, sizeof c->isid);
+    memcpy(c->session->isid, q->login.isid, sizeof c->session->isid);
     c->cid = q->login.cid;
     l->tsih_asked = q->login.tsih;
     c->statsn = q->exp_statsn;
-    iscsi_window_open(&c->window, q->cmdsn, ISCSI_WINDOW_MAX);
+    iscsi_window_open(&c->session->window, q->cmdsn, ISCSI_WINDOW_MAX);
     l->stage = q->login.stage;
     l->started = true;
     if (q->login.version_min > 0) {
@@ -119,7 +119,8 @@ static int check_next(struct login *l, const struct iscsi_request *q)
 {
     struct iscsi_conn *c = l->c;
     bool same = q->itt == l->req.itt && q->login.cid == c->cid && q->login.tsih == l->tsih_asked &&
-                q->login.stage == l->stage && memcmp(q->login.isid, c->isid, sizeof c->isid) == 0;
+                q->login.stage == l->stage &&
+                memcmp(q->login.isid, c->session->isid, sizeof c->session->isid) == 0;
     l->req = *q;
     return same ? 0 : -ISCSI_LOGIN_INITIATOR_ERROR;
 }
@@ -239,14 +240,15 @@ static int take_name(const char *value, char **ret_name)
 static int take_identity_key(struct iscsi_conn *c, const struct iscsi_key *k)
 {
     if (iscsi_key_is(k, "InitiatorName")) {
-        return take_name(k->value, &c->initiator);
+        return take_name(k->value, &c->session->initiator);
     }
     if (iscsi_key_is(k, "TargetName")) {
-        return take_name(k->value, &c->iqn);
+        return take_name(k->value, &c->session->iqn);
     }
     if (iscsi_key_is(k, "SessionType")) {
-        c->discovery = strcmp(k->value, "Discovery") == 0;
-        return c->discovery || strcmp(k->value, "Normal") == 0 ? 0 : -ISCSI_LOGIN_SESSION_TYPE;
+        c->session->discovery = strcmp(k->value, "Discovery") == 0;
+        return c->session->discovery || strcmp(k->value, "Normal") == 0 ? 0
+                                                                        : -ISCSI_LOGIN_SESSION_TYPE;
     }
     return 0;
 }
@@ -267,7 +269,7 @@ static int step_identity(struct login *l)
     if (r < 0) {
         return -ISCSI_LOGIN_INITIATOR_ERROR;
     }
-    if (!c->initiator || (!c->discovery && !c->iqn)) {
+    if (!c->session->initiator || (!c->session->discovery && !c->session->iqn)) {
         return -ISCSI_LOGIN_MISSING_PARAMETER;
     }
     return 0;
@@ -289,15 +291,15 @@ static int step_moved(struct login *l)
     struct iscsi_conn *c = l->c;
     struct dev_target_info info;
     bool draining = atomic_load(&c->server->draining);
-    if (c->discovery || l->tsih_asked != 0) {
+    if (c->session->discovery || l->tsih_asked != 0) {
         return 0;
     }
     if (draining && c->server->drain_to) {
         iscsi_text_put(&l->out, "TargetAddress", "%s", c->server->drain_to);
         return -ISCSI_LOGIN_MOVED_TEMPORARILY;
     }
-    if (draining || strlen(c->iqn) > DEV_IQN_MAX ||
-        dev_target_find(c->server->registry, c->iqn, &info) < 0 || !info.moved_to[0] ||
+    if (draining || strlen(c->session->iqn) > DEV_IQN_MAX ||
+        dev_target_find(c->server->registry, c->session->iqn, &info) < 0 || !info.moved_to[0] ||
         is_here(c, info.moved_to)) {
         return 0;
     }
@@ -312,7 +314,7 @@ static int step_admit(struct login *l)
     if (atomic_load(&c->server->draining)) {
         return -ISCSI_LOGIN_UNAVAILABLE;
     }
-    int r = iscsi_session_admit(c);
+    int r = iscsi_session_admit(c, l->tsih_asked == 0);
     if (r < 0) {
         return r;
     }
@@ -333,9 +335,9 @@ static void begin_negotiation(struct login *l)
     struct iscsi_limits limits;
     if (!l->negotiates) {
         l->negotiates = true;
-        iscsi_session_reserve(l->c);
-        iscsi_session_limits(l->c, &limits);
-        iscsi_nego_init(&l->nego, &limits, l->c->discovery);
+        iscsi_session_reserve(l->c->session);
+        iscsi_session_limits(l->c->session, &limits);
+        iscsi_nego_init(&l->nego, &limits, l->c->session->discovery);
     }
 }
 
@@ -413,7 +415,7 @@ static int take_text(struct login *l)
 /* What we declare of ourselves. */
 static void declare(struct login *l)
 {
-    if (!l->portal_sent && !l->c->discovery) {
+    if (!l->portal_sent && !l->c->session->discovery) {
         iscsi_text_put(&l->out, "TargetAlias", "ZeroFS");
         iscsi_text_put(&l->out, "TargetPortalGroupTag", "%u", (unsigned)ISCSI_TPGT);
     }
@@ -430,18 +432,20 @@ static void declare(struct login *l)
 static int step_session(struct login *l)
 {
     struct iscsi_conn *c = l->c;
+    struct iscsi_session *s = c->session;
     begin_negotiation(l);
     c->params = l->nego.agreed;
-    if (l->tsih_asked == 0 || c->discovery) {
-        int r = iscsi_session_window(c);
+    if (l->tsih_asked == 0 || s->discovery) {
+        s->params = c->params;
+        int r = iscsi_session_window(s);
         if (r < 0) {
             return r;
         }
-        c->window_now = c->window_size;
-        iscsi_window_open(&c->window, l->req.cmdsn, c->window_size);
+        s->window_now = s->window_size;
+        iscsi_window_open(&s->window, l->req.cmdsn, s->window_size);
     }
-    if (c->discovery) {
-        c->tsih = 1;
+    if (s->discovery) {
+        s->tsih = 1;
         return l->tsih_asked ? -ISCSI_LOGIN_NO_SESSION : 0;
     }
     return iscsi_session_open(c, l->tsih_asked, l->deadline_ns);
@@ -526,15 +530,15 @@ static bool is_status(int r)
 static void refuse(struct login *l, int status)
 {
     struct iscsi_conn *c = l->c;
-    const char *target = c->iqn ? c->iqn : "discovery";
+    const char *target = c->session->iqn ? c->session->iqn : "discovery";
     bool moved = status < ISCSI_LOGIN_INITIATOR_ERROR;
     if (moved) {
-        msg_info_paced("iscsi", "%s: %s is sent on, to where %s is (%04x)", c->peer, c->initiator,
-                       target, (unsigned)status);
+        msg_info_paced("iscsi", "%s: %s is sent on, to where %s is (%04x)", c->peer,
+                       c->session->initiator, target, (unsigned)status);
     } else {
         atomic_fetch_add(&c->server->login_failures, 1);
         msg_warn_paced("iscsi", "%s: login of %s to %s refused: %s (%04x)", c->peer,
-                       c->initiator ? c->initiator : "?", target,
+                       c->session->initiator ? c->session->initiator : "?", target,
                        l->auth.why ? l->auth.why : status_text(status), (unsigned)status);
         l->out.len = 0;
     }
@@ -562,7 +566,7 @@ int iscsi_login(struct iscsi_conn *c)
     c->header_digest = c->params.header_digest;
     c->data_digest = c->params.data_digest;
     c->state = ISCSI_CONN_FULL;
-    msg_debug("iscsi", "%s: %s logged in to %s", c->peer, c->initiator,
-              c->iqn ? c->iqn : "discovery");
+    msg_debug("iscsi", "%s: %s logged in to %s", c->peer, c->session->initiator,
+              c->session->iqn ? c->session->iqn : "discovery");
     return 0;
 }

@@ -36,7 +36,7 @@ struct rule {
 static const struct rule rules[] = {
     {"HeaderDigest", RULE_DIGEST, false, 0, 0, 0, AT(header_digest)},
     {"DataDigest", RULE_DIGEST, false, 0, 0, 0, AT(data_digest)},
-    {"MaxConnections", RULE_MIN, true, 1, 65535, 1, RESULT_NONE},
+    {"MaxConnections", RULE_MIN, true, 1, 65535, 0, AT(max_connections)},
     {"InitialR2T", RULE_OR, true, 0, 0, 0, AT(initial_r2t)},
     {"ImmediateData", RULE_AND, true, 0, 0, 0, AT(immediate)},
     {"MaxRecvDataSegmentLength", RULE_DECLARE, false, 512, ISCSI_DATA_LEN_MAX, 0, AT(send_len)},
@@ -69,6 +69,7 @@ void iscsi_nego_init(struct iscsi_nego *n, const struct iscsi_limits *limits, bo
                    .max_burst = 262144,
                    .first_burst = 65536,
                    .max_r2t = 1,
+                   .max_connections = 1,
                    .time2wait = 2,
                    .time2retain = 20,
                    .level = 1},
@@ -85,6 +86,8 @@ static uint32_t ours_of(const struct iscsi_nego *n, const struct rule *rule)
         return n->limits.first_burst;
     case AT(max_r2t):
         return n->limits.max_r2t;
+    case AT(max_connections):
+        return n->limits.max_connections;
     case AT(initial_r2t):
         return n->limits.unsolicited ? 0 : 1;
     case AT(immediate):

@@ -24,6 +24,7 @@ struct iscsi_limits {
     uint32_t max_burst;
     uint32_t first_burst;
     uint32_t max_r2t;
+    uint32_t max_connections;
     bool immediate;   /* ImmediateData=Yes is fine */
     bool unsolicited; /* InitialR2T=No is fine */
 };
@@ -38,6 +39,7 @@ struct iscsi_params {
     uint32_t max_burst;
     uint32_t first_burst;
     uint32_t max_r2t;
+    uint32_t max_connections;
     uint32_t time2wait;
     uint32_t time2retain;
     uint32_t level;  /* iSCSIProtocolLevel */

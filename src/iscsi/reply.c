@@ -108,10 +108,11 @@ static void tell_fast_abort(const struct iscsi_task *t)
 {
     struct iscsi_conn *c = t->conn;
     const struct scsi_task *s = &t->scsi;
-    if (!c->params.fast_abort || !s->by_set || !s->by_other || c->fast_abort_told == s->abort_id) {
+    if (!c->params.fast_abort || !s->by_set || !s->by_other ||
+        c->session->fast_abort_told == s->abort_id) {
         return;
     }
-    c->fast_abort_told = s->abort_id;
+    c->session->fast_abort_told = s->abort_id;
     struct iscsi_answer a = {.opcode = ISCSI_ASYNC_MESSAGE,
                              .flags = ISCSI_FINAL,
                              .lun = t->lun,
@@ -125,7 +126,7 @@ void iscsi_reply(struct iscsi_task *t)
     struct iscsi_conn *c = t->conn;
     struct scsi_task *s = &t->scsi;
     if (!t->immediate) {
-        iscsi_conn_give(c); /* the answer itself tells of the room */
+        iscsi_session_give(c->session); /* the answer itself tells of the room */
     }
     if (unlikely(s->aborted)) {
         tell_fast_abort(t);
@@ -187,6 +188,7 @@ static void pump(void *arg)
     }
     c->egress_pump = false;
     wake_waiters(c); /* who came since then relied on the pump */
+    iscsi_conn_less(c);
 }
 
 /* In the order of arrival: a large read would find no room as long as small ones keep coming. */
@@ -198,7 +200,7 @@ static int wait_turn(struct iscsi_conn *c, uint64_t len)
     while (r >= 0 && (c->egress_line.next != &me || !egress_fits(c, len))) {
         if (!c->egress_pump && net_send_queued(c->stream) > 0) {
             c->egress_pump = true;
-            r = rt_group_spawn(c->group, "iscsi-egress", pump, c);
+            r = rt_group_spawn(c->session->group, "iscsi-egress", pump, c);
             c->egress_pump = r >= 0;
         }
         rt_mutex_lock(&c->egress_lock);
@@ -208,7 +210,13 @@ static int wait_turn(struct iscsi_conn *c, uint64_t len)
         r = c->broken < 0 ? -ECANCELED : r;
     }
     list_remove(&me); /* perhaps from the middle: its task was aborted */
+    iscsi_conn_less(c);
     return r;
+}
+
+void iscsi_egress_wake(struct iscsi_conn *c)
+{
+    wake_waiters(c);
 }
 
 int iscsi_egress_enter(struct iscsi_conn *c, uint64_t len)

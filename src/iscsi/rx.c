@@ -193,6 +193,15 @@ int iscsi_rx_header(struct iscsi_conn *c, uint64_t idle_deadline_ns, struct iscs
     return 0;
 }
 
+int iscsi_rx_peek(struct iscsi_conn *c, uint64_t deadline_ns, const uint8_t **ret_bhs)
+{
+    int r = fill(c, ISCSI_BHS_BYTES, deadline_ns);
+    if (r >= 0) {
+        *ret_bhs = c->rx.buf->data + c->rx.head;
+    }
+    return r;
+}
+
 int iscsi_rx_data(struct iscsi_conn *c, void *dst, uint32_t len)
 {
     struct iscsi_rx *rx = &c->rx;

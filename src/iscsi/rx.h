@@ -28,6 +28,8 @@ struct iscsi_header {
  */
 MUST int iscsi_rx_header(struct iscsi_conn *c, uint64_t idle_deadline_ns, struct iscsi_header *ret)
     WAITS;
+/* Looks at the next header without taking it; only where there is no header digest. As above. */
+MUST int iscsi_rx_peek(struct iscsi_conn *c, uint64_t deadline_ns, const uint8_t **ret_bhs) WAITS;
 /* Takes len bytes of the data segment. */
 MUST int iscsi_rx_data(struct iscsi_conn *c, void *dst, uint32_t len) WAITS;
 MUST int iscsi_rx_skip(struct iscsi_conn *c) WAITS;

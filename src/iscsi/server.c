@@ -52,12 +52,13 @@ static struct iscsi_server *server_new(const struct iscsi_options *opt)
         return NULL;
     }
     memset(s, 0, sizeof *s);
-    s->buckets = calloc(ISCSI_SESSION_BUCKETS, sizeof *s->buckets);
+    s->buckets = calloc(2 * ISCSI_SESSION_BUCKETS, sizeof *s->buckets);
     if (!s->buckets) {
         free(s);
         return NULL;
     }
-    for (size_t i = 0; i < ISCSI_SESSION_BUCKETS; i++) {
+    s->tsih_buckets = s->buckets + ISCSI_SESSION_BUCKETS;
+    for (size_t i = 0; i < 2 * ISCSI_SESSION_BUCKETS; i++) {
         list_init(&s->buckets[i]);
     }
     s->registry = opt->registry;
@@ -195,7 +196,7 @@ static void poke_target(struct iscsi_server *s, const char *iqn, enum iscsi_poke
 {
     rt_mutex_lock(&s->lock);
     list_for_each(&s->conns, struct iscsi_conn, all_link, c) {
-        if (c->in_table && strcasecmp(c->iqn, iqn) == 0) {
+        if (c->joined && strcasecmp(c->session->iqn, iqn) == 0) {
             iscsi_conn_poke(c, what);
         }
     }

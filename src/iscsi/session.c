@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table of sessions.
+ * Sessions: their table, who joins them, how they end.
+ *
+ * A login makes a session of its own, in no table. A new one (TSIH 0) enters the table with it; a
+ * login with a TSIH gives its own up for the one that is there, on whose core it is already
+ * (conn.c moves it there).
  *
  * INVARIANTS
  *   S1. At most one session in the table has a given (initiator name, ISID, target): the I_T nexus
- * of RFC 7143 §4.4. S2. A session leaves the table only after all of its tasks have ended and its
- * nexus is gone or handed over, so whoever waits for it to leave (reinstatement, §6.3.5) may start
- * at once. S3. A session in the table has its TSIH, which is not zero.
+ *       of RFC 7143 §4.4.
+ *   S2. A session leaves the table only after all of its tasks have ended and its nexus is gone, so
+ *       whoever waits for it to leave (reinstatement, §6.3.5) may start at once.
+ *   S3. A session in the table has its TSIH, which is not zero.
+ *   S4. Who joins counts as a member from the moment it is found good, before it waits for an older
+ *       connection to go: a session does not end between the two. Whoever is the last member to
+ *       leave ends it.
  */
 #include "base/assert.h"
 #include "base/hash.h"
@@ -14,189 +22,241 @@
 #include "dev/access.h"
 #include "iscsi/auth.h"
 #include "iscsi/conn_priv.h"
+#include "iscsi/task.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-static struct list *bucket_of(const struct iscsi_conn *c)
+int iscsi_session_new(struct iscsi_server *server, struct iscsi_session **ret_session)
 {
-    uint64_t h = hash_bytes(c->initiator, strlen(c->initiator));
-    h = hash_pair(h, hash_bytes(c->iqn, strlen(c->iqn)));
-    h = hash_pair(h, hash_bytes(c->isid, sizeof c->isid));
-    return &c->server->buckets[h % ISCSI_SESSION_BUCKETS];
+    struct iscsi_session *s = calloc(1, sizeof *s);
+    if (!s) {
+        return -ENOMEM;
+    }
+    int r = rt_group_create(&s->group);
+    if (r < 0) {
+        free(s);
+        return r;
+    }
+    s->server = server;
+    s->core = rt_core_self();
+    atomic_store(&s->refs, 1);
+    list_init(&s->table_link);
+    list_init(&s->tsih_link);
+    list_init(&s->conns);
+    list_init(&s->held);
+    rt_credits_init(&s->solicited, ISCSI_SOLICITED_BYTES);
+    rt_mem_add(RT_MEM_CONNECTIONS, sizeof *s);
+    *ret_session = s;
+    return 0;
 }
 
-static bool same_nexus(const struct iscsi_conn *a, const struct iscsi_conn *b)
+struct iscsi_session *iscsi_session_ref(struct iscsi_session *s)
+{
+    atomic_fetch_add(&s->refs, 1);
+    return s;
+}
+
+void iscsi_session_unref(struct iscsi_session *s)
+{
+    if (atomic_fetch_sub(&s->refs, 1) != 1) {
+        return;
+    }
+    ASSERT(s->task_count == 0 && s->held_count == 0 && s->members == 0);
+    iscsi_task_pool_free(s);
+    rt_group_destroy(s->group);
+    rt_credits_destroy(&s->solicited);
+    free(s->initiator);
+    free(s->iqn);
+    free(s);
+    rt_mem_add(RT_MEM_CONNECTIONS, -(int64_t)sizeof *s);
+}
+
+static struct list *bucket_of(const struct iscsi_session *s)
+{
+    uint64_t h = hash_bytes(s->initiator, strlen(s->initiator));
+    h = hash_pair(h, hash_bytes(s->iqn, strlen(s->iqn)));
+    h = hash_pair(h, hash_bytes(s->isid, sizeof s->isid));
+    return &s->server->buckets[h % ISCSI_SESSION_BUCKETS];
+}
+
+static struct list *tsih_bucket_of(struct iscsi_server *server, uint16_t tsih)
+{
+    return &server->tsih_buckets[tsih % ISCSI_SESSION_BUCKETS];
+}
+
+static bool same_nexus(const struct iscsi_session *a, const struct iscsi_session *b)
 {
     return memcmp(a->isid, b->isid, sizeof a->isid) == 0 &&
            strcmp(a->initiator, b->initiator) == 0 && strcmp(a->iqn, b->iqn) == 0;
 }
 
-/* With server->lock held. */
-static struct iscsi_conn *find(const struct iscsi_conn *c)
+/* With server->lock held: the session of the table that s is another of. */
+static struct iscsi_session *find(const struct iscsi_session *s)
 {
-    list_for_each(bucket_of(c), struct iscsi_conn, session_link, each) {
-        if (same_nexus(each, c)) {
+    list_for_each(bucket_of(s), struct iscsi_session, table_link, each) {
+        if (same_nexus(each, s)) {
             return each;
         }
     }
     return NULL;
 }
 
-static void insert(struct iscsi_conn *c)
+static void insert(struct iscsi_session *s)
 {
-    list_push_back(bucket_of(c), &c->session_link);
-    c->in_table = true;
-    c->server->session_count++;
+    list_push_back(bucket_of(s), &s->table_link);
+    list_push_back(tsih_bucket_of(s->server, s->tsih), &s->tsih_link);
+    s->in_table = true;
+    s->server->session_count++;
+}
+
+unsigned iscsi_session_core(struct iscsi_server *server, const uint8_t isid[6], uint16_t tsih)
+{
+    unsigned core = rt_core_self();
+    rt_mutex_lock(&server->lock);
+    list_for_each(tsih_bucket_of(server, tsih), struct iscsi_session, tsih_link, s) {
+        if (s->tsih == tsih && memcmp(s->isid, isid, sizeof s->isid) == 0) {
+            core = s->core;
+        }
+    }
+    rt_mutex_unlock(&server->lock);
+    return core;
 }
 
 /*
  * The unsolicited data of a whole window: as much for each command as a quarter of what is free
  * allows, or nothing, and then every byte is asked for by R2T.
  */
-void iscsi_session_reserve(struct iscsi_conn *c)
+void iscsi_session_reserve(struct iscsi_session *s)
 {
     static const uint32_t steps[] = {ISCSI_FIRST_BURST_MAX, 16384, 8192};
-    struct rt_credits *pool = &c->server->ingress;
-    if (c->discovery) {
+    struct rt_credits *pool = &s->server->ingress;
+    if (s->discovery) {
         return;
     }
     for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
         uint64_t want = (uint64_t)steps[i] * ISCSI_WINDOW_MAX;
         uint64_t used = rt_credits_used(pool);
         if (used + want * 4 <= pool->total && rt_credits_try(pool, want)) {
-            c->reserved = want;
+            s->reserved = want;
             return;
         }
     }
 }
 
-int iscsi_session_admit(struct iscsi_conn *c)
+int iscsi_session_admit(struct iscsi_conn *c, bool is_new)
 {
-    struct iscsi_server *s = c->server;
-    if (c->discovery) {
+    struct iscsi_server *server = c->server;
+    struct iscsi_session *s = c->session;
+    if (s->discovery) {
         return 0;
     }
-    rt_mutex_lock(&s->lock);
-    bool full = s->session_count >= s->sessions_max;
-    rt_mutex_unlock(&s->lock);
-    if (full) {
+    rt_mutex_lock(&server->lock);
+    bool full = server->session_count >= server->sessions_max;
+    rt_mutex_unlock(&server->lock);
+    if (full && is_new) {
         return -ISCSI_LOGIN_NO_RESOURCES;
     }
-    int r = scsi_target_get(s->host, c->iqn, &c->target);
+    int r = scsi_target_get(server->host, s->iqn, &s->target);
     if (r < 0) {
         return r == -ENOENT ? -ISCSI_LOGIN_NOT_FOUND : -ISCSI_LOGIN_NO_RESOURCES;
     }
     struct dev_access *rules;
-    r = dev_access_get(s->registry, c->iqn, &rules);
+    r = dev_access_get(server->registry, s->iqn, &rules);
     if (r < 0) {
         return -ISCSI_LOGIN_NOT_FOUND;
     }
-    bool allowed = dev_access_allows(rules, c->initiator, c->peer);
+    bool allowed = dev_access_allows(rules, s->initiator, c->peer);
     dev_access_unref(rules);
     return allowed ? 0 : -ISCSI_LOGIN_FORBIDDEN;
 }
 
-void iscsi_session_limits(struct iscsi_conn *c, struct iscsi_limits *ret_limits)
+void iscsi_session_limits(const struct iscsi_session *s, struct iscsi_limits *ret_limits)
 {
     *ret_limits = (struct iscsi_limits){
         .recv_len = ISCSI_RECV_LEN,
         .max_burst = ISCSI_BURST_MAX,
-        .first_burst = (uint32_t)(c->reserved / ISCSI_WINDOW_MAX),
+        .first_burst = (uint32_t)(s->reserved / ISCSI_WINDOW_MAX),
         .max_r2t = ISCSI_R2T_MAX,
-        .immediate = c->reserved > 0,
-        .unsolicited = c->reserved > 0,
+        .max_connections = 1,
+        .immediate = s->reserved > 0,
+        .unsolicited = s->reserved > 0,
     };
 }
 
-static void give_back(struct iscsi_conn *c, uint64_t keep)
+static void give_back(struct iscsi_session *s, uint64_t keep)
 {
-    if (c->reserved > keep) {
-        rt_credits_give(&c->server->ingress, c->reserved - keep);
-        c->reserved = keep;
+    if (s->reserved > keep) {
+        rt_credits_give(&s->server->ingress, s->reserved - keep);
+        s->reserved = keep;
     }
 }
 
-int iscsi_session_window(struct iscsi_conn *c)
+int iscsi_session_window(struct iscsi_session *s)
 {
-    uint64_t each = c->discovery ? 0 : iscsi_params_unsolicited(&c->params);
-    c->window_size = ISCSI_WINDOW_MAX;
+    uint64_t each = s->discovery ? 0 : iscsi_params_unsolicited(&s->params);
+    s->window_size = ISCSI_WINDOW_MAX;
     if (each == 0) {
-        give_back(c, 0);
+        give_back(s, 0);
         return 0;
     }
     /* An initiator that did not offer the keys keeps their defaults, which may be more than what we
      * had in mind. */
-    if (c->reserved < each && !c->reserved) {
+    if (s->reserved < each && !s->reserved) {
         uint64_t want = each * 4;
-        if (!rt_credits_try(&c->server->ingress, want)) {
+        if (!rt_credits_try(&s->server->ingress, want)) {
             return -ISCSI_LOGIN_NO_RESOURCES;
         }
-        c->reserved = want;
+        s->reserved = want;
     }
-    uint64_t window = c->reserved / each;
+    uint64_t window = s->reserved / each;
     if (window == 0) {
         return -ISCSI_LOGIN_NO_RESOURCES;
     }
-    c->window_size = (uint32_t)MIN_OF(window, ISCSI_WINDOW_MAX);
-    give_back(c, c->window_size * each);
+    s->window_size = (uint32_t)MIN_OF(window, ISCSI_WINDOW_MAX);
+    give_back(s, s->window_size * each);
     return 0;
 }
 
-/* scsi wants the session gone. */
+/* From scsi, on any core: it wants the session gone. */
 static void on_dropped(void *arg)
 {
-    struct iscsi_owner *o = arg;
-    rt_mutex_lock(&o->lock);
-    if (o->conn) {
-        iscsi_conn_poke(o->conn, ISCSI_POKE_ASYNC_DROP);
-    }
-    rt_mutex_unlock(&o->lock);
+    iscsi_session_poke(arg, ISCSI_POKE_ASYNC_DROP);
 }
 
 static void on_news(void *arg)
 {
-    struct iscsi_owner *o = arg;
-    rt_mutex_lock(&o->lock);
-    if (o->conn) {
-        iscsi_conn_poke(o->conn, ISCSI_POKE_NEWS);
-    }
-    rt_mutex_unlock(&o->lock);
+    iscsi_session_poke(arg, ISCSI_POKE_NEWS);
 }
 
-static int make_nexus(struct iscsi_conn *c)
+static int make_nexus(struct iscsi_session *s, const char *peer)
 {
-    struct iscsi_owner *o = calloc(1, sizeof *o);
-    if (!o) {
-        return -ENOMEM;
-    }
-    rt_mutex_init(&o->lock);
-    o->conn = c;
-    struct scsi_nexus_options opt = {.initiator_name = c->initiator,
-                                     .address = c->peer,
+    struct scsi_nexus_options opt = {.initiator_name = s->initiator,
+                                     .address = peer,
                                      .tpgt = ISCSI_TPGT,
                                      .relative_port = 1,
                                      .dropped = on_dropped,
                                      .news = on_news,
-                                     .arg = o};
-    memcpy(opt.isid, c->isid, sizeof opt.isid);
-    int r = scsi_nexus_create(c->target, &opt, &c->nexus);
-    if (r < 0) {
-        rt_mutex_destroy(&o->lock);
-        free(o);
-        return r;
-    }
-    c->owner = o;
-    return 0;
+                                     .arg = s};
+    memcpy(opt.isid, s->isid, sizeof opt.isid);
+    return scsi_nexus_create(s->target, &opt, &s->nexus);
 }
 
-static uint16_t next_tsih(struct iscsi_server *s)
+/* With server->lock held. */
+static void join(struct iscsi_session *s, struct iscsi_conn *c)
 {
-    if (++s->last_tsih == 0) {
-        s->last_tsih = 1;
+    list_push_back(&s->conns, &c->session_link);
+    c->joined = true;
+    c->since_ns = rt_now_ns();
+}
+
+static uint16_t next_tsih(struct iscsi_server *server)
+{
+    if (++server->last_tsih == 0) {
+        server->last_tsih = 1;
     }
-    return s->last_tsih;
+    return server->last_tsih;
 }
 
 /*
@@ -205,61 +265,92 @@ static uint16_t next_tsih(struct iscsi_server *s)
  */
 static int open_new(struct iscsi_conn *c, uint64_t deadline_ns)
 {
-    struct iscsi_server *s = c->server;
-    struct iscsi_conn *old;
-    while ((old = find(c)) != NULL) {
+    struct iscsi_server *server = c->server;
+    struct iscsi_session *s = c->session;
+    struct iscsi_session *old;
+    while ((old = find(s)) != NULL) {
         msg_info_paced("iscsi", "%s: %s logs in again: its old session is ended", c->peer,
-                       c->initiator);
-        iscsi_conn_poke(old, ISCSI_POKE_DROP);
-        int r = rt_waitq_wait(&s->changed, &s->lock, deadline_ns);
+                       s->initiator);
+        iscsi_session_poke(old, ISCSI_POKE_DROP);
+        int r = rt_waitq_wait(&server->changed, &server->lock, deadline_ns);
         if (r < 0) {
             return -ISCSI_LOGIN_UNAVAILABLE;
         }
     }
-    if (s->session_count >= s->sessions_max) {
+    if (server->session_count >= server->sessions_max) {
         return -ISCSI_LOGIN_NO_RESOURCES;
     }
-    c->tsih = next_tsih(s);
-    insert(c);
+    s->tsih = next_tsih(server);
+    s->since_ns = rt_now_ns();
+    s->members = 1;
+    insert(s);
+    join(s, c);
     return 0;
 }
 
-/* A TSIH: this connection is to take the place of the session's only one (§6.3.4). */
-static int take_over(struct iscsi_conn *c, uint16_t tsih, uint64_t deadline_ns)
+struct iscsi_conn *iscsi_session_cid(struct iscsi_session *s, uint16_t cid)
 {
-    struct iscsi_server *s = c->server;
-    struct iscsi_conn *old = find(c);
-    if (!old || old->tsih != tsih) {
-        return -ISCSI_LOGIN_NO_SESSION;
+    list_for_each(&s->conns, struct iscsi_conn, session_link, each) {
+        if (each->cid == cid) {
+            return each;
+        }
     }
-    if (old->cid != c->cid) {
-        return -ISCSI_LOGIN_TOO_MANY_CONNECTIONS;
-    }
-    if (old->heir) {
+    return NULL;
+}
+
+/* The connection with c's CID is ended first (§6.3.4), and its tasks with it. As open_new(). */
+static int replace(struct iscsi_conn *c, struct iscsi_session *s, uint64_t deadline_ns)
+{
+    struct iscsi_conn *old = iscsi_session_cid(s, c->cid);
+    if (old->replaced) {
         return -ISCSI_LOGIN_CANNOT_INCLUDE;
     }
-    old->heir = c;
-    iscsi_conn_poke(old, ISCSI_POKE_DROP);
-    while (!c->inherited) {
-        int r = rt_waitq_wait(&s->changed, &s->lock, deadline_ns);
-        struct iscsi_conn *still = find(c);
-        if (c->inherited) {
-            break;
-        }
-        if (r < 0 || !still || still->heir != c) {
-            if (still && still->heir == c) {
-                still->heir = NULL;
-            }
+    old->replaced = true;
+    while (iscsi_session_cid(s, c->cid) == old) {
+        iscsi_conn_poke(old, ISCSI_POKE_DROP);
+        int r = rt_waitq_wait(&s->server->changed, &s->server->lock, deadline_ns);
+        if (r < 0) {
             return -ISCSI_LOGIN_UNAVAILABLE;
         }
     }
+    return 0;
+}
+
+/*
+ * A TSIH: c is to be one more connection of that session, or to take the place of an older one.
+ * Gives the session that is not c's: its own of before, or when it fails the one it is a member of.
+ */
+static int open_old(struct iscsi_conn *c, uint16_t tsih, uint64_t deadline_ns,
+                    struct iscsi_session **ret_other)
+{
+    struct iscsi_session *s = find(c->session);
+    if (!s || s->tsih != tsih || s->ending) {
+        return -ISCSI_LOGIN_NO_SESSION;
+    }
+    if (s->core != rt_core_self()) {
+        return -ISCSI_LOGIN_UNAVAILABLE; /* it has come since, or the login is too slow for it */
+    }
+    bool again = iscsi_session_cid(s, c->cid) != NULL;
+    if (!again && s->members >= s->params.max_connections) {
+        return -ISCSI_LOGIN_TOO_MANY_CONNECTIONS;
+    }
+    s->members++;
+    iscsi_session_ref(s);
+    *ret_other = s;
+    int r = again ? replace(c, s, deadline_ns) : 0;
+    if (r < 0 || s->ending) {
+        return r < 0 ? r : -ISCSI_LOGIN_NO_SESSION;
+    }
+    *ret_other = c->session;
+    c->session = s;
+    join(s, c);
     return 0;
 }
 
 static bool is_still_allowed(const struct iscsi_conn *c)
 {
     struct dev_access *rules;
-    if (dev_access_get(c->server->registry, c->iqn, &rules) < 0) {
+    if (dev_access_get(c->server->registry, c->session->iqn, &rules) < 0) {
         return false;
     }
     bool good = iscsi_auth_still_good(c, rules, atomic_load(&c->server->chap_minimum));
@@ -267,102 +358,148 @@ static bool is_still_allowed(const struct iscsi_conn *c)
     return good;
 }
 
+/* What was reserved for it, and its target. */
+static void give_up(struct iscsi_session *s)
+{
+    give_back(s, 0);
+    scsi_target_put(s->target);
+    s->target = NULL;
+}
+
+/* The last member has left: nobody knows of its tasks any more. */
+static void end(struct iscsi_session *s)
+{
+    struct iscsi_server *server = s->server;
+    rt_group_cancel(s->group);
+    rt_group_wait(s->group);
+    iscsi_ffp_drop_held(s, NULL);
+    ASSERT(s->task_count == 0);
+    if (s->nexus) {
+        scsi_nexus_destroy(s->nexus);
+        s->nexus = NULL;
+    }
+    give_up(s);
+    rt_mutex_lock(&server->lock);
+    list_remove(&s->table_link);
+    list_remove(&s->tsih_link);
+    s->in_table = false;
+    server->session_count--;
+    rt_waitq_wake_all(&server->changed);
+    rt_mutex_unlock(&server->lock);
+}
+
+static void drop_member(struct iscsi_session *s)
+{
+    rt_mutex_lock(&s->server->lock);
+    bool last = --s->members == 0;
+    s->ending = s->ending || last;
+    rt_mutex_unlock(&s->server->lock);
+    if (last) {
+        end(s);
+    }
+}
+
+/* Session-wide keys are the leading login's. */
+static void adopt_params(struct iscsi_conn *c)
+{
+    const struct iscsi_session *s = c->session;
+    c->params.initial_r2t = s->params.initial_r2t;
+    c->params.immediate = s->params.immediate;
+    c->params.max_burst = s->params.max_burst;
+    c->params.first_burst = s->params.first_burst;
+    c->params.max_r2t = s->params.max_r2t;
+    c->params.level = s->params.level;
+    c->params.fast_abort = s->params.fast_abort;
+}
+
 int iscsi_session_open(struct iscsi_conn *c, uint16_t tsih, uint64_t deadline_ns)
 {
-    struct iscsi_server *s = c->server;
-    c->since_ns = rt_now_ns();
-    rt_mutex_lock(&s->lock);
-    int r = tsih ? take_over(c, tsih, deadline_ns) : open_new(c, deadline_ns);
-    rt_mutex_unlock(&s->lock);
-    if (r >= 0 && !c->nexus) {
-        r = make_nexus(c) < 0 ? -ISCSI_LOGIN_NO_RESOURCES : 0;
+    struct iscsi_server *server = c->server;
+    struct iscsi_session *other = NULL;
+    rt_mutex_lock(&server->lock);
+    int r = tsih ? open_old(c, tsih, deadline_ns, &other) : open_new(c, deadline_ns);
+    rt_mutex_unlock(&server->lock);
+    if (r >= 0 && other) {
+        adopt_params(c);
+        give_up(other);
+    } else if (other) {
+        rt_shield();
+        drop_member(other);
+        rt_unshield();
+    }
+    if (other) {
+        iscsi_session_unref(other);
+    } else if (r >= 0 && make_nexus(c->session, c->peer) < 0) {
+        r = -ISCSI_LOGIN_NO_RESOURCES;
+    }
+    if (r < 0) {
+        return r;
     }
     /* Whoever changes the rules looks at the table then: what has changed before that is seen here.
      */
-    return r >= 0 && !is_still_allowed(c) ? -ISCSI_LOGIN_FORBIDDEN : r;
+    return is_still_allowed(c) ? 0 : -ISCSI_LOGIN_FORBIDDEN;
 }
 
-/* What belongs to the session moves to the new connection. With server->lock held. */
-static void hand_over(struct iscsi_conn *from, struct iscsi_conn *to)
+void iscsi_session_leave(struct iscsi_conn *c)
 {
-    rt_mutex_lock(&from->owner->lock);
-    from->owner->conn = to;
-    rt_mutex_unlock(&from->owner->lock);
-    to->owner = from->owner;
-    to->nexus = from->nexus;
-    to->tsih = from->tsih;
-    to->window = from->window;
-    to->window_size = from->window_size;
-    to->window_now = from->window_now;
-    rt_credits_give(&to->server->ingress, to->reserved);
-    to->reserved = from->reserved;
-    /* Session-wide keys are the leading login's. */
-    to->params.initial_r2t = from->params.initial_r2t;
-    to->params.immediate = from->params.immediate;
-    to->params.max_burst = from->params.max_burst;
-    to->params.first_burst = from->params.first_burst;
-    to->params.max_r2t = from->params.max_r2t;
-    to->params.level = from->params.level;
-    to->params.fast_abort = from->params.fast_abort;
-    from->nexus = NULL;
-    from->owner = NULL;
-    from->reserved = 0;
-    insert(to);
-    to->inherited = true;
-}
-
-/* With server->lock held. */
-static void leave_table(struct iscsi_conn *c)
-{
-    list_remove(&c->session_link);
-    c->in_table = false;
-    c->server->session_count--;
-}
-
-/* Hands the session to the connection that waits for it, if one does. Its tasks have ended. */
-static void pass_on(struct iscsi_conn *c)
-{
-    struct iscsi_server *s = c->server;
-    scsi_nexus_abort_all(c->nexus);
-    rt_mutex_lock(&s->lock);
-    if (c->heir && !c->logged_out) {
-        leave_table(c);
-        hand_over(c, c->heir);
-        c->heir = NULL;
-        rt_waitq_wake_all(&s->changed);
-    }
-    rt_mutex_unlock(&s->lock);
-}
-
-static void end_nexus(struct iscsi_conn *c)
-{
-    rt_mutex_lock(&c->owner->lock);
-    c->owner->conn = NULL;
-    rt_mutex_unlock(&c->owner->lock);
-    scsi_nexus_destroy(c->nexus);
-    rt_mutex_destroy(&c->owner->lock);
-    free(c->owner);
-    c->nexus = NULL;
-    c->owner = NULL;
-}
-
-void iscsi_session_close(struct iscsi_conn *c)
-{
-    struct iscsi_server *s = c->server;
+    struct iscsi_session *s = c->session;
     ASSERT(c->task_count == 0);
-    if (c->nexus) {
-        pass_on(c);
+    if (!c->joined) {
+        give_up(s);
+        return;
     }
-    if (c->nexus) {
-        end_nexus(c);
+    rt_mutex_lock(&s->server->lock);
+    list_remove(&c->session_link);
+    c->joined = false;
+    rt_waitq_wake_all(&s->server->changed);
+    rt_mutex_unlock(&s->server->lock);
+    drop_member(s);
+}
+
+void iscsi_session_end(struct iscsi_session *s)
+{
+    rt_mutex_lock(&s->server->lock);
+    s->ending = true;
+    rt_waitq_wake_all(&s->server->changed);
+    rt_mutex_unlock(&s->server->lock);
+}
+
+/* One of the connections tells them, for scsi gives each out once. */
+static void tell_news(struct iscsi_session *s)
+{
+    list_for_each(&s->conns, struct iscsi_conn, session_link, c) {
+        iscsi_conn_do(c, ISCSI_POKE_NEWS);
     }
-    rt_mutex_lock(&s->lock);
-    if (c->in_table) {
-        leave_table(c);
+}
+
+void iscsi_session_heed(struct iscsi_session *s)
+{
+    unsigned what = atomic_exchange(&s->pokes, 0);
+    if (what & ISCSI_POKE_NEWS) {
+        tell_news(s);
     }
-    rt_waitq_wake_all(&s->changed);
-    rt_mutex_unlock(&s->lock);
-    give_back(c, 0);
-    scsi_target_put(c->target);
-    c->target = NULL;
+    if (what & (ISCSI_POKE_DROP | ISCSI_POKE_ASYNC_DROP)) {
+        iscsi_session_end(s);
+    }
+    list_for_each(&s->conns, struct iscsi_conn, session_link, c) {
+        iscsi_conn_do(c, what & ~(unsigned)ISCSI_POKE_NEWS);
+    }
+}
+
+static void poked(void *arg)
+{
+    struct iscsi_session *s = arg;
+    iscsi_session_heed(s);
+    iscsi_session_unref(s);
+}
+
+void iscsi_session_poke(struct iscsi_session *s, enum iscsi_poke what)
+{
+    if (atomic_fetch_or(&s->pokes, what) != 0) {
+        return; /* one is on its way */
+    }
+    iscsi_session_ref(s);
+    if (rt_spawn_on(s->core, "iscsi-poke", poked, s) < 0) {
+        iscsi_session_unref(s); /* no fiber is free; a connection heeds it when it next runs */
+    }
 }

@@ -10,16 +10,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* With server->lock held, of a connection in the table. */
+/* With server->lock held, of a connection that has joined its session. */
 static void describe(struct iscsi_conn *c, struct iscsi_session_info *info)
 {
-    (void)snprintf(info->target, sizeof info->target, "%s", c->iqn);
-    (void)snprintf(info->initiator, sizeof info->initiator, "%s", c->initiator);
+    const struct iscsi_session *s = c->session;
+    (void)snprintf(info->target, sizeof info->target, "%s", s->iqn);
+    (void)snprintf(info->initiator, sizeof info->initiator, "%s", s->initiator);
     (void)snprintf(info->user, sizeof info->user, "%s", c->auth.user ? c->auth.user : "");
     memcpy(info->peer, c->peer, sizeof info->peer);
     memcpy(info->local, c->local, sizeof info->local);
-    memcpy(info->isid, c->isid, sizeof info->isid);
-    info->tsih = c->tsih;
+    memcpy(info->isid, s->isid, sizeof info->isid);
+    info->tsih = s->tsih;
     info->cid = c->cid;
     info->header_digest = c->params.header_digest;
     info->data_digest = c->params.data_digest;
@@ -34,7 +35,7 @@ static void describe(struct iscsi_conn *c, struct iscsi_session_info *info)
 int iscsi_sessions(struct iscsi_server *s, struct iscsi_session_info **ret_infos, size_t *ret_count)
 {
     rt_mutex_lock(&s->lock);
-    size_t room = s->session_count + 16;
+    size_t room = s->conn_count + 16;
     rt_mutex_unlock(&s->lock);
     struct iscsi_session_info *infos = calloc(room, sizeof *infos);
     if (!infos) {
@@ -43,7 +44,7 @@ int iscsi_sessions(struct iscsi_server *s, struct iscsi_session_info **ret_infos
     size_t n = 0;
     rt_mutex_lock(&s->lock);
     list_for_each(&s->conns, struct iscsi_conn, all_link, c) {
-        if (c->in_table && n < room) {
+        if (c->joined && n < room) {
             describe(c, &infos[n++]);
         }
     }
@@ -58,8 +59,9 @@ size_t iscsi_disconnect(struct iscsi_server *s, const char *iqn, const char *ini
     size_t n = 0;
     rt_mutex_lock(&s->lock);
     list_for_each(&s->conns, struct iscsi_conn, all_link, c) {
-        if (c->in_table && strcmp(c->iqn, iqn) == 0 && dev_pattern_match(initiator, c->initiator)) {
-            iscsi_conn_poke(c, ISCSI_POKE_ASYNC_DROP);
+        const struct iscsi_session *of = c->session;
+        if (c->joined && strcmp(of->iqn, iqn) == 0 && dev_pattern_match(initiator, of->initiator)) {
+            iscsi_session_poke(c->session, ISCSI_POKE_ASYNC_DROP);
             n++;
         }
     }
@@ -77,8 +79,9 @@ size_t iscsi_rules_changed(struct iscsi_server *s, const char *iqn)
     unsigned minimum = atomic_load(&s->chap_minimum);
     rt_mutex_lock(&s->lock);
     list_for_each(&s->conns, struct iscsi_conn, all_link, c) {
-        if (c->in_table && strcmp(c->iqn, iqn) == 0 && !iscsi_auth_still_good(c, rules, minimum)) {
-            iscsi_conn_poke(c, ISCSI_POKE_ASYNC_DROP);
+        if (c->joined && strcmp(c->session->iqn, iqn) == 0 &&
+            !iscsi_auth_still_good(c, rules, minimum)) {
+            iscsi_session_poke(c->session, ISCSI_POKE_ASYNC_DROP);
             n++;
         }
     }

@@ -10,26 +10,26 @@
 
 #define WINDOW_MIN 4u
 
-static uint32_t share(struct iscsi_conn *c)
+static uint32_t share(struct iscsi_session *s)
 {
-    unsigned active = iscsi_conn_counters(c)->active;
-    unsigned all = c->server->core_commands;
-    if (likely(active * c->window_size <= all)) {
-        return c->window_size;
+    unsigned active = s->server->cores[s->core].active;
+    unsigned all = s->server->core_commands;
+    if (likely(active * s->window_size <= all)) {
+        return s->window_size;
     }
-    return MIN_OF(MAX_OF(all / active, WINDOW_MIN), c->window_size);
+    return MIN_OF(MAX_OF(all / active, WINDOW_MIN), s->window_size);
 }
 
-void iscsi_conn_give(struct iscsi_conn *c)
+void iscsi_session_give(struct iscsi_session *s)
 {
-    uint32_t most = share(c);
-    if (unlikely(c->window_now > most)) {
-        c->window_now--;
+    uint32_t most = share(s);
+    if (unlikely(s->window_now > most)) {
+        s->window_now--;
         return;
     }
-    iscsi_window_give(&c->window);
-    if (unlikely(c->window_now < most)) {
-        c->window_now++;
-        iscsi_window_give(&c->window);
+    iscsi_window_give(&s->window);
+    if (unlikely(s->window_now < most)) {
+        s->window_now++;
+        iscsi_window_give(&s->window);
     }
 }

@@ -75,9 +75,11 @@ MUST int iscsi_command(struct iscsi_conn *c, const struct iscsi_request *q, cons
                        const uint8_t *ahs) WAITS;
 /* Its turn has come. */
 void iscsi_command_start(struct iscsi_task *t) WAITS;
-struct iscsi_task *iscsi_task_find(struct iscsi_conn *c, uint32_t itt);
+struct iscsi_task *iscsi_task_find(struct iscsi_session *s, uint32_t itt);
 void iscsi_task_free(struct iscsi_task *t);
-void iscsi_task_pool_free(struct iscsi_conn *c);
+void iscsi_task_pool_free(struct iscsi_session *s);
+/* Aborts all tasks of the connection and waits for their end. Shielded from cancellation. */
+void iscsi_tasks_abort(struct iscsi_conn *c) WAITS;
 
 /* reply.c */
 void iscsi_reply(struct iscsi_task *t);
@@ -86,6 +88,8 @@ bool iscsi_egress_is_free(const struct iscsi_conn *c, uint64_t len);
 /* Waits until the connection can take len more bytes of Data-In: 0 or -ECANCELED. */
 MUST int iscsi_egress_enter(struct iscsi_conn *c, uint64_t len) WAITS;
 void iscsi_egress_leave(struct iscsi_conn *c, uint64_t len);
+/* The connection is broken: nobody is to wait for it. */
+void iscsi_egress_wake(struct iscsi_conn *c);
 
 /* gather.c */
 /* Buffers for all bytes below upto. */

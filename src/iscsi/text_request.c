@@ -41,7 +41,7 @@ static bool is_shown(struct iscsi_conn *c, const char *iqn)
     if (dev_access_get(c->server->registry, iqn, &rules) < 0) {
         return false;
     }
-    bool shown = dev_access_allows(rules, c->initiator, c->peer);
+    bool shown = dev_access_allows(rules, c->session->initiator, c->peer);
     dev_access_unref(rules);
     return shown;
 }
@@ -70,15 +70,15 @@ static void send_targets(struct iscsi_conn *c, const struct iscsi_key *k)
 {
     struct dev_target_info info;
     if (strcmp(k->value, "All") == 0) {
-        if (c->discovery) {
+        if (c->session->discovery) {
             put_all_targets(c);
         } else {
             iscsi_text_put_key(&c->text_out, k, "Reject");
         }
         return;
     }
-    const char *name = k->value[0] ? k->value : c->iqn;
-    if (!name || (!c->discovery && strcasecmp(name, c->iqn) != 0)) {
+    const char *name = k->value[0] ? k->value : c->session->iqn;
+    if (!name || (!c->session->discovery && strcasecmp(name, c->session->iqn) != 0)) {
         iscsi_text_put_key(&c->text_out, k, "Reject");
         return;
     }
@@ -144,10 +144,7 @@ static void send_piece(struct iscsi_conn *c, const struct iscsi_request *q)
     bool rest = len < left;
     bool last = !rest && q->final && !q->more;
     if (!last && c->text_ttt == ISCSI_TAG_NONE) {
-        if (++c->next_ttt == ISCSI_TAG_NONE) {
-            c->next_ttt = 1;
-        }
-        c->text_ttt = c->next_ttt;
+        c->text_ttt = iscsi_session_ttt(c->session);
     }
     struct iscsi_answer a = {.opcode = ISCSI_TEXT_RESPONSE,
                              .flags =

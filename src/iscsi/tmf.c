@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 struct tmf {
-    struct iscsi_conn *c;
+    struct iscsi_conn *c; /* a reference */
     struct iscsi_request req;
 };
 
@@ -16,7 +16,10 @@ static void respond(struct iscsi_conn *c, const struct iscsi_request *q, uint8_t
                     const uint8_t extra[3])
 {
     if (!q->immediate) {
-        iscsi_conn_give(c);
+        iscsi_session_give(c->session);
+    }
+    if (c->broken < 0) {
+        return;
     }
     struct iscsi_answer a = {.opcode = ISCSI_TMF_RESPONSE,
                              .flags = ISCSI_FINAL,
@@ -33,18 +36,18 @@ static void run(void *arg)
     struct tmf *m = arg;
     struct iscsi_conn *c = m->c;
     uint8_t extra[3] = {0};
-    enum scsi_tmf_response response = scsi_tmf(c->nexus, (enum scsi_tmf)m->req.tmf.function,
-                                               m->req.lun, m->req.tmf.ref_itt, extra);
-    if (c->broken == 0) {
-        respond(c, &m->req, (uint8_t)response, extra);
-    }
-    c->immediate_count--;
+    enum scsi_tmf_response response =
+        scsi_tmf(c->session->nexus, (enum scsi_tmf)m->req.tmf.function, m->req.lun,
+                 m->req.tmf.ref_itt, extra);
+    respond(c, &m->req, (uint8_t)response, extra);
+    c->session->immediate_count--;
+    iscsi_conn_unref(c);
     free(m);
 }
 
 static struct iscsi_held *find_held(struct iscsi_conn *c, uint32_t itt)
 {
-    list_for_each(&c->held, struct iscsi_held, link, h) {
+    list_for_each(&c->session->held, struct iscsi_held, link, h) {
         if (h->task && h->task->itt == itt) {
             return h;
         }
@@ -55,18 +58,16 @@ static struct iscsi_held *find_held(struct iscsi_conn *c, uint32_t itt)
 /* The command's CmdSN counts as received: nobody waits for it any more. */
 static int fill_hole(struct iscsi_conn *c, uint32_t cmdsn)
 {
-    list_for_each(&c->held, struct iscsi_held, link, h) {
-        if (!h->req.immediate && h->req.cmdsn == cmdsn) {
-            return 0;
-        }
+    if (iscsi_ffp_holds(c->session, cmdsn)) {
+        return 0;
     }
     struct iscsi_held *h = calloc(1, sizeof *h);
     if (!h) {
         return -ENOMEM;
     }
     h->req = (struct iscsi_request){.opcode = ISCSI_SCSI_COMMAND, .cmdsn = cmdsn};
-    list_push_back(&c->held, &h->link);
-    c->held_count++;
+    list_push_back(&c->session->held, &h->link);
+    c->session->held_count++;
     return 0;
 }
 
@@ -76,17 +77,18 @@ static int fill_hole(struct iscsi_conn *c, uint32_t cmdsn)
  */
 static int plug(struct iscsi_conn *c, uint32_t upto)
 {
-    uint32_t sn = c->window.exp;
-    while (iscsi_sn_before(sn, upto) && !iscsi_sn_before(c->window.max, sn)) {
+    uint32_t sn = c->session->window.exp;
+    while (iscsi_sn_before(sn, upto) && !iscsi_sn_before(c->session->window.max, sn)) {
         int r = fill_hole(c, sn++);
         if (r < 0) {
             return r;
         }
     }
-    list_for_each(&c->held, struct iscsi_held, link, h) {
+    list_for_each(&c->session->held, struct iscsi_held, link, h) {
         if (h->task && !h->req.immediate && iscsi_sn_before(h->req.cmdsn, upto)) {
             iscsi_task_free(h->task);
             h->task = NULL;
+            h->conn = NULL;
         }
     }
     return iscsi_ffp_turn(c);
@@ -101,12 +103,14 @@ static bool abort_unstarted(struct iscsi_conn *c, const struct iscsi_request *q,
     if (h) {
         iscsi_task_free(h->task);
         h->task = NULL;
+        h->conn = NULL;
         respond(c, q, SCSI_TMF_COMPLETE, no_extra);
         return true;
     }
     uint32_t ref = q->tmf.ref_cmdsn;
-    bool missing = !iscsi_task_find(c, q->tmf.ref_itt) && !iscsi_sn_before(ref, c->window.exp) &&
-                   !iscsi_sn_before(c->window.max, ref) && iscsi_sn_before(ref, q->cmdsn);
+    bool missing = !iscsi_task_find(c->session, q->tmf.ref_itt) &&
+                   !iscsi_sn_before(ref, c->session->window.exp) &&
+                   !iscsi_sn_before(c->session->window.max, ref) && iscsi_sn_before(ref, q->cmdsn);
     if (!missing) {
         return false;
     }
@@ -136,23 +140,25 @@ int iscsi_tmf_request(struct iscsi_conn *c, const struct iscsi_request *q)
     if (q->tmf.function == SCSI_TMF_ABORT_TASK && abort_unstarted(c, q, &r)) {
         return r;
     }
-    if (iscsi_tmf_is_of_target(q->tmf.function) && iscsi_sn_before(c->window.exp, q->cmdsn)) {
+    if (iscsi_tmf_is_of_target(q->tmf.function) &&
+        iscsi_sn_before(c->session->window.exp, q->cmdsn)) {
         r = plug(c, q->cmdsn);
         if (r < 0) {
             return r;
         }
     }
-    struct tmf *m = c->immediate_count < ISCSI_IMMEDIATE_MAX ? malloc(sizeof *m) : NULL;
+    struct tmf *m = c->session->immediate_count < ISCSI_IMMEDIATE_MAX ? malloc(sizeof *m) : NULL;
     if (!m) {
         respond(c, q, SCSI_TMF_REJECTED, no_extra);
         return 0;
     }
-    m->c = c;
+    m->c = iscsi_conn_ref(c);
     m->req = *q;
-    c->immediate_count++;
-    r = rt_group_spawn_now(c->group, "iscsi-tmf", run, m);
+    c->session->immediate_count++;
+    r = rt_group_spawn_now(c->session->group, "iscsi-tmf", run, m);
     if (r < 0) {
-        c->immediate_count--;
+        c->session->immediate_count--;
+        iscsi_conn_unref(c);
         free(m);
         respond(c, q, SCSI_TMF_REJECTED, no_extra);
     }

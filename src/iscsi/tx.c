@@ -8,7 +8,8 @@
 
 struct iscsi_sn iscsi_tx_sn(const struct iscsi_conn *c)
 {
-    return (struct iscsi_sn){.stat = c->statsn, .exp_cmd = c->window.exp, .max_cmd = c->window.max};
+    return (struct iscsi_sn){
+        .stat = c->statsn, .exp_cmd = c->session->window.exp, .max_cmd = c->session->window.max};
 }
 
 struct iscsi_sn iscsi_tx_status_sn(struct iscsi_conn *c)

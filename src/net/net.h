@@ -100,6 +100,13 @@ void net_send_flush(struct net_stream *s);
  * 60 s: -ETIMEDOUT. */
 MUST int net_send_wait(struct net_stream *s, size_t limit_bytes) WAITS;
 
+/*
+ * To another core: out on the one where it is, when no fiber waits for it and nothing is queued;
+ * then in, on the other. 0, or an error that leaves it broken. Not with TLS.
+ */
+void net_move_out(struct net_stream *s);
+MUST int net_move_in(struct net_stream *s);
+
 /* Breaks the stream from any fiber of its core: waits of others give -ECONNRESET. The stream stays
  * allocated. */
 void net_shutdown(struct net_stream *s);

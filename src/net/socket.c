@@ -105,6 +105,13 @@ static void socket_event(struct rt_watch *w, uint32_t events)
     }
 }
 
+int net_socket_watch(struct net_stream *s)
+{
+    int r = rt_watch_add(&s->watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
+    s->watch.dead = r < 0;
+    return r;
+}
+
 int net_socket_stream(int fd, struct net_stream **ret_stream)
 {
     struct net_stream *s;
@@ -118,9 +125,8 @@ int net_socket_stream(int fd, struct net_stream **ret_stream)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     s->watch.fd = fd;
     s->watch.fn = socket_event;
-    r = rt_watch_add(&s->watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
+    r = net_socket_watch(s);
     if (r < 0) {
-        s->watch.dead = true;
         net_close(s);
         return r;
     }

@@ -262,6 +262,33 @@ void net_shutdown(struct net_stream *s)
     }
 }
 
+void net_move_out(struct net_stream *s)
+{
+    ASSERT(s->core == rt_core_self() && !s->tls && s->tx.len == 0);
+    ASSERT(!s->rx_gate.waiter && list_is_empty(&s->tx_waiters));
+    rt_turn_hook_disarm(&s->hook);
+    if (s->watch.fd >= 0) {
+        rt_watch_remove(&s->watch);
+    }
+}
+
+int net_move_in(struct net_stream *s)
+{
+    s->core = rt_core_self();
+    s->received = false;
+    if (s->watch.fd < 0) {
+        return 0;
+    }
+    /* What is there by now is reported anew. */
+    s->readable = true;
+    s->writable = true;
+    int r = net_socket_watch(s);
+    if (r < 0) {
+        net_stream_break(s, r);
+    }
+    return r;
+}
+
 void net_close(struct net_stream *s)
 {
     ASSERT(s->core == rt_core_self());

@@ -55,6 +55,8 @@ extern const struct net_ops net_socket_ops;
 MUST int net_stream_new(const struct net_ops *ops, struct net_stream **ret_stream);
 /* A stream on a connected or connecting socket; takes over fd, also when it fails. */
 MUST int net_socket_stream(int fd, struct net_stream **ret_stream);
+/* Has the core at hand report the socket's readiness. */
+MUST int net_socket_watch(struct net_stream *s);
 /* Called by transports, outside of or on a fiber of the stream's core. */
 void net_stream_readable(struct net_stream *s);
 void net_stream_writable(struct net_stream *s);

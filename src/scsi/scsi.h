@@ -190,6 +190,11 @@ MUST bool scsi_task_run_ready(struct scsi_task *t);
 /* Commands with these CDBs (16 bytes each) follow at once: reads among them will go faster. */
 void scsi_hint_reads(struct scsi_nexus *n, uint64_t lun_raw, const uint8_t *const *cdbs,
                      size_t count);
+/*
+ * The transport gives a task that has begun up, for its connection is gone: it is aborted, and the
+ * nexus' unit gets a unit attention (47h/7Fh).
+ */
+void scsi_task_give_up(struct scsi_task *t);
 /* Leaves the task set and gives the chains back. Every begun task is ended, also one that never
  * ran. */
 void scsi_task_end(struct scsi_task *t);

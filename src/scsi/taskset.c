@@ -217,6 +217,22 @@ static void abort_one(struct scsi_task *t, const struct abort *a)
     }
 }
 
+void scsi_task_give_up(struct scsi_task *t)
+{
+    static const struct scsi_taskset_filter alone;
+    struct abort a = {.filter = &alone, .by = t->nexus};
+    if (!t->itl) {
+        return; /* in no task set */
+    }
+    rt_mutex_lock(&t->itl->shard->m);
+    if (!list_is_empty(&t->lu_link)) {
+        abort_one(t, &a);
+    }
+    rt_mutex_unlock(&t->itl->shard->m);
+    scsi_attention_add(t->itl, SCSI_UA_PROTOCOL_CLEARED);
+    scsi_bell_ring(&t->lu->target->bell); /* it may wait for its turn */
+}
+
 unsigned scsi_taskset_abort(struct scsi_lu *lu, const struct scsi_taskset_filter *f,
                             const struct scsi_nexus *by)
 {
