@@ -110,8 +110,7 @@ void iscsi_task_pool_free(struct iscsi_session *s)
     }
 }
 
-/* On any core. Whoever sets the fiber looks afterwards whether the task is aborted already. Only
- * what reads is broken off in the midst: changes and flushes come to their own end. */
+/* On any core. Whoever sets the fiber looks afterwards whether the task is aborted already. */
 static void on_abort(struct scsi_task *s)
 {
     struct iscsi_task *t = s->transport_arg;
@@ -119,7 +118,7 @@ static void on_abort(struct scsi_task *s)
     if (t->waits) {
         rt_event_set(&t->wake);
     }
-    if (fiber && s->dir == SCSI_DIR_IN) {
+    if (fiber) {
         rt_fiber_cancel(fiber);
     }
 }

@@ -3,8 +3,8 @@
 # store: s3
 # limit: 120
 """While the store gives no answer, NOPs are answered at once, and task management acts on the
-commands that wait for it: aborted reads end, the functions answer, and whom they concern is told as
-TAS, TaskReporting and the protocol level say."""
+commands that wait for it: aborted reads and flushes end, the functions answer, and whom they
+concern is told as TAS, TaskReporting and the protocol level say."""
 import os
 import struct
 import threading
@@ -89,17 +89,18 @@ class Peer(Initiator):
 
 
 class Store(s3stub.Stub):
-    """An S3 server whose reads can be held back."""
+    """An S3 server whose reads, or what else is said, can be held back."""
 
     def __init__(self):
         super().__init__(bucket=rgw.BUCKET)
         self.keys = {s3.ACCESS_KEY: (s3.SECRET_KEY, None)}
         self.flows = threading.Event()
         self.flows.set()
+        self.held = {"GET"}
         self.rule = self.hold
 
     def hold(self, request):
-        if request.method == "GET":
+        if request.method in self.held:
             self.flows.wait()
 
 
@@ -124,6 +125,25 @@ def one_task(a):
     assert not a.has_heard_of(second) and a.attention() == 0
     assert a.function(ABORT_TASK, first, lun=9 << 48) == NO_LUN
     assert a.function(CLEAR_ACA) == UNSUPPORTED and a.function(REASSIGN) == NO_REASSIGN
+
+
+def flushes(a, b):
+    """b has agreed on FastAbort. Neither waits for what a flush waits for."""
+    sync = bytes([0x35]) + bytes(9)
+    durable = struct.pack(">BBQIBB", 0x8A, 8, 64, 8, 0, 0)
+    assert a.write(0, bytes(4096)).status == 0
+    alone = a.begin(sync)
+    assert a.function(QUERY_TASK, alone) == SUCCEEDED and not a.has_heard_of(alone)
+    assert a.function(ABORT_TASK, alone) == COMPLETE
+    set_of = [a.begin(sync), a.begin(durable, out=b"d" * 4096), a.begin(sync)]
+    assert a.function(ABORT_SET) == COMPLETE
+    left = [b.begin(sync), b.begin(sync)]
+    assert b.function(QUERY_SET) == SUCCEEDED
+    assert b.function(LU_RESET) == COMPLETE
+    assert not any(a.has_heard_of(itt) for itt in (alone, *set_of))
+    assert not any(b.has_heard_of(itt) for itt in left)
+    while a.attention() or b.attention():
+        pass
 
 
 def others(a, b, plain):
@@ -220,6 +240,13 @@ def main():
             left = nexus(a, b)
             store.flows.set()
             assert b.status_of(left).status == 0
+            a.write(0, pattern)  # the first change is recorded durably
+            store.held = {"GET", "PUT"}
+            store.flows.clear()
+            flushes(a, b)
+            store.flows.set()
+            assert a.run(bytes([0x35]) + bytes(9)).status == 0
+            a.write(0, pattern)
             assert a.read(0, BLOCKS) == pattern
             assert a.read(4096, 256) == bytes(256 * 512)
             for peer in (a, b, plain):
