@@ -413,6 +413,16 @@ static void set_iscsi_drain(struct reader *rd)
     add_address(rd, &rd->c->iscsi.drain_redirect);
 }
 
+static void set_iscsi_keytab(struct reader *rd)
+{
+    set_text(rd, &rd->c->iscsi.keytab);
+}
+
+static void set_iscsi_principal(struct reader *rd)
+{
+    set_text(rd, &rd->c->iscsi.principal);
+}
+
 static void set_iscsi_chap_minimum(struct reader *rd)
 {
     auto_free char *text = text_of(rd);
@@ -494,6 +504,8 @@ static const struct key {
     {"servers.iscsi.advertise", set_iscsi_advertise, true},
     {"servers.iscsi.drain_redirect", set_iscsi_drain, false},
     {"servers.iscsi.chap_minimum", set_iscsi_chap_minimum, false},
+    {"servers.iscsi.kerberos.keytab", set_iscsi_keytab, false},
+    {"servers.iscsi.kerberos.principal", set_iscsi_principal, false},
     {"admin.unix_socket", set_admin_socket, false},
     {"runtime.cores", set_cores, false},
     {"runtime.log_level", set_log_level, false},
@@ -620,6 +632,10 @@ static void check_together(struct reader *rd)
     rd->entry = find_entry(rd, "servers.iscsi.addresses");
     if (c->iscsi.addresses.count > ISCSI_PORTALS_MAX) {
         mistake(rd, "servers.iscsi.addresses has more than %d entries", ISCSI_PORTALS_MAX);
+    }
+    rd->entry = find_entry(rd, "servers.iscsi.kerberos");
+    if (rd->entry && !find_entry(rd, "servers.iscsi.kerberos.keytab")) {
+        mistake(rd, "[servers.iscsi.kerberos] needs the keytab (a file)");
     }
     rd->entry = find_entry(rd, "servers.nbd.tls");
     if (c->nbd.tls != NBD_TLS_OFF &&

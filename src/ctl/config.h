@@ -72,6 +72,8 @@ struct config {
         struct config_list advertise;
         struct config_list drain_redirect; /* one at most */
         unsigned chap_minimum; /* number of the weakest algorithm that will do; 0: MD5 */
+        char *keytab;          /* of Kerberos; NULL: there is none */
+        char *principal;       /* of the service; NULL: the targets' own */
     } iscsi;
     struct {
         char *unix_socket; /* default: zerofs.sock in the cache folder */

@@ -203,6 +203,8 @@ void config_free(struct config *c)
     list_free(&c->iscsi.addresses);
     list_free(&c->iscsi.advertise);
     list_free(&c->iscsi.drain_redirect);
+    free(c->iscsi.keytab);
+    free(c->iscsi.principal);
     free(c->admin.unix_socket);
     free(c);
 }
@@ -259,6 +261,11 @@ static const char template_text[] =
     "to\n"
     "# drain_redirect = \"192.0.2.2:3260\"   # where initiators are sent while the server stops\n"
     "# chap_minimum = \"sha256\"     # weaker CHAP algorithms will not do\n"
+    "\n"
+    "# [servers.iscsi.kerberos]    # for accounts made with --kerberos\n"
+    "# keytab = \"/etc/zerofs/zerofs.keytab\"\n"
+    "# principal = \"iscsi/san.example.com@EXAMPLE.COM\"   # default: iscsi/ and the target's "
+    "name\n"
     "\n"
     "# [admin]\n"
     "# unix_socket = \"/run/zerofs/admin.sock\"   # default: zerofs.sock in the cache folder\n"
@@ -382,6 +389,9 @@ unsigned config_report_fixed(const struct config *old, const struct config *fres
         {"servers.iscsi.addresses", same_list(&old->iscsi.addresses, &fresh->iscsi.addresses)},
         {"servers.iscsi.drain_redirect",
          same_list(&old->iscsi.drain_redirect, &fresh->iscsi.drain_redirect)},
+        {"servers.iscsi.kerberos.keytab", same_text(old->iscsi.keytab, fresh->iscsi.keytab)},
+        {"servers.iscsi.kerberos.principal",
+         same_text(old->iscsi.principal, fresh->iscsi.principal)},
         {"admin.unix_socket", same_text(old->admin.unix_socket, fresh->admin.unix_socket)},
         {"runtime.cores", old->runtime.cores == fresh->runtime.cores},
     };

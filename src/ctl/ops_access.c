@@ -106,7 +106,7 @@ static json_t *edit_auth_set(struct edit *e, struct dev_access *draft)
     struct dev_account account;
     bool mutual = ops_flag(e->request, "mutual", false);
     json_t *failed = ops_account_take(e->request, mutual, &account);
-    if (!failed && !account.secret) {
+    if (!failed && !account.secret && !account.kerberos) {
         failed = ops_failure(OPS_USAGE, "the request has no secret");
     }
     int r = 0;
@@ -123,7 +123,8 @@ static json_t *edit_auth_set(struct edit *e, struct dev_access *draft)
 
 static json_t *auth_set(struct ops *o, const json_t *request)
 {
-    json_t *failed = ops_secrets_may_be_stored(o, request);
+    bool kerberos = ops_flag(request, "kerberos", false); /* no secret */
+    json_t *failed = kerberos ? NULL : ops_secrets_may_be_stored(o, request);
     return failed ? failed : change(o, request, "auth", edit_auth_set);
 }
 
@@ -306,11 +307,11 @@ static json_t *session_json(const struct iscsi_session_info *s)
         "s:I}",
         "target", s->target, "initiator", s->initiator, "address", s->peer, "portal", s->local,
         "isid", isid, "tsih", s->tsih, "connections", (json_int_t)1, "auth", "method",
-        s->chap ? "CHAP" : "None", "algorithm", iscsi_chap_name(s->chap), "user",
-        s->chap ? s->user : NULL, "mutual", s->mutual, "header_digest", s->header_digest,
-        "data_digest", s->data_digest, "age_seconds", (json_int_t)(s->age_ns / NS_PER_S),
-        "commands", (json_int_t)s->commands, "bytes_read", (json_int_t)s->bytes_read,
-        "bytes_written", (json_int_t)s->bytes_written);
+        iscsi_method_name(s->method), "algorithm", iscsi_chap_name(s->chap), "user",
+        s->method == ISCSI_METHOD_NONE ? NULL : s->user, "mutual", s->mutual, "header_digest",
+        s->header_digest, "data_digest", s->data_digest, "age_seconds",
+        (json_int_t)(s->age_ns / NS_PER_S), "commands", (json_int_t)s->commands, "bytes_read",
+        (json_int_t)s->bytes_read, "bytes_written", (json_int_t)s->bytes_written);
 }
 
 static json_t *sessions(struct ops *o, const json_t *request)

@@ -103,7 +103,7 @@ static bool check_list(struct plan *p, const json_t *list, const char *where, co
     return true;
 }
 
-#define ACCOUNT_KEYS "user initiator secret secret_hex secret_file"
+#define ACCOUNT_KEYS "user initiator kerberos secret secret_hex secret_file"
 
 static bool check_auth(struct plan *p, const json_t *auth, const char *where)
 {

@@ -17,7 +17,10 @@ static json_t *account_json(const struct dev_account *account, bool mutual, bool
     if (j && !mutual) {
         json_object_set_new(j, "initiator", json_string(account->initiator));
     }
-    if (j && secrets && access_put(j, "secret_hex", account->secret) < 0) {
+    if (j && account->kerberos) {
+        json_object_set_new(j, "kerberos", json_true());
+    }
+    if (j && secrets && !account->kerberos && access_put(j, "secret_hex", account->secret) < 0) {
         json_decref(j);
         return NULL;
     }
@@ -80,7 +83,9 @@ static json_t *take_user(const json_t *from, char ret_user[DEV_USER_MAX + 1])
     const char *user = ops_text(from, "user");
     size_t len = user ? strlen(user) : 0;
     if (len == 0) {
-        return ops_failure(OPS_USAGE, "the name of the account (CHAP name) is needed: --user NAME");
+        return ops_failure(OPS_USAGE,
+                           "the name of the account (CHAP name or Kerberos principal) is "
+                           "needed: --user NAME");
     }
     if (len > DEV_USER_MAX) {
         return ops_failure(OPS_USAGE, "the name of an account has at most %d bytes", DEV_USER_MAX);
@@ -105,10 +110,58 @@ static json_t *take_secret(const json_t *from, struct crypt_secret **ret_secret)
     return NULL;
 }
 
+/* A name with its realm, for that is what a ticket has. Whether there is one, only the KDC knows.
+ */
+static json_t *check_principal(const char *name)
+{
+    const char *realm = strrchr(name, '@');
+    bool printable = true;
+    for (const char *p = name; *p; p++) {
+        printable &= (unsigned char)*p > ' ' && *p != 0x7f;
+    }
+    if (!printable || !realm || realm == name || realm[-1] == '\\' || !realm[1]) {
+        return ops_failure(OPS_USAGE,
+                           "'%.255s' is no Kerberos principal with its realm: alice@EXAMPLE.COM, "
+                           "iscsi/iqn.2024-01.com.example:host1@EXAMPLE.COM",
+                           name);
+    }
+    return NULL;
+}
+
+/* RFC 7143 §12.1.1: an initiator's principal is iscsi/ and its name, unless somebody says
+ * otherwise; then it is good for that initiator, and else for the pattern that is given. */
+static json_t *take_principal(const json_t *from, struct dev_account *account)
+{
+    static const char prefix[] = "iscsi/";
+    char name[DEV_USER_MAX + 1], why[320];
+    json_t *failed = check_principal(account->user);
+    if (!failed && json_object_get(from, "secret_hex")) {
+        failed = ops_failure(OPS_USAGE, "a Kerberos principal has no secret here");
+    }
+    bool own = strncmp(account->user, prefix, sizeof prefix - 1) == 0;
+    if (failed || ops_text(from, "initiator") || !own) {
+        return failed ? failed : take_pattern(from, false, account->initiator);
+    }
+    size_t len = strcspn(account->user + sizeof prefix - 1, "@");
+    memcpy(name, account->user + sizeof prefix - 1, len);
+    name[len] = 0;
+    if (strpbrk(name, "*?") || dev_pattern_check(name, account->initiator, why, sizeof why) < 0) {
+        return ops_failure(OPS_USAGE, "'%.255s' names no initiator: say --initiator PATTERN",
+                           account->user);
+    }
+    return NULL;
+}
+
 json_t *ops_account_take(const json_t *from, bool mutual, struct dev_account *ret_account)
 {
-    *ret_account = (struct dev_account){0};
+    *ret_account = (struct dev_account){.kerberos = ops_flag(from, "kerberos", false)};
     json_t *failed = take_user(from, ret_account->user);
+    if (!failed && mutual && ret_account->kerberos) {
+        failed = ops_failure(OPS_USAGE, "by Kerberos a target proves itself with its keytab");
+    }
+    if (!failed && ret_account->kerberos) {
+        return take_principal(from, ret_account);
+    }
     if (!failed && !mutual) {
         failed = take_pattern(from, false, ret_account->initiator);
     }
@@ -172,19 +225,24 @@ json_t *ops_minimum_take(const json_t *from, uint8_t *ret_minimum)
     return NULL;
 }
 
+static bool needs_secret(const struct dev_account *account)
+{
+    return !account->kerberos && !account->secret;
+}
+
 /* An account of a description; the secret it leaves out is the one that it has. */
 static json_t *put_account(struct dev_access *draft, const struct dev_access *old,
                            const json_t *from)
 {
     struct dev_account account;
     json_t *failed = ops_account_take(from, false, &account);
-    for (size_t i = 0; !failed && !account.secret && i < old->account_count; i++) {
-        if (strcmp(old->accounts[i].user, account.user) == 0) {
-            const struct crypt_secret *s = old->accounts[i].secret;
+    for (size_t i = 0; !failed && needs_secret(&account) && i < old->account_count; i++) {
+        const struct crypt_secret *s = old->accounts[i].secret;
+        if (s && strcmp(old->accounts[i].user, account.user) == 0) {
             account.secret = crypt_secret_create(s->bytes, s->len);
         }
     }
-    if (!failed && !account.secret) {
+    if (!failed && needs_secret(&account)) {
         failed = ops_failure(OPS_USAGE, "account '%s' is new and has no secret", account.user);
     }
     int r = failed ? 0 : dev_account_set(draft, &account);

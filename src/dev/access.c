@@ -186,11 +186,23 @@ static struct dev_account *find_account(const struct dev_access *a, const char *
     return NULL;
 }
 
-const struct dev_account *dev_access_account(const struct dev_access *a, const char *user,
-                                             const char *initiator)
+bool dev_access_has(const struct dev_access *a, bool kerberos)
+{
+    for (size_t i = 0; a && i < a->account_count; i++) {
+        if (a->accounts[i].kerberos == kerberos) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const struct dev_account *dev_access_account(const struct dev_access *a, bool kerberos,
+                                             const char *user, const char *initiator)
 {
     const struct dev_account *account = find_account(a, user);
-    return account && dev_pattern_match(account->initiator, initiator) ? account : NULL;
+    bool good = account && account->kerberos == kerberos &&
+                dev_pattern_match(account->initiator, initiator);
+    return good ? account : NULL;
 }
 
 /* Room for one more of `count` elements; *at moves. */
@@ -215,8 +227,8 @@ static struct crypt_secret *copy_secret(const struct crypt_secret *s)
 int dev_account_set(struct dev_access *a, const struct dev_account *account)
 {
     struct dev_account fresh = *account;
-    fresh.secret = copy_secret(account->secret);
-    if (!fresh.secret) {
+    fresh.secret = account->kerberos ? NULL : copy_secret(account->secret);
+    if (!fresh.secret && !account->kerberos) {
         return -ENOMEM;
     }
     struct dev_account *old = find_account(a, account->user);
@@ -371,8 +383,7 @@ bool dev_access_reflects(const struct dev_access *a)
 {
     const struct crypt_secret *own = a->own.secret;
     for (size_t i = 0; own && i < a->account_count; i++) {
-        const struct crypt_secret *s = a->accounts[i].secret;
-        if (s->len == own->len && memcmp(s->bytes, own->bytes, own->len) == 0) {
+        if (crypt_secret_equal(own, a->accounts[i].secret)) {
             return true;
         }
     }

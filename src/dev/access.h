@@ -27,7 +27,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DEV_USER_MAX 255    /* RFC 7143 §12.1.3: CHAP_N */
+#define DEV_USER_MAX 255    /* RFC 7143 §12.1.3: CHAP_N; and of a Kerberos principal */
 #define DEV_PATTERN_MAX 223 /* of an initiator's name */
 #define DEV_SECRET_MIN 12u  /* §9.2.1: 96 bits */
 #define DEV_SECRET_MAX 255u
@@ -37,10 +37,13 @@
 #define DEV_ACCESS_BYTES_MAX 60000u /* of a record */
 #define DEV_CIDR_TEXT_SIZE 64
 
+/* A name of CHAP with its secret, or a Kerberos principal ("alice@EXAMPLE.COM"), which has none:
+ * its key is with the KDC. */
 struct dev_account {
     char user[DEV_USER_MAX + 1];
     char initiator[DEV_PATTERN_MAX + 1]; /* for whom it is good */
-    struct crypt_secret *secret;
+    bool kerberos;
+    struct crypt_secret *secret; /* NULL if and only if kerberos */
 };
 
 /* A network, IPv4 as IPv6 (::ffff:0:0/96). */
@@ -91,11 +94,14 @@ static inline bool dev_access_authenticates(const struct dev_access *a)
 {
     return a && a->account_count > 0;
 }
-/* The account of that name which is good for the initiator, or NULL. */
-const struct dev_account *dev_access_account(const struct dev_access *a, const char *user,
-                                             const char *initiator);
+/* Whether there are accounts of that kind. */
+bool dev_access_has(const struct dev_access *a, bool kerberos);
+/* The account of that kind and name which is good for the initiator, or NULL. */
+const struct dev_account *dev_access_account(const struct dev_access *a, bool kerberos,
+                                             const char *user, const char *initiator);
 
-/* Editing a draft. Each 0, -ENOMEM, -EEXIST (set replaces), -ENOENT, -E2BIG. */
+/* Editing a draft. Each 0, -ENOMEM, -EEXIST (set replaces), -ENOENT, -E2BIG. A name is that of one
+ * account, of either kind. */
 MUST int dev_account_set(struct dev_access *a, const struct dev_account *account); /* copies */
 MUST int dev_account_remove(struct dev_access *a, const char *user);
 void dev_accounts_clear(struct dev_access *a);

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define VERSION 1
+#define VERSION 2 /* 1 where there is no ENTRY_PRINCIPAL, which older programs do not know */
 
 /* What an entry of a record is; see docs/FORMAT.md. */
 enum entry_kind {
@@ -13,6 +13,7 @@ enum entry_kind {
     ENTRY_OWN = 2,
     ENTRY_ACL = 3,
     ENTRY_MAPS = 4, /* all of one pattern */
+    ENTRY_PRINCIPAL = 5,
 };
 
 enum {
@@ -37,7 +38,9 @@ static void put_account(struct bytes_writer *w, enum entry_kind kind, const stru
     bytes_put_u8(w, (uint8_t)kind);
     put_text(w, a->user);
     put_text(w, a->initiator);
-    put_secret(w, a->secret);
+    if (kind != ENTRY_PRINCIPAL) {
+        put_secret(w, a->secret);
+    }
 }
 
 static void put_acl(struct bytes_writer *w, const struct dev_acl *acl)
@@ -71,10 +74,11 @@ static size_t put_maps(struct bytes_writer *w, const struct dev_map *first, size
 
 int dev_access_encode(const struct dev_access *a, struct bytes_writer *w)
 {
-    bytes_put_u8(w, VERSION);
+    bytes_put_u8(w, dev_access_has(a, true) ? VERSION : 1);
     bytes_put_u8(w, a->minimum);
     for (size_t i = 0; i < a->account_count; i++) {
-        put_account(w, ENTRY_ACCOUNT, &a->accounts[i]);
+        bool kerberos = a->accounts[i].kerberos;
+        put_account(w, kerberos ? ENTRY_PRINCIPAL : ENTRY_ACCOUNT, &a->accounts[i]);
     }
     if (a->own.secret) {
         put_account(w, ENTRY_OWN, &a->own);
@@ -106,12 +110,15 @@ static int take_text(struct bytes_reader *r, size_t max, char *ret_text)
     return 0;
 }
 
-static int take_account(struct bytes_reader *r, struct dev_access *a, bool own)
+static int take_account(struct bytes_reader *r, struct dev_access *a, enum entry_kind kind)
 {
-    struct dev_account account = {0};
+    struct dev_account account = {.kerberos = kind == ENTRY_PRINCIPAL};
     if (take_text(r, DEV_USER_MAX, account.user) < 0 ||
         take_text(r, DEV_PATTERN_MAX, account.initiator) < 0) {
         return ERR_CORRUPT_RECORD;
+    }
+    if (account.kerberos) {
+        return account.user[0] ? dev_account_set(a, &account) : ERR_CORRUPT_RECORD;
     }
     size_t len = bytes_u8(r);
     const uint8_t *secret = bytes_take(r, len);
@@ -122,7 +129,8 @@ static int take_account(struct bytes_reader *r, struct dev_access *a, bool own)
     if (!account.secret) {
         return -ENOMEM;
     }
-    int rc = own ? dev_own_set(a, account.user, account.secret) : dev_account_set(a, &account);
+    int rc = kind == ENTRY_OWN ? dev_own_set(a, account.user, account.secret)
+                               : dev_account_set(a, &account);
     crypt_secret_free(account.secret);
     return rc;
 }
@@ -172,11 +180,12 @@ static int take_maps(struct bytes_reader *r, struct dev_access *a)
 
 static int take_entry(struct bytes_reader *r, struct dev_access *a)
 {
-    switch (bytes_u8(r)) {
+    uint8_t kind = bytes_u8(r);
+    switch (kind) {
     case ENTRY_ACCOUNT:
-        return take_account(r, a, false);
     case ENTRY_OWN:
-        return take_account(r, a, true);
+    case ENTRY_PRINCIPAL:
+        return take_account(r, a, (enum entry_kind)kind);
     case ENTRY_ACL:
         return take_acl(r, a);
     case ENTRY_MAPS:

@@ -2,12 +2,23 @@
 #include "iscsi/auth.h"
 
 #include "base/err.h"
+#include "rt/offload.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define WRONG_ANSWER_MS 200 /* before a wrong secret is told */
+#define WIDE_TEXT_MAX (2 * ISCSI_KERBEROS_BINARY_MAX + 1024)
+
+static const char *const methods[] = {
+    [ISCSI_METHOD_NONE] = "None", [ISCSI_METHOD_CHAP] = "CHAP", [ISCSI_METHOD_KRB5] = "KRB5"};
+
+const char *iscsi_method_name(enum iscsi_method method)
+{
+    return methods[method];
+}
 
 int iscsi_auth_init(struct iscsi_auth *a, struct iscsi_conn *c, uint64_t deadline_ns)
 {
@@ -25,6 +36,28 @@ void iscsi_auth_free(struct iscsi_auth *a)
 {
     dev_access_unref(a->access);
     a->access = NULL;
+    if (a->wide) {
+        atomic_fetch_sub(&a->c->server->wide_logins, 1);
+        a->wide = false;
+    }
+}
+
+bool iscsi_auth_text_fits(struct iscsi_auth *a, size_t len)
+{
+    if (len <= ISCSI_TEXT_MAX) {
+        return true;
+    }
+    if (a->state != ISCSI_AUTH_KRB5 || len > WIDE_TEXT_MAX) {
+        return false;
+    }
+    if (!a->wide) {
+        _Atomic unsigned *count = &a->c->server->wide_logins;
+        a->wide = atomic_fetch_add(count, 1) < ISCSI_WIDE_LOGINS_MAX;
+        if (!a->wide) {
+            atomic_fetch_sub(count, 1);
+        }
+    }
+    return a->wide;
 }
 
 static int fail(struct iscsi_auth *a, enum iscsi_login_status status, const char *why)
@@ -39,20 +72,59 @@ static enum iscsi_chap_algorithm minimum_of(const struct iscsi_auth *a)
     return (enum iscsi_chap_algorithm)MAX_OF(own, atomic_load(&a->c->server->chap_minimum));
 }
 
+/* The methods that will do here: how many. */
+static size_t list_methods(const struct iscsi_auth *a, enum iscsi_method ret_methods[2])
+{
+    size_t count = 0;
+    if (!a->required) {
+        ret_methods[count++] = ISCSI_METHOD_NONE;
+    }
+    if (dev_access_has(a->access, true) && a->c->server->keytab) {
+        ret_methods[count++] = ISCSI_METHOD_KRB5;
+    }
+    if (dev_access_has(a->access, false)) {
+        ret_methods[count++] = ISCSI_METHOD_CHAP;
+    }
+    return count;
+}
+
+static int no_method(struct iscsi_auth *a, const enum iscsi_method *possible, size_t count)
+{
+    return fail(a, ISCSI_LOGIN_AUTH_FAILED,
+                count == 0   ? "Kerberos is needed, and [servers.iscsi.kerberos] names no keytab"
+                : count == 2 ? "CHAP or Kerberos is needed, and not offered"
+                : possible[0] == ISCSI_METHOD_KRB5 ? "Kerberos is needed, and not offered"
+                : possible[0] == ISCSI_METHOD_CHAP ? "CHAP is needed, and not offered"
+                                                   : "no common authentication method");
+}
+
 static int choose_method(struct iscsi_auth *a, const struct iscsi_key *k, struct bytes_writer *out)
 {
-    static const char *const chap[] = {"CHAP"};
-    static const char *const none[] = {"None"};
+    enum iscsi_method possible[2];
+    const char *names[2];
     if (a->state != ISCSI_AUTH_OPEN) {
         return fail(a, ISCSI_LOGIN_INITIATOR_ERROR, "AuthMethod comes twice");
     }
-    if (iscsi_text_choose(k->value, a->required ? chap : none, 1) < 0) {
-        return fail(a, ISCSI_LOGIN_AUTH_FAILED,
-                    a->required ? "CHAP is needed, and not offered"
-                                : "no common authentication method");
+    size_t count = list_methods(a, possible);
+    for (size_t i = 0; i < count; i++) {
+        names[i] = methods[possible[i]];
     }
-    iscsi_text_put_key(out, k, a->required ? "CHAP" : "None");
-    a->state = a->required ? ISCSI_AUTH_CHOSEN : ISCSI_AUTH_PASSED;
+    int i = count > 0 ? iscsi_text_choose(k->value, names, count) : -ENOENT;
+    if (i < 0) {
+        return no_method(a, possible, count);
+    }
+    a->method = possible[i];
+    iscsi_text_put_key(out, k, methods[a->method]);
+    a->state = a->method == ISCSI_METHOD_NONE ? ISCSI_AUTH_PASSED : ISCSI_AUTH_CHOSEN;
+    return 0;
+}
+
+static int take_ap_req(struct iscsi_auth *a, const struct iscsi_key *k)
+{
+    if (a->state != ISCSI_AUTH_KRB5 || a->ap_req) {
+        return fail(a, ISCSI_LOGIN_INITIATOR_ERROR, "KRB_AP_REQ out of order");
+    }
+    a->ap_req = k->value;
     return 0;
 }
 
@@ -60,6 +132,9 @@ int iscsi_auth_key(struct iscsi_auth *a, const struct iscsi_key *k, struct bytes
 {
     if (iscsi_key_is(k, "AuthMethod")) {
         return choose_method(a, k, out);
+    }
+    if (iscsi_key_is(k, "KRB_AP_REQ")) {
+        return take_ap_req(a, k);
     }
     int r = iscsi_chap_key(&a->chap, k);
     if (r == 1) {
@@ -99,9 +174,17 @@ static struct iscsi_guard_who who_is(const struct iscsi_conn *c)
     return iscsi_guard_who(address, len, c->session->initiator);
 }
 
-static int refuse(struct iscsi_auth *a, int r)
+/* Somebody is not who he says, and hears of it late. */
+static int turn_away(struct iscsi_auth *a, const char *why) WAITS
 {
-    struct iscsi_conn *c = a->c;
+    atomic_fetch_add(&a->c->server->auth_failures, 1);
+    a->why = why;
+    int slept = rt_sleep_ms(WRONG_ANSWER_MS);
+    return slept < 0 ? slept : -(int)ISCSI_LOGIN_AUTH_FAILED;
+}
+
+static int refuse(struct iscsi_auth *a, int r) WAITS
+{
     switch (r) {
     case ERR_PROTOCOL:
         return fail(a, ISCSI_LOGIN_INITIATOR_ERROR, "malformed CHAP");
@@ -111,38 +194,41 @@ static int refuse(struct iscsi_auth *a, int r)
     default:
         break;
     }
-    atomic_fetch_add(&c->server->auth_failures, 1);
-    a->why = r == -ELOOP       ? "CHAP: a reflection of our own challenge, secret or response"
-             : a->chap.peer_id ? "CHAP: wrong name or secret, or there is no mutual secret"
-                               : "CHAP: wrong name or secret";
-    int slept = rt_sleep_ms(WRONG_ANSWER_MS);
-    return slept < 0 ? slept : -(int)ISCSI_LOGIN_AUTH_FAILED;
+    return turn_away(a, r == -ELOOP ? "CHAP: a reflection of our own challenge, secret or response"
+                        : a->chap.peer_id
+                            ? "CHAP: wrong name or secret, or there is no mutual secret"
+                            : "CHAP: wrong name or secret");
 }
 
-/* What status tells of how the session came in. */
-static int record(struct iscsi_auth *a)
+/* He is who he says: what his attempt has cost is given back, and status tells of how he came in.
+ */
+static int let_in(struct iscsi_auth *a, const struct iscsi_guard_who *who, const char *user,
+                  bool mutual)
 {
     struct iscsi_conn *c = a->c;
-    c->auth.user = strdup(a->chap.name);
+    rt_mutex_lock(&c->server->lock);
+    iscsi_guard_pardon(&c->server->guard, who);
+    rt_mutex_unlock(&c->server->lock);
+    c->auth.user = strdup(user);
     if (!c->auth.user) {
         return -ISCSI_LOGIN_NO_RESOURCES;
     }
-    c->auth.algorithm = (uint8_t)a->chap.algorithm;
-    c->auth.mutual = a->chap.peer_id != NULL;
+    c->auth.method = a->method;
+    c->auth.algorithm = a->method == ISCSI_METHOD_CHAP ? (uint8_t)a->chap.algorithm : 0;
+    c->auth.mutual = mutual;
     a->state = ISCSI_AUTH_PASSED;
     return 1;
 }
 
-static int judge(struct iscsi_auth *a, struct bytes_writer *out)
+static int judge_chap(struct iscsi_auth *a, struct bytes_writer *out) WAITS
 {
-    struct iscsi_server *s = a->c->server;
     struct iscsi_guard_who who = who_is(a->c);
     int r = wait_turn(a, &who);
     if (r < 0) {
         return r;
     }
     const struct dev_account *account =
-        dev_access_account(a->access, a->chap.name, a->c->session->initiator);
+        dev_access_account(a->access, false, a->chap.name, a->c->session->initiator);
     const struct crypt_secret *own = a->access->own.secret;
     struct iscsi_chap_credentials cred = {
         .secret = account ? account->secret->bytes : NULL,
@@ -155,10 +241,7 @@ static int judge(struct iscsi_auth *a, struct bytes_writer *out)
     if (r < 0) {
         return refuse(a, r);
     }
-    rt_mutex_lock(&s->lock);
-    iscsi_guard_pardon(&s->guard, &who);
-    rt_mutex_unlock(&s->lock);
-    return record(a);
+    return let_in(a, &who, a->chap.name, a->chap.peer_id != NULL);
 }
 
 static int step_chap(struct iscsi_auth *a, struct bytes_writer *out)
@@ -170,7 +253,7 @@ static int step_chap(struct iscsi_auth *a, struct bytes_writer *out)
     case 0:
         return 0;
     case 1:
-        return judge(a, out);
+        return judge_chap(a, out);
     case -ENODATA:
         return fail(a, ISCSI_LOGIN_MISSING_PARAMETER, "a key of CHAP is missing");
     case -ENOENT:
@@ -180,6 +263,72 @@ static int step_chap(struct iscsi_auth *a, struct bytes_writer *out)
     }
 }
 
+/* The request is verified: 0, or a status. */
+static int refuse_kerberos(struct iscsi_auth *a, struct iscsi_kerberos_job *job, int r) WAITS
+{
+    (void)snprintf(a->why_text, sizeof a->why_text, "%s", job->why);
+    if (r == -EACCES) {
+        return turn_away(a, a->why_text);
+    }
+    return fail(a, r == -EIO ? ISCSI_LOGIN_TARGET_ERROR : ISCSI_LOGIN_NO_RESOURCES, a->why_text);
+}
+
+static int admit_principal(struct iscsi_auth *a, const struct iscsi_guard_who *who,
+                           const struct iscsi_kerberos_job *job, struct bytes_writer *out) WAITS
+{
+    if (!dev_access_account(a->access, true, job->client, a->c->session->initiator)) {
+        (void)snprintf(a->why_text, sizeof a->why_text,
+                       "Kerberos: %.180s has no account that is good for this initiator",
+                       job->client);
+        return turn_away(a, a->why_text);
+    }
+    if (job->reply) {
+        iscsi_text_put_binary(out, "KRB_AP_REP", job->reply, job->reply_len);
+    }
+    return let_in(a, who, job->client, job->reply != NULL);
+}
+
+static int judge_krb5(struct iscsi_auth *a, const uint8_t *request, size_t len,
+                      struct bytes_writer *out) WAITS
+{
+    struct iscsi_conn *c = a->c;
+    const struct iscsi_server *s = c->server;
+    char own[sizeof "iscsi/" + DEV_IQN_MAX];
+    struct iscsi_kerberos_job job = {
+        .keytab = s->keytab, .service = s->principal, .request = request, .len = len};
+    struct iscsi_guard_who who = who_is(c);
+    int r = wait_turn(a, &who);
+    if (r < 0) {
+        return r;
+    }
+    if (!job.service && !c->session->discovery) {
+        (void)snprintf(own, sizeof own, "iscsi/%s", c->session->iqn); /* §12.1.1 */
+        job.service = own;
+    }
+    r = rt_offload(RT_OFFLOAD_IO, iscsi_kerberos_accept, &job);
+    r = r < 0 ? refuse_kerberos(a, &job, r) : admit_principal(a, &who, &job, out);
+    iscsi_kerberos_free(&job);
+    return r;
+}
+
+static int step_krb5(struct iscsi_auth *a, struct bytes_writer *out) WAITS
+{
+    if (!a->ap_req) {
+        return fail(a, ISCSI_LOGIN_MISSING_PARAMETER, "KRB_AP_REQ is missing");
+    }
+    size_t cap = MIN_OF(strlen(a->ap_req), (size_t)ISCSI_KERBEROS_BINARY_MAX);
+    size_t len;
+    uint8_t *request = malloc(cap + 1);
+    if (!request) {
+        return fail(a, ISCSI_LOGIN_NO_RESOURCES, "out of memory");
+    }
+    int r = iscsi_text_binary(a->ap_req, request, cap, &len);
+    r = r < 0 ? fail(a, ISCSI_LOGIN_INITIATOR_ERROR, "malformed KRB_AP_REQ")
+              : judge_krb5(a, request, len, out);
+    free(request);
+    return r;
+}
+
 int iscsi_auth_step(struct iscsi_auth *a, bool leaving, struct bytes_writer *out)
 {
     switch (a->state) {
@@ -187,13 +336,19 @@ int iscsi_auth_step(struct iscsi_auth *a, bool leaving, struct bytes_writer *out
         if (!a->required) {
             return 1;
         }
-        return leaving ? fail(a, ISCSI_LOGIN_AUTH_FAILED, "CHAP is needed, and was skipped") : 0;
+        return leaving
+                   ? fail(a, ISCSI_LOGIN_AUTH_FAILED, "authentication is needed, and was skipped")
+                   : 0;
     case ISCSI_AUTH_CHOSEN:
-        iscsi_chap_begin(&a->chap, minimum_of(a));
-        a->state = ISCSI_AUTH_CHAP;
+        if (a->method == ISCSI_METHOD_CHAP) {
+            iscsi_chap_begin(&a->chap, minimum_of(a));
+        }
+        a->state = a->method == ISCSI_METHOD_CHAP ? ISCSI_AUTH_CHAP : ISCSI_AUTH_KRB5;
         return 0;
     case ISCSI_AUTH_CHAP:
         return step_chap(a, out);
+    case ISCSI_AUTH_KRB5:
+        return step_krb5(a, out);
     case ISCSI_AUTH_PASSED:
         return 1;
     }
@@ -208,7 +363,10 @@ bool iscsi_auth_still_good(const struct iscsi_conn *c, const struct dev_access *
     if (!dev_access_authenticates(a)) {
         return true;
     }
-    unsigned needed = MAX_OF((unsigned)a->minimum, minimum);
-    return c->auth.user && c->auth.algorithm >= needed &&
-           dev_access_account(a, c->auth.user, c->session->initiator) != NULL;
+    if (!c->auth.user) {
+        return false;
+    }
+    bool kerberos = c->auth.method == ISCSI_METHOD_KRB5;
+    return (kerberos || c->auth.algorithm >= MAX_OF((unsigned)a->minimum, minimum)) &&
+           dev_access_account(a, kerberos, c->auth.user, c->session->initiator) != NULL;
 }

@@ -10,21 +10,24 @@
  *
  *     open -> (AuthMethod=None) -> passed
  *     open -> (AuthMethod=CHAP) -> chosen -> chap -> passed
+ *     open -> (AuthMethod=KRB5) -> chosen -> krb5 -> passed
  *
- * Who has accounts on a target has to go through CHAP: skipping the stage, or choosing None, is a
- * failed authentication. Results below zero are negative enum iscsi_login_status; a->why tells
- * more.
+ * A target with accounts takes the methods of their kinds, and of those the first that the
+ * initiator offers: skipping the stage, or choosing None, is a failed authentication. Results below
+ * zero are negative enum iscsi_login_status; a->why tells more.
  */
 #pragma once
 #include "base/attr.h"
 #include "dev/access.h"
 #include "iscsi/chap.h"
 #include "iscsi/conn_priv.h"
+#include "iscsi/kerberos.h"
 
 enum iscsi_auth_state {
     ISCSI_AUTH_OPEN,
-    ISCSI_AUTH_CHOSEN, /* CHAP, in the request at hand */
+    ISCSI_AUTH_CHOSEN, /* a method, in the request at hand */
     ISCSI_AUTH_CHAP,
+    ISCSI_AUTH_KRB5,
     ISCSI_AUTH_PASSED,
 };
 
@@ -33,8 +36,12 @@ struct iscsi_auth {
     enum iscsi_auth_state state;
     bool required;
     struct dev_access *access;
+    enum iscsi_method method;
     struct iscsi_chap chap;
+    const char *ap_req; /* KRB_AP_REQ of the request at hand */
+    bool wide;          /* counted in server->wide_logins */
     const char *why;
+    char why_text[ISCSI_KERBEROS_WHY_SIZE];
     uint64_t deadline_ns;
 };
 
@@ -42,6 +49,8 @@ struct iscsi_auth {
 MUST int iscsi_auth_init(struct iscsi_auth *a, struct iscsi_conn *c, uint64_t deadline_ns);
 void iscsi_auth_free(struct iscsi_auth *a);
 MUST int iscsi_auth_key(struct iscsi_auth *a, const struct iscsi_key *k, struct bytes_writer *out);
+/* Whether a request may have so much text: KRB_AP_REQ may be long, of some logins at a time. */
+bool iscsi_auth_text_fits(struct iscsi_auth *a, size_t len);
 /* The keys of a request have come; leaving: the initiator wants to leave the stage. */
 MUST int iscsi_auth_step(struct iscsi_auth *a, bool leaving, struct bytes_writer *out) WAITS;
 

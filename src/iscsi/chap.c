@@ -96,107 +96,6 @@ int iscsi_chap_answer(const struct iscsi_chap_question *q, const void *secret, s
     return good ? (int)algorithms[i].bytes : -ENOMEM;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* An odd number of digits has a leading zero that was left out. */
-static int decode_hex(const char *text, uint8_t *bytes, size_t cap, size_t *ret_len)
-{
-    size_t digits = strlen(text);
-    size_t len = (digits + 1) / 2;
-    if (digits == 0 || len > cap) {
-        return ERR_PROTOCOL;
-    }
-    unsigned value = 0;
-    size_t at = 0;
-    for (size_t i = 0; i < digits; i++) {
-        int d = hex_digit(text[i]);
-        if (d < 0) {
-            return ERR_PROTOCOL;
-        }
-        value = value << 4 | (unsigned)d;
-        if ((digits - i) % 2 == 1) {
-            bytes[at++] = (uint8_t)value;
-        }
-    }
-    *ret_len = len;
-    return 0;
-}
-
-static int base64_digit(char c)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const char *p = c ? strchr(digits, c) : NULL;
-    return p ? (int)(p - digits) : -1;
-}
-
-/* RFC 4648 §4, with its padding; bits that are left over are zero, so that a value has one form. */
-static int decode_base64(const char *text, uint8_t *bytes, size_t cap, size_t *ret_len)
-{
-    size_t all = strlen(text);
-    size_t digits = all;
-    while (digits > 0 && text[digits - 1] == '=') {
-        digits--;
-    }
-    size_t len = digits / 4 * 3 + (digits % 4 ? digits % 4 - 1 : 0);
-    if (len == 0 || len > cap || all % 4 != 0 || all - digits > 2 || digits % 4 == 1) {
-        return ERR_PROTOCOL;
-    }
-    uint32_t bits = 0;
-    unsigned have = 0;
-    size_t at = 0;
-    for (size_t i = 0; i < digits; i++) {
-        int d = base64_digit(text[i]);
-        if (d < 0) {
-            return ERR_PROTOCOL;
-        }
-        bits = bits << 6 | (uint32_t)d;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            bytes[at++] = (uint8_t)(bits >> have);
-            bits &= (1u << have) - 1;
-        }
-    }
-    *ret_len = len;
-    return bits == 0 ? 0 : ERR_PROTOCOL;
-}
-
-int iscsi_chap_decode(const char *text, uint8_t *ret_bytes, size_t cap, size_t *ret_len)
-{
-    if (text[0] != '0' || text[1] == 0) {
-        return ERR_PROTOCOL;
-    }
-    switch (text[1]) {
-    case 'x':
-    case 'X':
-        return decode_hex(text + 2, ret_bytes, cap, ret_len);
-    case 'b':
-    case 'B':
-        return decode_base64(text + 2, ret_bytes, cap, ret_len);
-    default:
-        return ERR_PROTOCOL;
-    }
-}
-
-static void put_binary(struct bytes_writer *out, const char *name, const uint8_t *bytes, size_t len)
-{
-    static const char digits[] = "0123456789abcdef";
-    char text[2 * ISCSI_CHAP_CHALLENGE_BYTES + 1];
-    for (size_t i = 0; i < len; i++) {
-        text[2 * i] = digits[bytes[i] >> 4];
-        text[2 * i + 1] = digits[bytes[i] & 15];
-    }
-    text[2 * len] = 0;
-    iscsi_text_put(out, name, "0x%s", text);
-}
-
 void iscsi_chap_begin(struct iscsi_chap *s, enum iscsi_chap_algorithm minimum)
 {
     *s = (struct iscsi_chap){.minimum = minimum};
@@ -242,7 +141,7 @@ static int take_offer(struct iscsi_chap *s, const uint8_t *random, struct bytes_
     memcpy(s->challenge, random + 1, sizeof s->challenge);
     iscsi_text_put(out, "CHAP_A", "%d", r);
     iscsi_text_put(out, "CHAP_I", "%u", (unsigned)s->id);
-    put_binary(out, "CHAP_C", s->challenge, sizeof s->challenge);
+    iscsi_text_put_binary(out, "CHAP_C", s->challenge, sizeof s->challenge);
     s->offered = NULL;
     s->state = ISCSI_CHAP_RESPONSE;
     return 0;
@@ -298,7 +197,7 @@ static int answer_back(const struct iscsi_chap *s, const struct iscsi_chap_crede
     struct iscsi_chap_question q = {.algorithm = s->algorithm, .challenge = challenge};
     uint64_t id;
     if (iscsi_text_number(s->peer_id, &id) < 0 || id > UINT8_MAX ||
-        iscsi_chap_decode(s->peer_challenge, challenge, sizeof challenge, &q.challenge_len) < 0) {
+        iscsi_text_binary(s->peer_challenge, challenge, sizeof challenge, &q.challenge_len) < 0) {
         return ERR_PROTOCOL;
     }
     q.id = (uint8_t)id;
@@ -317,7 +216,7 @@ static int answer_back(const struct iscsi_chap *s, const struct iscsi_chap_crede
         return -ELOOP;
     }
     iscsi_text_put(out, "CHAP_N", "%s", cred->own_name);
-    put_binary(out, "CHAP_R", own, (size_t)r);
+    iscsi_text_put_binary(out, "CHAP_R", own, (size_t)r);
     return 0;
 }
 
@@ -327,7 +226,7 @@ int iscsi_chap_verify(struct iscsi_chap *s, const struct iscsi_chap_credentials 
     uint8_t response[ISCSI_CHAP_BINARY_MAX];
     size_t len;
     s->state = ISCSI_CHAP_JUDGED;
-    if (iscsi_chap_decode(s->response, response, sizeof response, &len) < 0) {
+    if (iscsi_text_binary(s->response, response, sizeof response, &len) < 0) {
         return ERR_PROTOCOL;
     }
     int r = judge(s, cred, response, len);

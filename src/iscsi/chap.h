@@ -79,10 +79,6 @@ struct iscsi_chap_question {
 MUST int iscsi_chap_answer(const struct iscsi_chap_question *q, const void *secret, size_t len,
                            uint8_t ret_answer[ISCSI_CHAP_DIGEST_MAX]);
 
-/* A binary value (§6.1): 0x and hexadecimal digits or 0b and base64. 0, or ERR_PROTOCOL: another
- * form, empty, longer than cap. */
-MUST int iscsi_chap_decode(const char *text, uint8_t *ret_bytes, size_t cap, size_t *ret_len);
-
 void iscsi_chap_begin(struct iscsi_chap *s, enum iscsi_chap_algorithm minimum);
 /* 1: not a key of CHAP; ERR_PROTOCOL: twice in a request, or too long. */
 MUST int iscsi_chap_key(struct iscsi_chap *s, const struct iscsi_key *k);

@@ -55,6 +55,7 @@
 #define ISCSI_SPARED_PART 8u          /* of them go when descriptors are used up */
 #define ISCSI_IDLE_NS 1000000000ull
 #define ISCSI_TPGT 1
+#define ISCSI_WIDE_LOGINS_MAX 64u
 
 struct iscsi_task;
 
@@ -84,6 +85,9 @@ struct iscsi_server {
     _Atomic uint64_t login_failures;
     _Atomic uint64_t auth_failures; /* of those: a wrong name or secret */
     _Atomic unsigned chap_minimum;  /* the weakest algorithm that will do */
+    char *keytab;                   /* of Kerberos; NULL: there is none */
+    char *principal;                /* of the service; NULL: iscsi/ and the target's name */
+    _Atomic unsigned wide_logins;   /* that may have a long KRB_AP_REQ in memory */
     struct iscsi_core cores[RT_CORES_MAX];
 
     struct rt_mutex lock; /* all below, and conn.[lock] */
@@ -188,8 +192,9 @@ struct iscsi_conn {
 
     uint16_t cid;
     struct {
-        char *user; /* CHAP_N; NULL: nobody asked */
-        uint8_t algorithm;
+        char *user; /* CHAP_N or the principal; NULL: nobody asked */
+        enum iscsi_method method;
+        uint8_t algorithm; /* of CHAP */
         bool mutual;
     } auth;
     uint64_t since_ns;         /* it has joined */

@@ -26,6 +26,8 @@ struct iscsi_options {
     unsigned login_timeout_s; /* 0 = 15 */
     unsigned nop_interval_s;  /* 0 = 30 */
     unsigned chap_minimum;    /* number of the weakest CHAP algorithm that will do; 0 = MD5 */
+    const char *keytab;       /* file with the keys of Kerberos; NULL: no such logins */
+    const char *principal;    /* whom tickets must be for; NULL: iscsi/ and the target's name */
     /*
      * Memory for the immediate and unsolicited data of all sessions' command windows, reserved at
      * login; 0 = 64 MiB. Sessions for which there is too little left are told to send all data on
@@ -56,13 +58,23 @@ void iscsi_luns_changed(struct iscsi_server *s, const char *iqn);
 /* New addresses to advertise (SIGHUP). Copied. */
 MUST int iscsi_advertise_set(struct iscsi_server *s, const char *const *advertise, size_t count);
 
+/* How a session proved who it is (RFC 7143 §12.1). */
+enum iscsi_method {
+    ISCSI_METHOD_NONE,
+    ISCSI_METHOD_CHAP,
+    ISCSI_METHOD_KRB5,
+};
+/* "None", "CHAP", "KRB5": as AuthMethod has it. */
+const char *iscsi_method_name(enum iscsi_method method);
+
 struct iscsi_session_info {
     char target[DEV_IQN_MAX + 1];
     char initiator[DEV_IQN_MAX + 1];
     char peer[NET_ADDRESS_SIZE];
     char local[NET_ADDRESS_SIZE];
-    char user[256]; /* of CHAP; "" */
-    unsigned chap;  /* number of the algorithm; 0: nobody asked */
+    enum iscsi_method method;
+    char user[256]; /* of CHAP, or the Kerberos principal; "" */
+    unsigned chap;  /* number of the algorithm; 0 unless CHAP */
     bool mutual;
     uint8_t isid[6];
     uint16_t tsih;

@@ -157,7 +157,8 @@ static int receive_one(struct login *l)
         return r;
     }
     if (head.req.ahs_len > 0 || head.req.data_len > LOGIN_SEND_LEN ||
-        l->in.len + head.req.data_len > ISCSI_TEXT_MAX || ++l->rounds > LOGIN_ROUNDS_MAX) {
+        !iscsi_auth_text_fits(&l->auth, l->in.len + head.req.data_len) ||
+        ++l->rounds > LOGIN_ROUNDS_MAX) {
         return -ISCSI_LOGIN_INITIATOR_ERROR;
     }
     r = check_transit(l);
@@ -323,7 +324,7 @@ static int step_admit(struct login *l)
         return r;
     }
     if (l->stage != ISCSI_STAGE_SECURITY && l->auth.required) {
-        l->auth.why = "CHAP is needed, and was skipped";
+        l->auth.why = "authentication is needed, and was skipped";
         return -ISCSI_LOGIN_AUTH_FAILED;
     }
     return 0;

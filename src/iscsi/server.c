@@ -4,6 +4,8 @@
 #include "base/msg.h"
 #include "iscsi/chap.h"
 #include "iscsi/conn_priv.h"
+#include "iscsi/kerberos.h"
+#include "rt/offload.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -45,6 +47,14 @@ int iscsi_advertise_set(struct iscsi_server *s, const char *const *advertise, si
     return 0;
 }
 
+static void server_free(struct iscsi_server *s)
+{
+    free(s->keytab);
+    free(s->principal);
+    free(s->buckets);
+    free(s);
+}
+
 static struct iscsi_server *server_new(const struct iscsi_options *opt)
 {
     struct iscsi_server *s = aligned_alloc(_Alignof(struct iscsi_server), sizeof *s);
@@ -60,6 +70,12 @@ static struct iscsi_server *server_new(const struct iscsi_options *opt)
     s->tsih_buckets = s->buckets + ISCSI_SESSION_BUCKETS;
     for (size_t i = 0; i < 2 * ISCSI_SESSION_BUCKETS; i++) {
         list_init(&s->buckets[i]);
+    }
+    s->keytab = opt->keytab ? strdup(opt->keytab) : NULL;
+    s->principal = opt->principal ? strdup(opt->principal) : NULL;
+    if (!s->keytab != !opt->keytab || !s->principal != !opt->principal) {
+        server_free(s);
+        return NULL;
     }
     s->registry = opt->registry;
     s->sessions_max = opt->sessions_max ? opt->sessions_max : 16384;
@@ -95,6 +111,15 @@ static int listen_all(struct iscsi_server *s, const struct iscsi_options *opt)
     return 0;
 }
 
+/* What is wrong with it is better known before somebody logs in. It can be put right meanwhile. */
+static void check_keytab(const struct iscsi_server *s) WAITS
+{
+    struct iscsi_kerberos_job job = {.keytab = s->keytab};
+    if (s->keytab && rt_offload(RT_OFFLOAD_IO, iscsi_kerberos_check, &job) < 0) {
+        msg_warn("iscsi", "until this is put right nobody logs in by Kerberos: %s", job.why);
+    }
+}
+
 int iscsi_start(const struct iscsi_options *opt, struct iscsi_server **ret_server)
 {
     if (opt->address_count > ISCSI_PORTALS_MAX) {
@@ -105,6 +130,7 @@ int iscsi_start(const struct iscsi_options *opt, struct iscsi_server **ret_serve
     if (!s) {
         return -ENOMEM;
     }
+    check_keytab(s);
     int r = scsi_host_create(opt->registry, &s->host);
     if (r >= 0) {
         r = iscsi_advertise_set(s, opt->advertise, opt->advertise_count);
@@ -188,8 +214,7 @@ void iscsi_stop(struct iscsi_server *s)
     rt_credits_destroy(&s->ingress);
     rt_credits_destroy(&s->gather);
     rt_mutex_destroy(&s->lock);
-    free(s->buckets);
-    free(s);
+    server_free(s);
 }
 
 static void poke_target(struct iscsi_server *s, const char *iqn, enum iscsi_poke what)

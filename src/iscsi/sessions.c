@@ -24,7 +24,8 @@ static void describe(struct iscsi_conn *c, struct iscsi_session_info *info)
     info->cid = c->cid;
     info->header_digest = c->params.header_digest;
     info->data_digest = c->params.data_digest;
-    info->chap = c->auth.user ? c->auth.algorithm : 0;
+    info->method = c->auth.method;
+    info->chap = c->auth.method == ISCSI_METHOD_CHAP ? c->auth.algorithm : 0;
     info->mutual = c->auth.mutual;
     info->age_ns = rt_now_ns() - c->since_ns;
     info->commands = atomic_load_explicit(&c->commands, memory_order_relaxed);

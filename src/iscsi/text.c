@@ -139,3 +139,96 @@ void iscsi_text_put_key(struct bytes_writer *w, const struct iscsi_key *k, const
     bytes_put_u8(w, '=');
     bytes_put(w, value, strlen(value) + 1);
 }
+
+/* An odd number of digits has a leading zero that was left out. */
+static int decode_hex(const char *text, uint8_t *bytes, size_t cap, size_t *ret_len)
+{
+    size_t digits = strlen(text);
+    size_t len = (digits + 1) / 2;
+    if (digits == 0 || len > cap) {
+        return ERR_PROTOCOL;
+    }
+    unsigned value = 0;
+    size_t at = 0;
+    for (size_t i = 0; i < digits; i++) {
+        unsigned d = (unsigned)digit_of(text[i]);
+        if (d > 15) {
+            return ERR_PROTOCOL;
+        }
+        value = value << 4 | d;
+        if ((digits - i) % 2 == 1) {
+            bytes[at++] = (uint8_t)value;
+        }
+    }
+    *ret_len = len;
+    return 0;
+}
+
+static int base64_digit(char c)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const char *p = c ? strchr(digits, c) : NULL;
+    return p ? (int)(p - digits) : -1;
+}
+
+/* RFC 4648 §4, with its padding; bits that are left over are zero, so that a value has one form. */
+static int decode_base64(const char *text, uint8_t *bytes, size_t cap, size_t *ret_len)
+{
+    size_t all = strlen(text);
+    size_t digits = all;
+    while (digits > 0 && text[digits - 1] == '=') {
+        digits--;
+    }
+    size_t len = digits / 4 * 3 + (digits % 4 ? digits % 4 - 1 : 0);
+    if (len == 0 || len > cap || all % 4 != 0 || all - digits > 2 || digits % 4 == 1) {
+        return ERR_PROTOCOL;
+    }
+    uint32_t bits = 0;
+    unsigned have = 0;
+    size_t at = 0;
+    for (size_t i = 0; i < digits; i++) {
+        int d = base64_digit(text[i]);
+        if (d < 0) {
+            return ERR_PROTOCOL;
+        }
+        bits = bits << 6 | (uint32_t)d;
+        have += 6;
+        if (have >= 8) {
+            have -= 8;
+            bytes[at++] = (uint8_t)(bits >> have);
+            bits &= (1u << have) - 1;
+        }
+    }
+    *ret_len = len;
+    return bits == 0 ? 0 : ERR_PROTOCOL;
+}
+
+int iscsi_text_binary(const char *text, uint8_t *ret_bytes, size_t cap, size_t *ret_len)
+{
+    if (text[0] != '0' || text[1] == 0) {
+        return ERR_PROTOCOL;
+    }
+    switch (text[1]) {
+    case 'x':
+    case 'X':
+        return decode_hex(text + 2, ret_bytes, cap, ret_len);
+    case 'b':
+    case 'B':
+        return decode_base64(text + 2, ret_bytes, cap, ret_len);
+    default:
+        return ERR_PROTOCOL;
+    }
+}
+
+void iscsi_text_put_binary(struct bytes_writer *w, const char *name, const void *bytes, size_t len)
+{
+    static const char digits[] = "0123456789abcdef";
+    const uint8_t *p = bytes;
+    bytes_put(w, name, strlen(name));
+    bytes_put(w, "=0x", 3);
+    for (size_t i = 0; i < len; i++) {
+        bytes_put_u8(w, (uint8_t)digits[p[i] >> 4]);
+        bytes_put_u8(w, (uint8_t)digits[p[i] & 15]);
+    }
+    bytes_put_u8(w, 0);
+}

@@ -47,6 +47,9 @@ bool iscsi_key_is(const struct iscsi_key *k, const char *name);
 MUST int iscsi_text_number(const char *value, uint64_t *ret_number);
 /* "Yes" or "No": 0 or -EINVAL. */
 MUST int iscsi_text_boolean(const char *value, bool *ret_yes);
+/* A binary value: 0x and hexadecimal digits or 0b and base64. 0, or ERR_PROTOCOL: another form,
+ * empty, longer than cap. */
+MUST int iscsi_text_binary(const char *text, uint8_t *ret_bytes, size_t cap, size_t *ret_len);
 /*
  * The first of the comma-separated values that is among the count known ones: its index, or
  * -ENOENT.
@@ -56,5 +59,7 @@ MUST int iscsi_text_choose(const char *value, const char *const *known, size_t c
 /* Appends "name=value" and the NUL; a failure stays in w. */
 void iscsi_text_put(struct bytes_writer *w, const char *name, const char *fmt, ...)
     PRINTF_LIKE(3, 4);
+/* The same for a binary value, in hexadecimal digits. */
+void iscsi_text_put_binary(struct bytes_writer *w, const char *name, const void *bytes, size_t len);
 /* The same for a name that came from the peer. */
 void iscsi_text_put_key(struct bytes_writer *w, const struct iscsi_key *k, const char *value);

@@ -13,7 +13,8 @@
     }
 #define USER_ARG                                                                                   \
     {                                                                                              \
-        .name = "user", .value = "NAME", .help = "the account (CHAP name)", .positional = true     \
+        .name = "user", .value = "NAME", .help = "the account (CHAP name, principal)",             \
+        .positional = true                                                                         \
     }
 #define MUTUAL_OPTION                                                                              \
     {                                                                                              \
@@ -42,6 +43,7 @@ static const struct arg_spec auth_set_specs[] = {
     {.name = "initiator",
      .value = "PATTERN",
      .help = "the initiators that may use the account; default *"},
+    {.name = "kerberos", .help = "NAME is a Kerberos principal: alice@EXAMPLE.COM; no secret"},
     MUTUAL_OPTION,
     {.name = "store-in-clear", .help = "also into a volume that is not encrypted"},
     COMMAND_ADMIN_OPTIONS,
@@ -105,8 +107,8 @@ static const struct arg_spec export_specs[] = {
     }
 
 const struct command access_commands[] = {
-    {"iscsi auth set", "Sets an account (CHAP) of a target or of discovery.", auth_set_specs, NULL,
-     "iscsi.auth.set", false},
+    {"iscsi auth set", "Sets an account (CHAP, Kerberos) of a target or of discovery.",
+     auth_set_specs, NULL, "iscsi.auth.set", false},
     ADMIN("iscsi auth remove", "Removes an account.", auth_remove_specs, "iscsi.auth.remove"),
     ADMIN("iscsi auth minimum", "Says which CHAP algorithms are strong enough.", auth_minimum_specs,
           "iscsi.auth.minimum"),
@@ -152,13 +154,23 @@ static void print_auth(const json_t *scope)
     const json_t *auth = json_object_get(scope, "auth");
     const json_t *accounts = json_object_get(auth, "accounts");
     const json_t *mutual = json_object_get(auth, "mutual");
-    printf("%s: %s\n", text_of(scope, "iqn"),
-           json_array_size(accounts) > 0 ? "CHAP is required" : "no authentication");
+    unsigned principals = 0;
     size_t i;
     json_t *account;
     json_array_foreach(accounts, i, account)
     {
-        printf("  account  %-32s %s\n", text_of(account, "user"), text_of(account, "initiator"));
+        principals += json_is_true(json_object_get(account, "kerberos"));
+    }
+    printf("%s: %s\n", text_of(scope, "iqn"),
+           json_array_size(accounts) == 0            ? "no authentication"
+           : principals == 0                         ? "CHAP is required"
+           : principals == json_array_size(accounts) ? "Kerberos is required"
+                                                     : "CHAP or Kerberos is required");
+    json_array_foreach(accounts, i, account)
+    {
+        bool kerberos = json_is_true(json_object_get(account, "kerberos"));
+        printf("  %-8s %-32s %s\n", kerberos ? "kerberos" : "account", text_of(account, "user"),
+               text_of(account, "initiator"));
     }
     if (json_is_object(mutual)) {
         printf("  mutual   %s\n", text_of(mutual, "user"));
@@ -236,8 +248,11 @@ static void print_sessions(const json_t *result)
     {
         const json_t *auth = json_object_get(s, "auth");
         char how[32];
+        bool kerberos = strcmp(text_of(auth, "method"), "KRB5") == 0;
         snprintf(how, sizeof how, "%s%s",
-                 *text_of(auth, "algorithm") ? text_of(auth, "algorithm") : "none",
+                 kerberos                      ? "kerberos"
+                 : *text_of(auth, "algorithm") ? text_of(auth, "algorithm")
+                                               : "none",
                  json_is_true(json_object_get(auth, "mutual")) ? "+mutual" : "");
         printf("%-40s %-40s %-24s %-12s %5" PRIu64 " %-14s %10" PRIu64 " %12" PRIu64 "\n",
                text_of(s, "target"), text_of(s, "initiator"), text_of(s, "address"),

@@ -251,8 +251,8 @@ static json_t *build_request(const struct command *c, const struct args *a)
 {
     static const char *const texts[] = {"name",      "iqn",     "to",     "user",
                                         "initiator", "address", "minimum"};
-    static const char *const flags[] = {"force",  "disconnect", "permanent",     "clear",
-                                        "logout", "mutual",     "store-in-clear"};
+    static const char *const flags[] = {"force",  "disconnect", "permanent",      "clear",
+                                        "logout", "mutual",     "store-in-clear", "kerberos"};
     json_t *request = json_pack("{s:s}", "op", c->op);
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         const char *text = args_get(a, texts[i]);
@@ -267,12 +267,12 @@ static json_t *build_request(const struct command *c, const struct args *a)
             add_flag(request, flags[i]);
         }
     }
-    bool good = add_size(request, a) && add_number(request, a, "lun") &&
-                add_number(request, a, "device") && add_number(request, a, "sector") &&
-                add_number(request, a, "physical") &&
-                add_switch(request, a, "write-cache", "write_cache") &&
-                add_switch(request, a, "read-only", "read_only") &&
-                (strcmp(c->op, "iscsi.auth.set") != 0 || add_secret(request, a));
+    bool good =
+        add_size(request, a) && add_number(request, a, "lun") && add_number(request, a, "device") &&
+        add_number(request, a, "sector") && add_number(request, a, "physical") &&
+        add_switch(request, a, "write-cache", "write_cache") &&
+        add_switch(request, a, "read-only", "read_only") &&
+        (strcmp(c->op, "iscsi.auth.set") != 0 || args_has(a, "kerberos") || add_secret(request, a));
     if (!good) {
         json_decref(request);
         return NULL;

@@ -218,6 +218,8 @@ static int start_iscsi(struct serve *s)
         .advertise = (const char *const *)c->iscsi.advertise.at,
         .advertise_count = c->iscsi.advertise.count,
         .chap_minimum = c->iscsi.chap_minimum,
+        .keytab = c->iscsi.keytab,
+        .principal = c->iscsi.principal,
     };
     return iscsi_start(&opt, &s->ops.iscsi);
 }

@@ -278,7 +278,7 @@ static size_t respond(const struct peer *p, char text[128])
     const char *c = memmem(p->data, p->len, "CHAP_C=", 7);
     CHECK(id && c);
     q.id = (uint8_t)strtoul(id + 7, NULL, 10);
-    CHECK(iscsi_chap_decode(c + 7, challenge, sizeof challenge, &q.challenge_len) == 0);
+    CHECK(iscsi_text_binary(c + 7, challenge, sizeof challenge, &q.challenge_len) == 0);
     CHECK(iscsi_chap_answer(&q, SECRET, strlen(SECRET), digest) == 32);
     int n = snprintf(text, 128, "CHAP_N=u%cCHAP_R=0x", 0);
     for (size_t i = 0; i < 32; i++, n += 2) {

@@ -23,13 +23,11 @@ def binary(text):
     return bytes.fromhex(text[2:])
 
 
-def request(i, flags, keys, isid=True):
-    """One login request and its response: the keys; the flags are left in i.login_flags."""
-    text = b"".join(f"{k}={v}".encode() + b"\0" for k, v in keys)
+def send_part(i, flags, text):
+    """One login request and its response."""
     head = bytearray(i.pack(initiator.LOGIN | initiator.IMMEDIATE, flags, text,
                             ((20, 1 << 16), (24, i.cmdsn))))
-    if isid:
-        head[8:14] = i.isid
+    head[8:14] = i.isid
     i.sock.sendall(head)
     pdu = i.receive()
     assert pdu.opcode == initiator.LOGIN_RESPONSE, pdu.bhs
@@ -38,6 +36,18 @@ def request(i, flags, keys, isid=True):
         raise initiator.LoginRefused(hex(status))
     i.login_flags = pdu.flags
     i.tsih, i.exp_statsn = int.from_bytes(pdu.bhs[14:16], "big"), pdu.word(24) + 1
+    return pdu
+
+
+def request(i, flags, keys):
+    """A login request, in as many PDUs as its text takes, and its response: the keys; the flags are
+    left in i.login_flags."""
+    text = b"".join(f"{k}={v}".encode() + b"\0" for k, v in keys)
+    while len(text) > 8192:
+        pdu = send_part(i, 0x40 | flags & 0xC, text[:8192])
+        assert not pdu.data, pdu.data
+        text = text[8192:]
+    pdu = send_part(i, flags, text)
     return dict(p.decode().split("=", 1) for p in pdu.data.split(b"\0") if p)
 
 

@@ -17,7 +17,7 @@ static void check_decode(const char *value)
 {
     uint8_t bytes[ISCSI_CHAP_BINARY_MAX];
     size_t len = 0;
-    int r = iscsi_chap_decode(value, bytes, sizeof bytes, &len);
+    int r = iscsi_text_binary(value, bytes, sizeof bytes, &len);
     ASSERT(r == ERR_PROTOCOL || (r == 0 && len > 0 && len <= sizeof bytes));
     ASSERT(r < 0 || len <= (strlen(value) - 1) / 2 + strlen(value) / 4);
     r = iscsi_chap_choose(value, ISCSI_CHAP_SHA1);

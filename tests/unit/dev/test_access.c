@@ -174,7 +174,7 @@ static void check_sample(const struct dev_access *a)
 {
     assert_int_equal(a->minimum, 7);
     assert_int_equal(a->account_count, 2);
-    const struct dev_account *alice = dev_access_account(a, "alice", "iqn.whoever");
+    const struct dev_account *alice = dev_access_account(a, false, "alice", "iqn.whoever");
     assert_non_null(alice);
     assert_int_equal(alice->secret->len, 14);
     assert_memory_equal(alice->secret->bytes, "alice's secret", 14);
@@ -215,9 +215,42 @@ static void test_record(void **state)
         }
         free(cut);
     }
-    w.data[0] = 2;
+    assert_int_equal(w.data[0], 1);
+    w.data[0] = 3;
     assert_int_equal(dev_access_decode(w.data, w.len, &back), -ENOTSUP);
     bytes_writer_free(&w);
+}
+
+/* Principals have no secret, are found as such only, and make the record one that a program which
+ * knows of none refuses. */
+static void test_principals(void **state)
+{
+    (void)state;
+    struct dev_access *a = sample();
+    struct dev_account carol = {.user = "carol@REALM", .initiator = "iqn.a*", .kerberos = true};
+    assert_false(dev_access_has(a, true));
+    assert_int_equal(dev_account_set(a, &carol), 0);
+    assert_true(dev_access_has(a, true) && dev_access_has(a, false));
+    assert_false(dev_access_reflects(a));
+    struct bytes_writer w = {0};
+    struct dev_access *back;
+    assert_int_equal(dev_access_encode(a, &w), 0);
+    assert_int_equal(w.data[0], 2);
+    assert_int_equal(dev_access_decode(w.data, w.len, &back), 0);
+    assert_int_equal(back->account_count, 3);
+    assert_non_null(dev_access_account(back, true, "carol@REALM", "iqn.abc"));
+    assert_null(dev_access_account(back, true, "carol@REALM", "iqn.b"));
+    assert_null(dev_access_account(back, false, "carol@REALM", "iqn.abc"));
+    assert_null(dev_access_account(back, true, "alice", "iqn.abc"));
+    bytes_writer_free(&w);
+    dev_access_unref(back);
+    /* A name is one account: of the other kind it takes the place of the old one. */
+    add_account(a, "carol@REALM", "a secret of CHAP");
+    assert_int_equal(a->account_count, 3);
+    assert_false(dev_access_has(a, true));
+    assert_int_equal(dev_account_set(a, &carol), 0);
+    assert_true(dev_access_has(a, true));
+    dev_access_unref(a);
 }
 
 static int set_sample(struct dev_access *draft, void *arg)
@@ -365,8 +398,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_patterns), cmocka_unit_test(test_networks),
         cmocka_unit_test(test_acl),      cmocka_unit_test(test_maps),
-        cmocka_unit_test(test_record),   cmocka_unit_test(test_stored),
-        cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_record),   cmocka_unit_test(test_principals),
+        cmocka_unit_test(test_stored),   cmocka_unit_test(test_damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

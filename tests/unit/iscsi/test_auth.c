@@ -63,7 +63,7 @@ static void answer(struct peer *p, const char *secret, char ret_hex[80])
     struct iscsi_chap_question q = {.challenge = challenge};
     q.algorithm = (enum iscsi_chap_algorithm)strtoul(value_of(p, "CHAP_A"), NULL, 10);
     q.id = (uint8_t)strtoul(value_of(p, "CHAP_I"), NULL, 10);
-    CHECK(iscsi_chap_decode(value_of(p, "CHAP_C"), challenge, sizeof challenge, &q.challenge_len) ==
+    CHECK(iscsi_text_binary(value_of(p, "CHAP_C"), challenge, sizeof challenge, &q.challenge_len) ==
           0);
     int r = iscsi_chap_answer(&q, secret, strlen(secret), digest);
     CHECK(r > 0);
