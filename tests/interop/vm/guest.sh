@@ -21,8 +21,9 @@ done
 # In an emulated machine everything takes long, and longer on a busy one: what a job may take is
 # said by itself.
 code=0
-"$TOP/tests/vm/run.sh" -t 1440 -m 2560 "$TOP/tests/vm/together" "$TMPDIR/tree.tar" "$TMPDIR/jobs" \
-    "$TOP/tests/vm/guest.sh" "$TOP/tests/lib/wait.sh" | tee "$TMPDIR/said" || true
+"$TOP/tests/vm/run.sh" -e SOAK="${SOAK:-}" -t $((${SOAK:-0} ? 14400 : 1440)) -m 2560 \
+    "$TOP/tests/vm/together" "$TMPDIR/tree.tar" "$TMPDIR/jobs" "$TOP/tests/vm/guest.sh" \
+    "$TOP"/tests/lib/{wait.sh,history.py,disk_load.py} | tee "$TMPDIR/said" || true
 [ "${PIPESTATUS[0]}" -eq 0 ] || code=1
 for job in "$TMPDIR"/jobs/*; do
     name=${job##*/}

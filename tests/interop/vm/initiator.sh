@@ -18,6 +18,7 @@ install -D "$TMPDIR/store.toml" "$TMPDIR/tree/etc/store.toml"
 tar -C "$TMPDIR/tree" -cf "$TMPDIR/tree.tar" .
 cp "$TOP/tests/vm/jobs/initiator" "$TMPDIR/jobs/"
 "$TOP/tests/vm/run.sh" -n -t 840 -m 1536 "$TOP/tests/vm/together" "$TMPDIR/tree.tar" \
-    "$TMPDIR/jobs" "$TOP/tests/vm/guest.sh" "$TOP/tests/lib/wait.sh" | tee "$TMPDIR/said"
+    "$TMPDIR/jobs" "$TOP/tests/vm/guest.sh" "$TOP"/tests/lib/{wait.sh,history.py,disk_load.py} |
+    tee "$TMPDIR/said"
 [ "${PIPESTATUS[0]}" -eq 0 ] || fail "the guest's job"
 grep -q '^GUEST pass initiator' "$TMPDIR/said" || fail "the job did not come to its end"
