@@ -14,7 +14,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#ifndef FAKE_BYTES
 #define FAKE_BYTES (8u << 20)
+#endif
 #define FAKE_BLOCK 4096u
 #define FAKE_LUNS 8
 #define FAKE_IQN "iqn.2024-01.net.zerofs:test"
