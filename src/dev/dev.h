@@ -221,6 +221,7 @@ enum dev_flags {
     DEV_FUA = 1,     /* durable before the call returns */
     DEV_NO_HOLE = 2, /* zeroes: stay allocated */
     DEV_ANCHOR = 4,  /* zeroes: SBC anchored */
+    DEV_ATOMIC = 8,  /* write: vol_write_atomic(), at most dev_atomic_max() bytes */
 };
 
 /*
@@ -232,6 +233,7 @@ enum dev_flags {
 MUST int dev_read(struct dev *d, uint64_t off, uint32_t len, struct rt_chain *ret_data) WAITS;
 MUST int dev_write(struct dev *d, uint64_t off, const struct rt_chain *data, unsigned flags,
                    struct vol_space *space) WAITS;
+uint64_t dev_atomic_max(const struct dev *d);
 MUST int dev_zero(struct dev *d, uint64_t off, uint64_t len, unsigned flags) WAITS;
 MUST int dev_discard(struct dev *d, uint64_t off, uint64_t len, unsigned flags) WAITS;
 /*

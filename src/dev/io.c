@@ -153,9 +153,18 @@ int dev_write(struct dev *d, uint64_t off, const struct rt_chain *data, unsigned
     if (unlikely(r < 0)) {
         return r;
     }
-    r = vol_write(d->file, off, data, space);
+    if (unlikely(flags & DEV_ATOMIC)) {
+        r = vol_write_atomic(d->file, off, data, space);
+    } else {
+        r = vol_write(d->file, off, data, space);
+    }
     dev_ranges_unlock(&d->ranges, &range);
     return settle(d, r, flags);
+}
+
+uint64_t dev_atomic_max(const struct dev *d)
+{
+    return vol_atomic_max(d->registry->v);
 }
 
 static int zero_part(struct dev *d, uint64_t off, uint64_t len, enum vol_zero_kind kind) WAITS

@@ -2,7 +2,12 @@
 /*
  * COMPARE AND WRITE (SBC-3 5.2) and ORWRITE(16) (5.7): reading, looking and writing as one, under
  * an exclusive lock of the range, against every other I/O to the device.
+ *
+ * WRITE ATOMIC(16) (SBC-4 4.29, 5.42): a write that every read sees whole or not at all, and that
+ * is there whole or not at all after whatever happened: range lock and batch (I12) see to that. It
+ * has no boundaries: what fits into one is atomic as a whole.
  */
+#include "base/endian.h"
 #include "scsi/medium.h"
 #include "scsi/scsi_priv.h"
 #include "scsi/sense.h"
@@ -148,6 +153,46 @@ void scsi_orwrite_run(struct scsi_task *t)
     if (r >= 0 && is_fua(t)) {
         r = dev_flush(t->lu->dev);
     }
+    if (r < 0) {
+        scsi_fail_errno(t, r);
+    }
+}
+
+uint32_t scsi_atomic_blocks(const struct scsi_lu *lu)
+{
+    return (uint32_t)MIN_OF(dev_atomic_max(lu->dev) >> lu->block_shift, UINT16_MAX);
+}
+
+void scsi_write_atomic_parse(struct scsi_task *t)
+{
+    t->lba = be64_load(t->cdb + 2);
+    t->blocks = be16_load(t->cdb + 12);
+    if (!scsi_protect_check(t) || !scsi_range_check(t)) {
+        return;
+    }
+    if (be16_load(t->cdb + 10) != 0) {
+        scsi_fail_cdb(t, 10, 7); /* ATOMIC BOUNDARY */
+        return;
+    }
+    if (t->blocks > scsi_atomic_blocks(t->lu)) {
+        scsi_fail_cdb(t, 12, 7);
+        return;
+    }
+    t->data_len = scsi_length(t);
+    (void)scsi_exact_check(t, 12); /* a part of it would not be all of it */
+}
+
+void scsi_write_atomic_run(struct scsi_task *t)
+{
+    uint64_t len = scsi_length(t);
+    if (len == 0 || (is_fua(t) && !scsi_loss_check(t))) {
+        return;
+    }
+    if (t->data_out.len < len) {
+        scsi_fail(t, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_COMMAND_IU);
+        return;
+    }
+    int r = scsi_write_data(t, len, DEV_ATOMIC | (is_fua(t) ? DEV_FUA : 0));
     if (r < 0) {
         scsi_fail_errno(t, r);
     }

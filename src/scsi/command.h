@@ -117,6 +117,8 @@ void scsi_compare_write_parse(struct scsi_task *t);
 void scsi_compare_write_run(struct scsi_task *t) WAITS;
 void scsi_orwrite_parse(struct scsi_task *t);
 void scsi_orwrite_run(struct scsi_task *t) WAITS;
+void scsi_write_atomic_parse(struct scsi_task *t);
+void scsi_write_atomic_run(struct scsi_task *t) WAITS;
 /* provisioning.c */
 void scsi_unmap_parse(struct scsi_task *t);
 void scsi_unmap_run(struct scsi_task *t) WAITS;

@@ -290,6 +290,10 @@ unsigned scsi_taskset_count(struct scsi_lu *lu, const struct scsi_taskset_filter
 /* Waits until no task of the LU that matches and that someone awaits is left: 0 or -ECANCELED. */
 MUST int scsi_taskset_wait(struct scsi_lu *lu, const struct scsi_taskset_filter *f) WAITS;
 
+/* atomic.c */
+/* How many blocks a WRITE ATOMIC may have. */
+uint32_t scsi_atomic_blocks(const struct scsi_lu *lu);
+
 /* threshold.c */
 unsigned scsi_threshold_exponent(const struct scsi_lu *lu);
 void scsi_threshold_counts(const struct scsi_lu *lu, struct scsi_space *ret_space);

@@ -142,6 +142,7 @@ static size_t put_limits(const struct scsi_task *t, uint8_t *p)
     be32_store(p + 28, unit);
     be32_store(p + 32, 0x80000000u); /* UGAVALID, alignment 0 */
     be64_store(p + 36, SCSI_WRITE_SAME_MAX);
+    be32_store(p + 44, scsi_atomic_blocks(t->lu)); /* anywhere, of any length, without boundaries */
     return 64;
 }
 

@@ -292,6 +292,17 @@ static uint64_t page_set(struct vol_batch_page *p, unsigned block, const struct 
     return refund;
 }
 
+int vol_batch_reserve(struct vol_batch *b, uint64_t layer, uint64_t page)
+{
+    uint64_t hash = hash_pair(layer, page);
+    struct vol_batch_shard *s = &b->shards[hash % VOL_BATCH_SHARDS];
+    struct vol_batch_page *p;
+    rt_mutex_lock(&s->m);
+    int r = shard_find(s, hash, layer, page) ? 0 : shard_add(s, hash, layer, page, &p);
+    rt_mutex_unlock(&s->m);
+    return r;
+}
+
 int vol_batch_put(struct vol_batch *b, const struct vol_blocks *blocks, uint64_t *ret_refund)
 {
     uint64_t hash = hash_pair(blocks->layer, blocks->page);

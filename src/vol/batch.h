@@ -144,6 +144,9 @@ struct vol_blocks {
  * overwritten blocks give back. 0, or -ENOMEM and nothing is changed.
  */
 MUST int vol_batch_put(struct vol_batch *b, const struct vol_blocks *blocks, uint64_t *ret_refund);
+/* Room for blocks of the page, of which the batch knows no more than before: puts there do not fail
+ * any more. 0 or -ENOMEM. */
+MUST int vol_batch_reserve(struct vol_batch *b, uint64_t layer, uint64_t page);
 /*
  * What the batch says of the blocks in mask: fills slots[block], with references of their own, and
  * returns the mask of those it knows.

@@ -160,6 +160,13 @@ MUST int vol_read(struct vol_file *f, uint64_t off, uint32_t len, struct rt_chai
  */
 MUST int vol_write(struct vol_file *f, uint64_t off, const struct rt_chain *data,
                    struct vol_space *space) WAITS;
+/*
+ * The same, whole or not at all: whatever fails, and whatever a crash leaves, for all of it enters
+ * one batch (I12). At most vol_atomic_max() bytes, a power of two, or else -EINVAL.
+ */
+MUST int vol_write_atomic(struct vol_file *f, uint64_t off, const struct rt_chain *data,
+                          struct vol_space *space) WAITS;
+uint64_t vol_atomic_max(const struct vol *v);
 
 enum vol_zero_kind {
     VOL_HOLE,     /* gives the space back */

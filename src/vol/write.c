@@ -233,24 +233,145 @@ static int write_part(struct part *p, struct vol_space *space)
     return r;
 }
 
-int vol_write(struct vol_file *f, uint64_t off, const struct rt_chain *data,
-              struct vol_space *space)
+static int write_check(const struct vol_file *f, uint64_t off, const struct rt_chain *data)
 {
     int r = vol_may_grow(f->v);
     if (unlikely(r < 0)) {
         return r;
     }
     uint64_t size = atomic_load_explicit(&f->size, memory_order_acquire);
-    if (unlikely(off > size || data->len > size - off)) {
-        return -EINVAL;
-    }
+    return unlikely(off > size || data->len > size - off) ? -EINVAL : 0;
+}
+
+int vol_write(struct vol_file *f, uint64_t off, const struct rt_chain *data,
+              struct vol_space *space)
+{
+    int r = write_check(f, off, data);
     struct cursor at = {.chain = data};
     uint64_t end = off + data->len;
-    while (off < end && r == 0) {
+    while (likely(r == 0) && off < end) {
         uint64_t part_end = (off + f->v->part_bytes) / VOL_PAGE_BYTES * VOL_PAGE_BYTES;
         struct part p = {.f = f, .at = &at, .off = off, .end = MIN_OF(end, part_end)};
         r = write_part(&p, space);
         off = p.end;
     }
     return r;
+}
+
+/* A part that goes in as one: all that may fail is done before the first block is put. */
+struct whole {
+    struct part part;
+    uint64_t first; /* block */
+    uint32_t count;
+    uint32_t made;
+    struct vol_slot *slots;
+};
+
+static int whole_make(struct whole *w)
+{
+    struct part *p = &w->part;
+    w->slots = malloc(w->count * sizeof *w->slots);
+    int r = w->slots ? part_edges(p) : -ENOMEM;
+    while (r == 0 && w->made < w->count) {
+        r = part_block(p, w->first + w->made, &w->slots[w->made]);
+        w->made += r == 0;
+    }
+    return r;
+}
+
+static void whole_free(struct whole *w)
+{
+    while (w->made > 0) {
+        rt_buf_unref(w->slots[--w->made].buf);
+    }
+    rt_buf_unref(w->part.head);
+    rt_buf_unref(w->part.tail);
+    free(w->slots);
+}
+
+static int whole_reserve(const struct whole *w, struct vol_batch *b)
+{
+    uint64_t last = (w->first + w->count - 1) / VOL_PAGE_BLOCKS;
+    int r = 0;
+    for (uint64_t page = w->first / VOL_PAGE_BLOCKS; page <= last && r == 0; page++) {
+        r = vol_batch_reserve(b, w->part.f->layers[0], page);
+    }
+    return r;
+}
+
+/* The batch takes the references over. */
+static uint64_t whole_put(struct whole *w, struct vol_batch *b)
+{
+    uint64_t refund = 0;
+    for (uint32_t done = 0; done < w->count;) {
+        uint64_t block = w->first + done;
+        unsigned room = VOL_PAGE_BLOCKS - (unsigned)(block % VOL_PAGE_BLOCKS);
+        struct vol_blocks blocks = {.layer = w->part.f->layers[0],
+                                    .page = block / VOL_PAGE_BLOCKS,
+                                    .first = block % VOL_PAGE_BLOCKS,
+                                    .count = MIN_OF(room, w->count - done),
+                                    .slots = w->slots + done};
+        uint64_t back = 0;
+        int r = vol_batch_put(b, &blocks, &back);
+        ASSERT(r == 0);
+        refund += back;
+        done += blocks.count;
+    }
+    w->made = 0;
+    return refund;
+}
+
+static int whole_enter(struct whole *w, struct vol_space *space)
+{
+    struct vol *v = w->part.f->v;
+    uint64_t cost = vol_cost(w->part.off, w->part.end - w->part.off);
+    int r = part_space(v, cost, space);
+    if (r < 0) {
+        return r;
+    }
+    struct vol_entry e;
+    uint64_t refund = cost;
+    vol_enter(v, &e);
+    r = whole_reserve(w, e.batch);
+    if (r == 0) {
+        uint64_t back = whole_put(w, e.batch);
+        refund = MIN_OF(back, cost);
+    }
+    vol_leave(v, &e, cost - refund);
+    vol_dirty_give(v, refund);
+    return r;
+}
+
+int vol_write_atomic(struct vol_file *f, uint64_t off, const struct rt_chain *data,
+                     struct vol_space *space)
+{
+    int r = write_check(f, off, data);
+    if (r < 0 || data->len == 0) {
+        return r;
+    }
+    if (data->len > vol_atomic_max(f->v)) {
+        return -EINVAL;
+    }
+    struct cursor at = {.chain = data};
+    uint64_t end = off + data->len;
+    uint64_t first = off / VOL_BLOCK_BYTES;
+    struct whole w = {.part = {.f = f, .at = &at, .off = off, .end = end},
+                      .first = first,
+                      .count = (uint32_t)((end + VOL_BLOCK_BYTES - 1) / VOL_BLOCK_BYTES - first)};
+    r = whole_make(&w);
+    if (r == 0) {
+        r = whole_enter(&w, space);
+    }
+    whole_free(&w);
+    return r;
+}
+
+/* With its edges it is a part, for which there is always space. */
+uint64_t vol_atomic_max(const struct vol *v)
+{
+    uint64_t max = VOL_BLOCK_BYTES;
+    while (2 * max < v->part_bytes) {
+        max *= 2;
+    }
+    return max;
 }

@@ -154,7 +154,8 @@ static void do_write(struct proc *p, uint64_t first, uint64_t count)
     r = rt_chain_add(&chain, b, b->data, (uint32_t)(count * SECTOR_BYTES));
     ASSERT(r == 0);
     rt_buf_unref(b);
-    r = vol_write(p->f, first * SECTOR_BYTES, &chain, NULL);
+    r = chance(50) ? vol_write(p->f, first * SECTOR_BYTES, &chain, NULL)
+                   : vol_write_atomic(p->f, first * SECTOR_BYTES, &chain, NULL);
     rt_chain_free(&chain);
     check_result(p, "a write", r);
     if (r == 0) {

@@ -55,7 +55,6 @@ SKIPS = {
     "Sanitize": ("is not implemented", "SANITIZE is not offered yet"),
     "WriteSame10.ZeroBlocks": ("0-blocks", "VPD page B0h says WSNZ: 0 blocks are refused"),
     "WriteSame16.ZeroBlocks": ("0-blocks", "VPD page B0h says WSNZ: 0 blocks are refused"),
-    "WriteAtomic16": ("is not implemented", "WRITE ATOMIC is not offered yet"),
 }
 
 # Tests whose own fault it is that they fail here: the message, and why. They must fail in just

@@ -277,6 +277,18 @@ int vol_copy(struct vol_file *src, uint64_t src_off, struct vol_file *dst, uint6
     return r;
 }
 
+int vol_write_atomic(struct vol_file *f, uint64_t off, const struct rt_chain *data,
+                     struct vol_space *space)
+{
+    return data->len > vol_atomic_max(NULL) ? -EINVAL : vol_write(f, off, data, space);
+}
+
+uint64_t vol_atomic_max(const struct vol *v)
+{
+    (void)v;
+    return 64u << 10;
+}
+
 int vol_zero_pace(struct vol *v)
 {
     (void)v;

@@ -199,6 +199,12 @@ void dev_info(struct dev *d, struct dev_info *ret_info)
     ret_info->uuid.bytes[0] = 7;
 }
 
+uint64_t dev_atomic_max(const struct dev *d)
+{
+    (void)d;
+    return 64u << 10;
+}
+
 uint64_t dev_size(const struct dev *d)
 {
     (void)d;

@@ -32,6 +32,7 @@ struct dev {
     uint8_t kinds[FAKE_BYTES / FAKE_BLOCK];
     unsigned flushes;
     unsigned fua_writes;
+    unsigned atomic_writes;
     unsigned locked; /* range locks held */
     int fail;        /* what the next I/O returns instead */
     _Atomic(struct dev_keep *) keep;
@@ -233,6 +234,12 @@ void dev_info(struct dev *d, struct dev_info *ret_info)
     rt_mutex_lock(&d->m);
     *ret_info = d->info;
     rt_mutex_unlock(&d->m);
+}
+
+uint64_t dev_atomic_max(const struct dev *d)
+{
+    (void)d;
+    return 64u << 10;
 }
 
 uint64_t dev_size(const struct dev *d)
@@ -461,6 +468,7 @@ int dev_write(struct dev *d, uint64_t off, const struct rt_chain *data, unsigned
         return r;
     }
     d->fua_writes += (flags & DEV_FUA) != 0;
+    d->atomic_writes += (flags & DEV_ATOMIC) != 0;
     return dev_write_locked(d, off, data, space);
 }
 

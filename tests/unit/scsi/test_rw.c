@@ -262,6 +262,39 @@ static void orwrite_sets_bits(struct world *w)
 }
 WORLD_TEST(orwrite_sets_bits)
 
+static void an_atomic_write_is_one_write(struct world *w)
+{
+    struct dev *d = disk(w, 0);
+    fill(9);
+    const uint8_t *cdb = CDB(0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 2);
+    CHECK(out(w->a, 0, pattern, 1024, cdb)->status == SCSI_GOOD);
+    CHECK(memcmp(d->data + 3 * 512, pattern, 1024) == 0);
+    CHECK(d->atomic_writes == 1 && d->fua_writes == 0);
+    const uint8_t *fua = CDB(0x9c, 0x08, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 128);
+    CHECK(out(w->a, 0, pattern, 65536, fua)->status == SCSI_GOOD);
+    CHECK(d->atomic_writes == 2 && d->fua_writes == 1);
+    CHECK(none(w->a, 0, CDB(0x9c)) == SCSI_GOOD && d->atomic_writes == 2);
+    /* What VPD page B0h says, it is: no more than that, no boundary, and never a part. */
+    struct reply *r = in(w->a, 0, 255, CDB(0x12, 1, 0xb0, 0, 255));
+    CHECK(be32_load(r->data + 44) == 128);
+    for (size_t at = 48; at < 64; at += 4) {
+        CHECK(be32_load(r->data + at) == 0);
+    }
+    const uint8_t *more = CDB(0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 129);
+    CHECK(out(w->a, 0, pattern, 65536, more)->status != 0 && field_is(12, 7));
+    const uint8_t *boundary = CDB(0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 1, 0, 2);
+    CHECK(out(w->a, 0, pattern, 1024, boundary)->status != 0 && field_is(10, 7));
+    CHECK(out(w->a, 0, pattern, 512, cdb)->status != 0 && field_is(12, 7));
+    const uint8_t *protect = CDB(0x9c, 0x20, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 2);
+    CHECK(out(w->a, 0, pattern, 1024, protect)->status != 0 && field_is(1, 7));
+    uint8_t far[16] = {0x9c};
+    be64_store(far + 2, LUN_BLOCKS - 1);
+    far[13] = 2;
+    CHECK(out(w->a, 0, pattern, 1024, far)->status != 0 && sense_is(5, 0x2100));
+    CHECK(d->atomic_writes == 2);
+}
+WORLD_TEST(an_atomic_write_is_one_write)
+
 static void errors_become_sense(struct world *w)
 {
     static const struct {
@@ -337,6 +370,7 @@ int main(void)
         cmocka_unit_test(test_verify_compares),
         cmocka_unit_test(test_compare_and_write_is_all_or_nothing),
         cmocka_unit_test(test_orwrite_sets_bits),
+        cmocka_unit_test(test_an_atomic_write_is_one_write),
         cmocka_unit_test(test_errors_become_sense),
         cmocka_unit_test(test_big_blocks),
         cmocka_unit_test(test_unknown_commands),

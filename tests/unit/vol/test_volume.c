@@ -77,6 +77,27 @@ static void a_flush_survives_a_crash(struct rig *rig)
     assert_int_equal(vol_recount(rig->v), 0);
 }
 
+static void what_is_atomic_is_in_one_batch(struct rig *rig)
+{
+    rig_create(rig, 8 * MIB);
+    uint32_t max = (uint32_t)vol_atomic_max(rig->v);
+    assert_true(max >= 128u << 10 && (max & (max - 1)) == 0);
+    rig_write(rig, 0, 3 * MIB, 1);
+    assert_int_equal(rig_write_by(rig, 512, max, 2, vol_write_atomic), 0);
+    assert_int_equal(rig_write_by(rig, 2 * MIB - 4000, 7904, 3, vol_write_atomic), 0);
+    assert_int_equal(rig_write_by(rig, 5 * MIB + 100, 100, 4, vol_write_atomic), 0);
+    assert_int_equal(rig_write_by(rig, 8 * MIB - max, max, 5, vol_write_atomic), 0);
+    rig_check_all(rig);
+    assert_int_equal(rig_write_by(rig, 0, max + 512, 6, vol_write_atomic), -EINVAL);
+    assert_int_equal(rig_write_by(rig, 8 * MIB - 512, 1024, 6, vol_write_atomic), -EINVAL);
+    rig_check_all(rig);
+    assert_int_equal(vol_flush(rig->v), 0);
+    rig_check_all(rig);
+    rig_reopen(rig);
+    rig_check_all(rig);
+    assert_int_equal(vol_recount(rig->v), 0);
+}
+
 static void random_against_the_model(struct rig *rig)
 {
     rig_create(rig, 4 * MIB + 1536);
@@ -140,6 +161,12 @@ static void test_read_write(void **state)
     rig_run(what_is_written_is_read);
 }
 
+static void test_atomic(void **state)
+{
+    (void)state;
+    rig_run(what_is_atomic_is_in_one_batch);
+}
+
 static void test_ready(void **state)
 {
     (void)state;
@@ -167,9 +194,10 @@ static void test_random_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_empty),  cmocka_unit_test(test_read_write),
-        cmocka_unit_test(test_ready),  cmocka_unit_test(test_crash),
-        cmocka_unit_test(test_random), cmocka_unit_test(test_random_threads),
+        cmocka_unit_test(test_empty),          cmocka_unit_test(test_read_write),
+        cmocka_unit_test(test_ready),          cmocka_unit_test(test_crash),
+        cmocka_unit_test(test_atomic),         cmocka_unit_test(test_random),
+        cmocka_unit_test(test_random_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

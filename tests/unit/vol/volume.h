@@ -90,19 +90,27 @@ static inline void rig_fill(uint8_t *p, uint64_t len, uint64_t seed)
     }
 }
 
-static inline void rig_write(struct rig *rig, uint64_t off, uint32_t len, uint64_t seed)
+static inline int rig_write_by(struct rig *rig, uint64_t off, uint32_t len, uint64_t seed,
+                               int (*write)(struct vol_file *f, uint64_t off,
+                                            const struct rt_chain *data, struct vol_space *space))
 {
     struct rt_buf *b;
     struct rt_chain chain = {0};
     assert_int_equal(rt_buf_alloc(len, RT_MEM_INGRESS, &b), 0);
     rig_fill(b->data, len, seed);
-    if (rig->model) {
+    assert_int_equal(rt_chain_add(&chain, b, b->data, len), 0);
+    int r = write(rig->f, off, &chain, NULL);
+    if (rig->model && r == 0) {
         memcpy(rig->model + off, b->data, len);
     }
-    assert_int_equal(rt_chain_add(&chain, b, b->data, len), 0);
     rt_buf_unref(b);
-    assert_int_equal(vol_write(rig->f, off, &chain, NULL), 0);
     rt_chain_free(&chain);
+    return r;
+}
+
+static inline void rig_write(struct rig *rig, uint64_t off, uint32_t len, uint64_t seed)
+{
+    assert_int_equal(rig_write_by(rig, off, len, seed, vol_write), 0);
 }
 
 /* What can be read without a wait, in pieces of some pages, is what the model says: how many could.
