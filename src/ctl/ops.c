@@ -288,8 +288,9 @@ static const struct ops_entry general_table[] = {
 
 json_t *ops_dispatch(struct ops *o, const json_t *request)
 {
-    static const struct ops_entry *const tables[] = {general_table, ops_nbd_table, ops_iscsi_table,
-                                                     ops_access_table, ops_apply_table};
+    static const struct ops_entry *const tables[] = {general_table,   ops_nbd_table,
+                                                     ops_iscsi_table, ops_access_table,
+                                                     ops_paths_table, ops_apply_table};
     const char *name = ops_text(request, "op");
     if (!name) {
         return ops_failure(OPS_USAGE, "the request has no \"op\"");

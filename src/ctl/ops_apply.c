@@ -9,6 +9,8 @@
  */
 #include "base/err.h"
 #include "base/msg.h"
+#include "ctl/ops_paths.h"
+#include "ctl/ops_plan.h"
 #include "ctl/ops_priv.h"
 #include "ctl/ops_rules.h"
 #include "ctl/size.h"
@@ -23,22 +25,7 @@
 #define LUNS_MAX (DEV_LUN_MAX + 1u)
 #define DESCRIPTION_VERSION 1
 
-enum phase {
-    PHASE_TARGETS,
-    PHASE_RULES,
-    PHASE_LUNS,
-    PHASE_REMOVAL,
-    PHASE_COUNT
-};
-
-struct plan {
-    struct ops *o;
-    const json_t *request;
-    json_t *steps[PHASE_COUNT]; /* arrays of {"text": ..., "request": ...} */
-    json_t *failed;
-};
-
-static void plan_fail(struct plan *p, json_t *failure)
+void ops_plan_fail(struct ops_plan *p, json_t *failure)
 {
     if (p->failed) {
         json_decref(failure);
@@ -47,10 +34,7 @@ static void plan_fail(struct plan *p, json_t *failure)
     }
 }
 
-/* Takes over the request. */
-static void add_step(struct plan *p, enum phase phase, json_t *request, const char *fmt, ...)
-    PRINTF_LIKE(4, 5);
-static void add_step(struct plan *p, enum phase phase, json_t *request, const char *fmt, ...)
+void ops_plan_step(struct ops_plan *p, enum ops_phase phase, json_t *request, const char *fmt, ...)
 {
     char text[512];
     va_list args;
@@ -59,17 +43,16 @@ static void add_step(struct plan *p, enum phase phase, json_t *request, const ch
     va_end(args);
     json_t *step = json_pack("{s:s, s:o}", "text", text, "request", request);
     if (!step || json_array_append_new(p->steps[phase], step) < 0) {
-        plan_fail(p, ops_failure(OPS_FAILED, "out of memory"));
+        ops_plan_fail(p, ops_failure(OPS_FAILED, "out of memory"));
     }
 }
 
-/* Every key of the object is among those, which a space separates. */
-static bool check_keys(struct plan *p, const json_t *object, const char *where, const char *keys)
+bool ops_plan_check(struct ops_plan *p, const json_t *object, const char *where, const char *keys)
 {
     const char *key;
     json_t *value;
     if (!json_is_object(object)) {
-        plan_fail(p, ops_failure(OPS_USAGE, "%s: an object is expected", where));
+        ops_plan_fail(p, ops_failure(OPS_USAGE, "%s: an object is expected", where));
         return false;
     }
     json_object_foreach((json_t *)object, key, value)
@@ -78,25 +61,26 @@ static bool check_keys(struct plan *p, const json_t *object, const char *where, 
         const char *at = strstr(keys, key);
         bool whole = at && (at == keys || at[-1] == ' ') && (at[len] == ' ' || !at[len]);
         if (!whole) {
-            plan_fail(p, ops_failure(OPS_USAGE, "%s: unknown key \"%.60s\"; there are: %s", where,
-                                     key, keys));
+            ops_plan_fail(p, ops_failure(OPS_USAGE, "%s: unknown key \"%.60s\"; there are: %s",
+                                         where, key, keys));
             return false;
         }
     }
     return true;
 }
 
-static bool check_list(struct plan *p, const json_t *list, const char *where, const char *keys)
+bool ops_plan_check_list(struct ops_plan *p, const json_t *list, const char *where,
+                         const char *keys)
 {
     size_t i;
     json_t *each;
     if (!json_is_array(list)) {
-        plan_fail(p, ops_failure(OPS_USAGE, "%s: a list is expected", where));
+        ops_plan_fail(p, ops_failure(OPS_USAGE, "%s: a list is expected", where));
         return false;
     }
     json_array_foreach(list, i, each)
     {
-        if (!check_keys(p, each, where, keys)) {
+        if (!ops_plan_check(p, each, where, keys)) {
             return false;
         }
     }
@@ -105,23 +89,23 @@ static bool check_list(struct plan *p, const json_t *list, const char *where, co
 
 #define ACCOUNT_KEYS "user initiator kerberos secret secret_hex secret_file"
 
-static bool check_auth(struct plan *p, const json_t *auth, const char *where)
+static bool check_auth(struct ops_plan *p, const json_t *auth, const char *where)
 {
     const json_t *accounts = json_object_get(auth, "accounts");
     const json_t *mutual = json_object_get(auth, "mutual");
-    return check_keys(p, auth, where, "minimum accounts mutual") &&
-           (!accounts || check_list(p, accounts, where, ACCOUNT_KEYS)) &&
-           (!mutual || json_is_null(mutual) || check_keys(p, mutual, where, ACCOUNT_KEYS));
+    return ops_plan_check(p, auth, where, "minimum accounts mutual") &&
+           (!accounts || ops_plan_check_list(p, accounts, where, ACCOUNT_KEYS)) &&
+           (!mutual || json_is_null(mutual) || ops_plan_check(p, mutual, where, ACCOUNT_KEYS));
 }
 
-static bool check_rules(struct plan *p, const json_t *rules, const char *where)
+static bool check_rules(struct ops_plan *p, const json_t *rules, const char *where)
 {
     const json_t *auth = json_object_get(rules, "auth");
     const json_t *acl = json_object_get(rules, "acl");
     const json_t *maps = json_object_get(rules, "maps");
     return (!auth || check_auth(p, auth, where)) &&
-           (!acl || check_list(p, acl, where, "initiator address")) &&
-           (!maps || check_list(p, maps, where, "initiator lun device read_only"));
+           (!acl || ops_plan_check_list(p, acl, where, "initiator address")) &&
+           (!maps || ops_plan_check_list(p, maps, where, "initiator lun device read_only"));
 }
 
 /* Sections that the description has take the place of the draft's. */
@@ -172,32 +156,32 @@ static bool brings_secrets(const json_t *auth)
     return json_object_get(json_object_get(auth, "mutual"), "secret_hex") != NULL;
 }
 
-static void plan_rules(struct plan *p, const char *iqn, const json_t *rules)
+static void plan_rules(struct ops_plan *p, const char *iqn, const json_t *rules)
 {
     struct dev_access *now = NULL;
     char changes[32];
     int r = dev_access_get(p->o->registry, iqn, &now);
     struct dev_access *draft = dev_access_copy(now);
     if (!draft) {
-        plan_fail(p, ops_failure(OPS_FAILED, "out of memory"));
+        ops_plan_fail(p, ops_failure(OPS_FAILED, "out of memory"));
     } else {
         json_t *failed = replace_sections(draft, rules);
         if (failed) {
-            plan_fail(p, failed);
+            ops_plan_fail(p, failed);
         }
         name_changes(now, draft, changes, sizeof changes);
         if (!p->failed && *changes && brings_secrets(json_object_get(rules, "auth"))) {
             failed = ops_secrets_may_be_stored(p->o, p->request);
             if (failed) {
-                plan_fail(p, failed);
+                ops_plan_fail(p, failed);
             }
         }
         if (!p->failed && *changes) {
-            add_step(p, PHASE_RULES,
-                     json_pack("{s:s, s:b, s:s, s:O}", "op", "iscsi.rules", "store_in_clear",
-                               ops_flag(p->request, "store_in_clear", false), "iqn",
-                               *iqn ? iqn : OPS_DISCOVERY, "rules", rules),
-                     "~ %s:%s", *iqn ? iqn : OPS_DISCOVERY, changes);
+            ops_plan_step(p, PHASE_RULES,
+                          json_pack("{s:s, s:b, s:s, s:O}", "op", "iscsi.rules", "store_in_clear",
+                                    ops_flag(p->request, "store_in_clear", false), "iqn",
+                                    *iqn ? iqn : OPS_DISCOVERY, "rules", rules),
+                          "~ %s:%s", *iqn ? iqn : OPS_DISCOVERY, changes);
         }
     }
     dev_access_unref(draft);
@@ -213,27 +197,28 @@ struct lun {
     const json_t *from;
 };
 
-static bool take_lun(struct plan *p, const char *iqn, const json_t *from, struct lun *ret_lun)
+static bool take_lun(struct ops_plan *p, const char *iqn, const json_t *from, struct lun *ret_lun)
 {
     char why[160] = "";
     uint64_t number = 0;
     const json_t *size = json_object_get(from, "size");
-    if (!check_keys(p, from, iqn, "lun size write_cache read_only sector physical")) {
+    if (!ops_plan_check(p, from, iqn, "lun size write_cache read_only sector physical")) {
         return false;
     }
     *ret_lun = (struct lun){.from = from, .size = (uint64_t)json_integer_value(size)};
     if (!ops_number(from, "lun", &number) || number > DEV_LUN_MAX) {
-        plan_fail(p,
-                  ops_failure(OPS_USAGE, "%s: \"lun\" is a number from 0 to %d", iqn, DEV_LUN_MAX));
+        ops_plan_fail(
+            p, ops_failure(OPS_USAGE, "%s: \"lun\" is a number from 0 to %d", iqn, DEV_LUN_MAX));
         return false;
     }
     if (json_is_string(size) &&
         size_parse(json_string_value(size), &ret_lun->size, why, sizeof why) < 0) {
-        plan_fail(p, ops_failure(OPS_USAGE, "%s: LUN %u: %s", iqn, (unsigned)number, why));
+        ops_plan_fail(p, ops_failure(OPS_USAGE, "%s: LUN %u: %s", iqn, (unsigned)number, why));
         return false;
     }
     if (ret_lun->size == 0) {
-        plan_fail(p, ops_failure(OPS_USAGE, "%s: LUN %u has no \"size\"", iqn, (unsigned)number));
+        ops_plan_fail(p,
+                      ops_failure(OPS_USAGE, "%s: LUN %u has no \"size\"", iqn, (unsigned)number));
         return false;
     }
     ret_lun->number = (uint32_t)number;
@@ -245,7 +230,7 @@ static json_t *lun_request(const char *op, const char *iqn, uint32_t lun)
     return json_pack("{s:s, s:s, s:I}", "op", op, "iqn", iqn, "lun", (json_int_t)lun);
 }
 
-static void plan_new_lun(struct plan *p, const char *iqn, const struct lun *want)
+static void plan_new_lun(struct ops_plan *p, const char *iqn, const struct lun *want)
 {
     static const char *const keys[] = {"write_cache", "read_only", "sector", "physical"};
     char size[SIZE_TEXT_SIZE];
@@ -258,10 +243,10 @@ static void plan_new_lun(struct plan *p, const char *iqn, const struct lun *want
         }
     }
     size_format(want->size, size);
-    add_step(p, PHASE_LUNS, request, "+ %s: LUN %u, %s", iqn, want->number, size);
+    ops_plan_step(p, PHASE_LUNS, request, "+ %s: LUN %u, %s", iqn, want->number, size);
 }
 
-static void plan_size(struct plan *p, const char *iqn, const struct lun *want, uint64_t now)
+static void plan_size(struct ops_plan *p, const char *iqn, const struct lun *want, uint64_t now)
 {
     char from[SIZE_TEXT_SIZE], to[SIZE_TEXT_SIZE];
     if (now == want->size) {
@@ -275,12 +260,12 @@ static void plan_size(struct plan *p, const char *iqn, const struct lun *want, u
     }
     size_format(now, from);
     size_format(want->size, to);
-    add_step(p, shrinks ? PHASE_REMOVAL : PHASE_LUNS, request, "%s %s: LUN %u, %s instead of %s%s",
-             shrinks ? "-" : "~", iqn, want->number, to, from,
-             shrinks ? ": what lies beyond is lost" : "");
+    ops_plan_step(p, shrinks ? PHASE_REMOVAL : PHASE_LUNS, request,
+                  "%s %s: LUN %u, %s instead of %s%s", shrinks ? "-" : "~", iqn, want->number, to,
+                  from, shrinks ? ": what lies beyond is lost" : "");
 }
 
-static void plan_switches(struct plan *p, const char *iqn, const struct lun *want,
+static void plan_switches(struct ops_plan *p, const char *iqn, const struct lun *want,
                           const struct dev_info *now)
 {
     json_t *request = lun_request("iscsi.set-lun", iqn, want->number);
@@ -292,11 +277,11 @@ static void plan_switches(struct plan *p, const char *iqn, const struct lun *wan
     }
     json_object_set_new(request, "write_cache", json_boolean(cache));
     json_object_set_new(request, "read_only", json_boolean(read_only));
-    add_step(p, PHASE_LUNS, request, "~ %s: LUN %u, write cache %s, %s", iqn, want->number,
-             cache ? "on" : "off", read_only ? "read only" : "writable");
+    ops_plan_step(p, PHASE_LUNS, request, "~ %s: LUN %u, write cache %s, %s", iqn, want->number,
+                  cache ? "on" : "off", read_only ? "read only" : "writable");
 }
 
-static void plan_lun(struct plan *p, const char *iqn, const struct lun *want)
+static void plan_lun(struct ops_plan *p, const char *iqn, const struct lun *want)
 {
     struct dev *d;
     struct dev_info now;
@@ -312,9 +297,9 @@ static void plan_lun(struct plan *p, const char *iqn, const struct lun *want)
         (ops_number(want->from, "sector", &sector) && sector != now.logical_block_bytes) ||
         (ops_number(want->from, "physical", &physical) && physical != now.physical_block_bytes);
     if (other) {
-        plan_fail(p, ops_failure(OPS_REFUSED,
-                                 "%s: the blocks of LUN %u cannot be changed: remove it first", iqn,
-                                 want->number));
+        ops_plan_fail(p, ops_failure(OPS_REFUSED,
+                                     "%s: the blocks of LUN %u cannot be changed: remove it first",
+                                     iqn, want->number));
         return;
     }
     plan_size(p, iqn, want, now.size_bytes);
@@ -322,7 +307,7 @@ static void plan_lun(struct plan *p, const char *iqn, const struct lun *want)
 }
 
 /* LUNs that there are and the description has not. wanted: a byte for each number. */
-static void plan_lun_removals(struct plan *p, const char *iqn, const uint8_t *wanted)
+static void plan_lun_removals(struct ops_plan *p, const char *iqn, const uint8_t *wanted)
 {
     uint32_t *luns = calloc(LUNS_MAX, sizeof *luns);
     size_t count = luns ? dev_lun_list(p->o->registry, iqn, luns, LUNS_MAX) : 0;
@@ -331,14 +316,14 @@ static void plan_lun_removals(struct plan *p, const char *iqn, const uint8_t *wa
             json_t *request = lun_request("iscsi.remove-lun", iqn, luns[i]);
             json_object_set_new(request, "disconnect",
                                 json_boolean(ops_flag(p->request, "disconnect", false)));
-            add_step(p, PHASE_REMOVAL, request, "- %s: LUN %u and its data", iqn, luns[i]);
+            ops_plan_step(p, PHASE_REMOVAL, request, "- %s: LUN %u and its data", iqn, luns[i]);
         }
     }
     free(luns);
 }
 
 /* Maps of the description lead to LUNs of the description. */
-static void check_map_devices(struct plan *p, const char *iqn, const json_t *maps,
+static void check_map_devices(struct ops_plan *p, const char *iqn, const json_t *maps,
                               const uint8_t *wanted)
 {
     size_t i;
@@ -350,29 +335,30 @@ static void check_map_devices(struct plan *p, const char *iqn, const json_t *map
             (void)ops_number(each, "lun", &device);
         }
         if (device > DEV_LUN_MAX || !wanted[device]) {
-            plan_fail(p, ops_failure(OPS_USAGE,
-                                     "%s: a map leads to LUN %" PRIu64
-                                     ", which is not in the description",
-                                     iqn, device));
+            ops_plan_fail(p, ops_failure(OPS_USAGE,
+                                         "%s: a map leads to LUN %" PRIu64
+                                         ", which is not in the description",
+                                         iqn, device));
         }
     }
 }
 
-static void plan_luns(struct plan *p, const char *iqn, const json_t *target)
+static void plan_luns(struct ops_plan *p, const char *iqn, const json_t *target)
 {
     uint8_t *wanted = calloc(1, LUNS_MAX);
     size_t i;
     json_t *each;
     struct lun lun;
     if (!wanted) {
-        plan_fail(p, ops_failure(OPS_FAILED, "out of memory"));
+        ops_plan_fail(p, ops_failure(OPS_FAILED, "out of memory"));
         return;
     }
     json_array_foreach(json_object_get(target, "luns"), i, each)
     {
         if (!p->failed && take_lun(p, iqn, each, &lun)) {
             if (wanted[lun.number]) {
-                plan_fail(p, ops_failure(OPS_USAGE, "%s: LUN %u is there twice", iqn, lun.number));
+                ops_plan_fail(p,
+                              ops_failure(OPS_USAGE, "%s: LUN %u is there twice", iqn, lun.number));
             }
             wanted[lun.number] = 1;
             plan_lun(p, iqn, &lun);
@@ -386,33 +372,38 @@ static void plan_luns(struct plan *p, const char *iqn, const json_t *target)
 }
 
 /* seen: an object with each name that the description has. */
-static void plan_target(struct plan *p, const json_t *target, json_t *seen)
+static void plan_target(struct ops_plan *p, const json_t *target, json_t *seen)
 {
     char iqn[DEV_IQN_MAX + 1], why[256] = "";
     struct dev_target_info info;
     const char *name = ops_text(target, "iqn");
-    if (!check_keys(p, target, name ? name : "a target", "iqn luns auth acl maps") ||
+    if (!ops_plan_check(p, target, name ? name : "a target",
+                        "iqn luns auth acl maps portal_groups access_states") ||
         !check_rules(p, target, name ? name : "a target")) {
         return;
     }
     if (!name || dev_iqn_check(name, iqn, why, sizeof why) < 0) {
-        plan_fail(p, ops_failure(OPS_USAGE, "a target needs its \"iqn\": %s", why));
+        ops_plan_fail(p, ops_failure(OPS_USAGE, "a target needs its \"iqn\": %s", why));
         return;
     }
     if (json_object_get(seen, iqn)) {
-        plan_fail(p, ops_failure(OPS_USAGE, "%s is there twice", iqn));
+        ops_plan_fail(p, ops_failure(OPS_USAGE, "%s is there twice", iqn));
         return;
     }
     json_object_set_new(seen, iqn, json_true());
     if (dev_target_find(p->o->registry, iqn, &info) < 0) {
-        add_step(p, PHASE_TARGETS, json_pack("{s:s, s:s}", "op", "iscsi.create-target", "iqn", iqn),
-                 "+ %s", iqn);
+        ops_plan_step(p, PHASE_TARGETS,
+                      json_pack("{s:s, s:s}", "op", "iscsi.create-target", "iqn", iqn), "+ %s",
+                      iqn);
     }
     plan_rules(p, iqn, target);
     plan_luns(p, iqn, target);
+    if (!p->failed) {
+        ops_plan_paths(p, iqn, target);
+    }
 }
 
-static void plan_target_removals(struct plan *p, const json_t *seen)
+static void plan_target_removals(struct ops_plan *p, const json_t *seen)
 {
     char last[DEV_IQN_MAX + 1] = "";
     struct dev_target_info *chunk = calloc(LIST_CHUNK, sizeof *chunk);
@@ -421,10 +412,10 @@ static void plan_target_removals(struct plan *p, const json_t *seen)
         for (size_t i = 0; i < count; i++) {
             if (!json_object_get(seen, chunk[i].iqn)) {
                 bool disconnect = ops_flag(p->request, "disconnect", false);
-                add_step(p, PHASE_REMOVAL,
-                         json_pack("{s:s, s:s, s:b}", "op", "iscsi.delete-target", "iqn",
-                                   chunk[i].iqn, "disconnect", disconnect),
-                         "- %s with %u LUNs and their data", chunk[i].iqn, chunk[i].luns);
+                ops_plan_step(p, PHASE_REMOVAL,
+                              json_pack("{s:s, s:s, s:b}", "op", "iscsi.delete-target", "iqn",
+                                        chunk[i].iqn, "disconnect", disconnect),
+                              "- %s with %u LUNs and their data", chunk[i].iqn, chunk[i].luns);
             }
         }
         memcpy(last, chunk[count - 1].iqn, sizeof last);
@@ -432,27 +423,32 @@ static void plan_target_removals(struct plan *p, const json_t *seen)
     free(chunk);
 }
 
-static void make_plan(struct plan *p, const json_t *description)
+static void make_plan(struct ops_plan *p, const json_t *description)
 {
     json_t *seen = json_object();
     const json_t *discovery = json_object_get(description, "discovery");
+    const json_t *groups = json_object_get(description, "portal_groups");
     uint64_t version = DESCRIPTION_VERSION;
     size_t i;
     json_t *each;
-    if (!check_keys(p, description, "the description", "version discovery targets")) {
+    if (!ops_plan_check(p, description, "the description",
+                        "version discovery portal_groups targets")) {
         json_decref(seen);
         return;
     }
     (void)ops_number(description, "version", &version);
     if (version != DESCRIPTION_VERSION || !json_is_array(json_object_get(description, "targets"))) {
-        plan_fail(p, ops_failure(OPS_USAGE,
-                                 "a description has \"version\": %d and \"targets\", a "
-                                 "list",
-                                 DESCRIPTION_VERSION));
+        ops_plan_fail(p, ops_failure(OPS_USAGE,
+                                     "a description has \"version\": %d and \"targets\", a "
+                                     "list",
+                                     DESCRIPTION_VERSION));
     }
-    if (discovery && check_keys(p, discovery, OPS_DISCOVERY, "auth") &&
+    if (discovery && ops_plan_check(p, discovery, OPS_DISCOVERY, "auth") &&
         check_rules(p, discovery, OPS_DISCOVERY)) {
         plan_rules(p, "", discovery);
+    }
+    if (groups && !p->failed) {
+        ops_plan_groups(p, groups);
     }
     json_array_foreach(json_object_get(description, "targets"), i, each)
     {
@@ -462,12 +458,13 @@ static void make_plan(struct plan *p, const json_t *description)
     }
     if (!p->failed) {
         plan_target_removals(p, seen);
+        ops_plan_group_removals(p, groups);
     }
     json_decref(seen);
 }
 
 /* What the plan does, a line for each step. */
-static json_t *plan_json(const struct plan *p, bool applied)
+static json_t *plan_json(const struct ops_plan *p, bool applied)
 {
     json_t *changes = json_array();
     for (size_t phase = 0; phase < PHASE_COUNT; phase++) {
@@ -482,7 +479,7 @@ static json_t *plan_json(const struct plan *p, bool applied)
 }
 
 /* Goes through the steps; the first that fails ends it. */
-static json_t *carry_out(struct plan *p) WAITS
+static json_t *carry_out(struct ops_plan *p) WAITS
 {
     for (size_t phase = 0; phase < PHASE_COUNT; phase++) {
         size_t i;
@@ -507,7 +504,7 @@ static json_t *carry_out(struct plan *p) WAITS
     return ops_success(plan_json(p, true));
 }
 
-static json_t *refuse_removal(const struct plan *p)
+static json_t *refuse_removal(const struct ops_plan *p)
 {
     char lines[700] = "";
     size_t len = 0;
@@ -524,7 +521,7 @@ static json_t *refuse_removal(const struct plan *p)
 
 static json_t *apply(struct ops *o, const json_t *request)
 {
-    struct plan p = {.o = o, .request = request};
+    struct ops_plan p = {.o = o, .request = request};
     json_t *response;
     for (size_t i = 0; i < PHASE_COUNT; i++) {
         p.steps[i] = json_array();
@@ -613,14 +610,31 @@ static json_t *export_luns(struct ops *o, const char *iqn)
 static json_t *export_target(struct ops *o, const char *iqn, bool secrets)
 {
     struct dev_access *a = NULL;
-    int r = dev_access_get(o->registry, iqn, &a);
-    json_t *j =
-        json_pack("{s:s, s:o, s:o, s:o, s:o}", "iqn", iqn, "luns", export_luns(o, iqn), "auth",
-                  ops_auth_json(a, secrets), "acl", ops_acl_json(a), "maps", ops_maps_json(a));
-    if (r >= 0) {
-        dev_access_unref(a);
+    struct dev_paths *paths = NULL;
+    if (dev_access_get(o->registry, iqn, &a) < 0 || dev_paths_get(o->registry, iqn, &paths) < 0) {
+        return NULL; /* nobody deletes it meanwhile */
     }
+    struct dev_groups *groups = dev_groups_get(o->registry);
+    json_t *j =
+        json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "iqn", iqn, "luns", export_luns(o, iqn),
+                  "auth", ops_auth_json(a, secrets), "acl", ops_acl_json(a), "maps",
+                  ops_maps_json(a), "portal_groups", ops_members_json(groups, paths),
+                  "access_states", ops_states_json(o, iqn, groups, paths));
+    dev_groups_unref(groups);
+    dev_paths_unref(paths);
+    dev_access_unref(a);
     return j;
+}
+
+static json_t *export_groups(struct ops *o)
+{
+    json_t *list = json_array();
+    struct dev_groups *groups = dev_groups_get(o->registry);
+    for (size_t i = 0; groups && i < groups->groups.len; i++) {
+        json_array_append_new(list, ops_group_json(NULL, &groups->groups.at[i]));
+    }
+    dev_groups_unref(groups);
+    return list;
 }
 
 static json_t *export(struct ops *o, const json_t *request)
@@ -643,8 +657,9 @@ static json_t *export(struct ops *o, const json_t *request)
     }
     json_t *auth = ops_auth_json(a, secrets);
     dev_access_unref(a);
-    return ops_success(json_pack("{s:i, s:{s:o}, s:o}", "version", DESCRIPTION_VERSION, "discovery",
-                                 "auth", auth, "targets", targets));
+    return ops_success(json_pack("{s:i, s:{s:o}, s:o, s:o}", "version", DESCRIPTION_VERSION,
+                                 "discovery", "auth", auth, "portal_groups", export_groups(o),
+                                 "targets", targets));
 }
 
 const struct ops_entry ops_apply_table[] = {

@@ -282,7 +282,7 @@ static json_t *delete_target(struct ops *o, const json_t *request)
 
 /* TargetAddress (RFC 7143 §13.8): a host's name or address and a port, and nothing that ends a key.
  */
-static json_t *check_address(const char *to)
+json_t *ops_address_check(const char *to)
 {
     size_t len = strlen(to);
     if (len == 0 || len > DEV_MOVED_MAX ||
@@ -303,7 +303,7 @@ static json_t *redirect(struct ops *o, const json_t *request)
         failed = ops_failure(OPS_USAGE, "either --to ADDRESS or --clear is needed");
     }
     if (!failed && to) {
-        failed = check_address(to);
+        failed = ops_address_check(to);
     }
     if (failed) {
         return failed;

@@ -12,6 +12,7 @@ struct ops_entry {
 extern const struct ops_entry ops_nbd_table[];
 extern const struct ops_entry ops_iscsi_table[];
 extern const struct ops_entry ops_access_table[];
+extern const struct ops_entry ops_paths_table[];
 /* The LUN that the request names, with a reference; or a failure. */
 json_t *ops_iscsi_lun(struct ops *o, const json_t *request, struct dev **ret_dev);
 json_t *ops_reservations_list(struct ops *o, const json_t *request);
@@ -22,6 +23,8 @@ json_t *ops_dispatch(struct ops *o, const json_t *request) WAITS;
 json_t *ops_change_password(struct ops *o, const json_t *request) WAITS;
 json_t *ops_status(struct ops *o, const json_t *request) WAITS;
 
+/* NULL, or why it is no HOST, HOST:PORT or [IPV6]:PORT. */
+json_t *ops_address_check(const char *to);
 /* The target that the request names as "iqn", or a failure. */
 json_t *ops_iscsi_target(struct ops *o, const json_t *request, struct dev_target_info *ret_target);
 /* NULL when secrets may be put into the volume, as the request says; or a failure. */

@@ -9,6 +9,7 @@
 #include "base/time.h"
 #include "dev/access.h"
 #include "dev/dev_priv.h"
+#include "dev/paths.h"
 #include "dev/record.h"
 #include "dev/reservation.h"
 #include "rt/rt.h"
@@ -517,6 +518,9 @@ static int commit_deletion(struct dev_registry *g, struct dev *const *devices, s
     if (r >= 0 && iqn) {
         r = dev_access_delete(g, t, iqn);
     }
+    if (r >= 0 && iqn) {
+        r = dev_paths_delete(g, t, iqn);
+    }
     if (r < 0) {
         vol_txn_abort(t);
         return r;
@@ -558,6 +562,7 @@ static int delete_devices(struct dev_registry *g, struct dev **devices, size_t c
     rt_mutex_unlock(&g->m);
     if (t) {
         dev_access_unref(t->access);
+        dev_paths_unref(t->paths);
     }
     free(t);
     for (size_t i = 0; i < count; i++) {

@@ -107,6 +107,7 @@ struct dev_target_info {
     uint64_t created_ns;
     uint32_t luns;
     bool ruled;                       /* there are access rules (dev/access.h) */
+    bool confined;                    /* reached through some portal groups only (dev/paths.h) */
     bool moved_for_good;              /* see moved_to */
     char moved_to[DEV_MOVED_MAX + 1]; /* where initiators are sent: ADDRESS[:PORT]; "" = nowhere */
 };

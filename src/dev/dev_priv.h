@@ -22,6 +22,8 @@
 
 struct dev_witness;
 struct dev_access;
+struct dev_groups;
+struct dev_paths;
 
 struct dev_registry {
     struct vol *v;
@@ -34,6 +36,8 @@ struct dev_registry {
     struct tree targets;          /* by IQN */
     uint64_t generation;          /* the last one given to a target; under m */
     struct dev_access *discovery; /* its rules; under m */
+    struct dev_groups *groups;    /* portal groups; under m */
+    uint64_t path_generation;     /* goes up with each change of groups and paths; under m */
 };
 
 struct dev_key {
@@ -82,7 +86,8 @@ struct dev {
 struct dev_target {
     struct tree_node node;
     uint64_t generation;
-    struct dev_access *access;   /* under the registry's m, as are luns and ruled */
+    struct dev_access *access; /* under the registry's m, as are paths, luns, ruled, confined */
+    struct dev_paths *paths;
     struct dev_target_info info; /* luns: under the registry's m */
 };
 
@@ -103,6 +108,11 @@ void dev_tree_remove(struct dev_registry *g, struct dev *d);
 MUST int dev_access_load(struct dev_registry *g) WAITS;
 /* The target goes, and its rules. */
 MUST int dev_access_delete(struct dev_registry *g, struct vol_txn *t, const char *iqn);
+
+/* paths_store.c */
+MUST int dev_paths_load(struct dev_registry *g) WAITS;
+/* The target goes, and the ways to it. */
+MUST int dev_paths_delete(struct dev_registry *g, struct vol_txn *t, const char *iqn);
 
 /* watch.c */
 void dev_notify(struct dev *d, enum dev_event event);

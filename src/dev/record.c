@@ -51,7 +51,7 @@ size_t dev_target_key(const char *iqn, uint8_t ret_key[DEV_KEY_MAX])
 size_t dev_target_value(const struct dev_target_info *info, uint8_t ret_value[DEV_VALUE_MAX])
 {
     uint8_t *p = ret_value;
-    p[0] = info->ruled ? DEV_TARGET_RULED : TARGET_VERSION;
+    p[0] = (uint8_t)((info->confined ? DEV_TARGET_CONFINED : TARGET_VERSION) + info->ruled);
     memcpy(p + 1, info->uuid.bytes, 16);
     le64_store(p + 17, info->created_ns);
     size_t len = strnlen(info->moved_to, DEV_MOVED_MAX);
@@ -161,7 +161,7 @@ int dev_target_decode(const struct dev_record_bytes *in, struct dev_target_info 
     }
     struct bytes_reader r = bytes_reader_of(in->value, in->value_len);
     uint8_t version = bytes_u8(&r);
-    if (version > DEV_TARGET_RULED) {
+    if (version > DEV_TARGET_CONFINED + 1) {
         return -ENOTSUP;
     }
     const uint8_t *uuid = bytes_take(&r, 16);
@@ -170,7 +170,8 @@ int dev_target_decode(const struct dev_record_bytes *in, struct dev_target_info 
         return ERR_CORRUPT_RECORD;
     }
     memcpy(info.uuid.bytes, uuid, 16);
-    info.ruled = version == DEV_TARGET_RULED;
+    info.ruled = version == DEV_TARGET_RULED || version == DEV_TARGET_CONFINED + 1;
+    info.confined = version >= DEV_TARGET_CONFINED;
     int rc = decode_moved(&r, &info);
     if (rc < 0) {
         return rc;

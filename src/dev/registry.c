@@ -14,6 +14,7 @@
 #include "dev/access.h"
 #include "dev/dev_priv.h"
 #include "dev/hold.h"
+#include "dev/paths.h"
 #include "dev/record.h"
 #include "dev/reservation.h"
 #include "dev/witness.h"
@@ -211,6 +212,10 @@ static int load(struct loading *l) WAITS
     if (r < 0) {
         return r;
     }
+    r = dev_paths_load(l->g);
+    if (r < 0) {
+        return r;
+    }
     r = vol_scan(l->g->v, &devices, 1, load_device, l);
     if (r < 0) {
         return r;
@@ -289,9 +294,11 @@ void dev_registry_close(struct dev_registry *g)
     tree_for_each(&g->targets, struct dev_target, node, t) {
         tree_remove(&g->targets, &t->node);
         dev_access_unref(t->access);
+        dev_paths_unref(t->paths);
         free(t);
     }
     dev_access_unref(g->discovery);
+    dev_groups_unref(g->groups);
     dev_witness_close(g->witness);
     rt_event_destroy(&g->marking);
     rt_lock_destroy(&g->change);

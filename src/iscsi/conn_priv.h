@@ -21,6 +21,7 @@
 #pragma once
 #include "base/bytes.h"
 #include "base/list.h"
+#include "dev/paths.h"
 #include "iscsi/guard.h"
 #include "iscsi/iscsi.h"
 #include "iscsi/nego.h"
@@ -54,7 +55,7 @@
 #define ISCSI_PENDING_MAX 1024u       /* connections without a session, or one of discovery */
 #define ISCSI_SPARED_PART 8u          /* of them go when descriptors are used up */
 #define ISCSI_IDLE_NS 1000000000ull
-#define ISCSI_TPGT 1
+#define ISCSI_OPENED_MAX (DEV_GROUPS_MAX * DEV_PORTALS_MAX)
 #define ISCSI_WIDE_LOGINS_MAX 64u
 
 struct iscsi_task;
@@ -73,6 +74,9 @@ struct iscsi_server {
     struct scsi_host *host;
     struct net_listener *listeners[ISCSI_PORTALS_MAX];
     size_t listener_count;
+    struct rt_lock opening; /* the next two; see portal.c */
+    struct net_listener *opened[ISCSI_OPENED_MAX];
+    size_t opened_count;
     unsigned sessions_max;
     uint64_t login_timeout_ns;
     uint64_t nop_interval_ns;
@@ -149,6 +153,7 @@ struct iscsi_session {
     char *initiator;
     char *iqn;
     uint8_t isid[6];
+    uint16_t tpgt; /* the portal group that it came through: part of the nexus' name */
     uint16_t tsih;
     struct scsi_target *target;
     struct scsi_nexus *nexus;
@@ -327,6 +332,16 @@ static inline bool iscsi_tmf_is_of_target(uint8_t function)
 {
     return function == SCSI_TMF_WARM_RESET || function == SCSI_TMF_COLD_RESET;
 }
+
+/* portal.c */
+/* Listens where portal groups say and nobody else does, and no longer where they do not. */
+void iscsi_portals_open(struct iscsi_server *s) WAITS;
+/* For good. stop: takes no more connections; else those that are there end. */
+void iscsi_portals_close(struct iscsi_server *s, bool stop) WAITS;
+/* The session's target is still reached the way it came. With the server's lock or without. */
+bool iscsi_portal_still_good(const struct iscsi_conn *c);
+/* TargetAddress of each portal of a target: of all groups through which it is reached. */
+void iscsi_portals_put(struct iscsi_conn *c, const char *iqn, struct bytes_writer *out);
 
 /* share.c */
 /* A numbered request is answered: there is room for one more, if the core's share allows. */

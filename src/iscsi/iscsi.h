@@ -55,6 +55,23 @@ void iscsi_target_drop(struct iscsi_server *s, const char *iqn) WAITS;
 void iscsi_target_logout(struct iscsi_server *s, const char *iqn);
 /* The target's list of LUNs has changed: its initiators are told (async message, event 0). */
 void iscsi_luns_changed(struct iscsi_server *s, const char *iqn);
+/*
+ * Sessions that a change of the portal groups or of the ways to a target would end, or has ended,
+ * because their target is not reached any more through the portal that they came by, or that portal
+ * is another group's. NULL: as it is now.
+ */
+struct dev_groups;
+struct dev_paths;
+struct iscsi_change {
+    const struct dev_groups *groups;
+    const char *iqn; /* and the ways to it */
+    const struct dev_paths *paths;
+};
+size_t iscsi_cut_off(struct iscsi_server *s, const struct iscsi_change *change);
+/* The change is made: of that target, or (NULL) of the portal groups. How many sessions end. */
+size_t iscsi_paths_changed(struct iscsi_server *s, const char *iqn) WAITS;
+/* Somebody listens there. text: as dev_portal_parse() takes it. */
+bool iscsi_listens(struct iscsi_server *s, const char *text);
 /* New addresses to advertise (SIGHUP). Copied. */
 MUST int iscsi_advertise_set(struct iscsi_server *s, const char *const *advertise, size_t count);
 
@@ -77,6 +94,7 @@ struct iscsi_session_info {
     unsigned chap;  /* number of the algorithm; 0 unless CHAP */
     bool mutual;
     uint8_t isid[6];
+    uint16_t tpgt;
     uint16_t tsih;
     uint16_t cid;
     bool header_digest;

@@ -418,7 +418,7 @@ static void declare(struct login *l)
 {
     if (!l->portal_sent && !l->c->session->discovery) {
         iscsi_text_put(&l->out, "TargetAlias", "ZeroFS");
-        iscsi_text_put(&l->out, "TargetPortalGroupTag", "%u", (unsigned)ISCSI_TPGT);
+        iscsi_text_put(&l->out, "TargetPortalGroupTag", "%u", (unsigned)l->c->session->tpgt);
     }
     l->portal_sent = true;
     if (l->stage == ISCSI_STAGE_OPERATIONAL) {
@@ -550,6 +550,7 @@ int iscsi_login(struct iscsi_conn *c)
 {
     struct login l = {.c = c, .deadline_ns = rt_now_ns() + c->server->login_timeout_ns};
     c->rx.deadline_ns = l.deadline_ns;
+    c->session->tpgt = dev_portal_tag(c->server->registry, c->local);
     int r = run_steps(&l);
     if (is_status(r)) {
         refuse(&l, -r);

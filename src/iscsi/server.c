@@ -87,6 +87,7 @@ static struct iscsi_server *server_new(const struct iscsi_options *opt)
     rt_credits_init(&s->gather, GATHER_BYTES);
     rt_mutex_init(&s->lock);
     rt_waitq_init(&s->changed);
+    rt_lock_init(&s->opening, RT_RANK_SESSION);
     list_init(&s->conns);
     list_init(&s->strangers);
     return s;
@@ -142,6 +143,7 @@ int iscsi_start(const struct iscsi_options *opt, struct iscsi_server **ret_serve
         iscsi_stop(s);
         return r;
     }
+    iscsi_portals_open(s);
     *ret_server = s;
     return 0;
 }
@@ -181,6 +183,7 @@ static void stop_listening(struct iscsi_server *s)
     for (size_t i = 0; i < s->listener_count; i++) {
         net_listener_stop(s->listeners[i]);
     }
+    iscsi_portals_close(s, true);
 }
 
 void iscsi_drain(struct iscsi_server *s, const char *to, uint64_t deadline_ns)
@@ -208,12 +211,14 @@ void iscsi_stop(struct iscsi_server *s)
     for (size_t i = 0; i < s->listener_count; i++) {
         net_listener_close(s->listeners[i]);
     }
+    iscsi_portals_close(s, false);
     ASSERT(s->conn_count == 0);
     scsi_host_destroy(s->host);
     free_advertise(s->advertise, s->advertise_count);
     rt_credits_destroy(&s->ingress);
     rt_credits_destroy(&s->gather);
     rt_mutex_destroy(&s->lock);
+    rt_lock_destroy(&s->opening);
     server_free(s);
 }
 

@@ -7,8 +7,8 @@
  * (conn.c moves it there).
  *
  * INVARIANTS
- *   S1. At most one session in the table has a given (initiator name, ISID, target): the I_T nexus
- *       of RFC 7143 §4.4.
+ *   S1. At most one session in the table has a given (initiator name, ISID, target, tag of the
+ *       portal group): the I_T nexus of RFC 7143 §4.4.
  *   S2. A session leaves the table only after all of its tasks have ended and its nexus is gone, so
  *       whoever waits for it to leave (reinstatement, §6.3.5) may start at once.
  *   S3. A session in the table has its TSIH, which is not zero.
@@ -88,7 +88,7 @@ static struct list *tsih_bucket_of(struct iscsi_server *server, uint16_t tsih)
 
 static bool same_nexus(const struct iscsi_session *a, const struct iscsi_session *b)
 {
-    return memcmp(a->isid, b->isid, sizeof a->isid) == 0 &&
+    return memcmp(a->isid, b->isid, sizeof a->isid) == 0 && a->tpgt == b->tpgt &&
            strcmp(a->initiator, b->initiator) == 0 && strcmp(a->iqn, b->iqn) == 0;
 }
 
@@ -157,6 +157,9 @@ int iscsi_session_admit(struct iscsi_conn *c, bool is_new)
     rt_mutex_unlock(&server->lock);
     if (full && is_new) {
         return -ISCSI_LOGIN_NO_RESOURCES;
+    }
+    if (!dev_target_is_reached(server->registry, s->iqn, s->tpgt)) {
+        return -ISCSI_LOGIN_NOT_FOUND;
     }
     int r = scsi_target_get(server->host, s->iqn, &s->target);
     if (r < 0) {
@@ -234,8 +237,8 @@ static int make_nexus(struct iscsi_session *s, const char *peer)
 {
     struct scsi_nexus_options opt = {.initiator_name = s->initiator,
                                      .address = peer,
-                                     .tpgt = ISCSI_TPGT,
-                                     .relative_port = 1,
+                                     .tpgt = s->tpgt,
+                                     .relative_port = s->tpgt,
                                      .dropped = on_dropped,
                                      .news = on_news,
                                      .arg = s};
@@ -437,6 +440,9 @@ int iscsi_session_open(struct iscsi_conn *c, uint16_t tsih, uint64_t deadline_ns
     }
     /* Whoever changes the rules looks at the table then: what has changed before that is seen here.
      */
+    if (!iscsi_portal_still_good(c)) {
+        return -ISCSI_LOGIN_NOT_FOUND;
+    }
     return is_still_allowed(c) ? 0 : -ISCSI_LOGIN_FORBIDDEN;
 }
 

@@ -20,6 +20,7 @@ static void describe(struct iscsi_conn *c, struct iscsi_session_info *info)
     memcpy(info->peer, c->peer, sizeof info->peer);
     memcpy(info->local, c->local, sizeof info->local);
     memcpy(info->isid, s->isid, sizeof info->isid);
+    info->tpgt = s->tpgt;
     info->tsih = s->tsih;
     info->cid = c->cid;
     info->header_digest = c->params.header_digest;

@@ -20,25 +20,16 @@ void iscsi_text_reset(struct iscsi_conn *c)
 
 static void put_target(struct iscsi_conn *c, const char *iqn)
 {
-    struct iscsi_server *s = c->server;
     iscsi_text_put(&c->text_out, "TargetName", "%s", iqn);
-    rt_mutex_lock(&s->lock);
-    for (size_t i = 0; i < s->advertise_count; i++) {
-        iscsi_text_put(&c->text_out, "TargetAddress", "%s,%u", s->advertise[i],
-                       (unsigned)ISCSI_TPGT);
-    }
-    bool own = s->advertise_count == 0;
-    rt_mutex_unlock(&s->lock);
-    if (own) {
-        iscsi_text_put(&c->text_out, "TargetAddress", "%s,%u", c->local, (unsigned)ISCSI_TPGT);
-    }
+    iscsi_portals_put(c, iqn, &c->text_out);
 }
 
 /* Only what it may log in to. */
 static bool is_shown(struct iscsi_conn *c, const char *iqn)
 {
     struct dev_access *rules;
-    if (dev_access_get(c->server->registry, iqn, &rules) < 0) {
+    if (!dev_target_is_reached(c->server->registry, iqn, c->session->tpgt) ||
+        dev_access_get(c->server->registry, iqn, &rules) < 0) {
         return false;
     }
     bool shown = dev_access_allows(rules, c->session->initiator, c->peer);

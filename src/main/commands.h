@@ -16,6 +16,8 @@ struct command {
 };
 /* The commands of access to iSCSI targets; the last one has no words. */
 extern const struct command access_commands[];
+/* Those of portal groups; likewise. */
+extern const struct command path_commands[];
 
 #define COMMAND_CONFIG_OPTION                                                                      \
     {                                                                                              \
@@ -73,5 +75,7 @@ struct crypt_secret *command_secret(const char *file, access_fault *fault, const
 
 /* Prints a good response of access_commands as text. */
 void print_access_result(const char *op, const json_t *result);
+/* ... of path_commands. */
+void print_paths_result(const json_t *result);
 /* Prints a good response as text: the op's name selects the form. */
 void print_result(const char *op, const json_t *result);

@@ -144,7 +144,12 @@ static const struct command *command_at(size_t i)
     if (i < ARRAY_LEN(commands)) {
         return &commands[i];
     }
-    const struct command *c = &access_commands[i - ARRAY_LEN(commands)];
+    i -= ARRAY_LEN(commands);
+    size_t count = 0;
+    while (access_commands[count].words) {
+        count++;
+    }
+    const struct command *c = i < count ? &access_commands[i] : &path_commands[i - count];
     return c->words ? c : NULL;
 }
 
@@ -249,8 +254,9 @@ static bool add_secret(json_t *request, const struct args *a)
 /* The request that the arguments state; NULL after a message. */
 static json_t *build_request(const struct command *c, const struct args *a)
 {
-    static const char *const texts[] = {"name",      "iqn",     "to",     "user",
-                                        "initiator", "address", "minimum"};
+    static const char *const texts[] = {"name",      "iqn",     "to",      "user",
+                                        "initiator", "address", "minimum", "portals",
+                                        "advertise", "groups",  "group",   "state"};
     static const char *const flags[] = {"force",  "disconnect", "permanent",      "clear",
                                         "logout", "mutual",     "store-in-clear", "kerberos"};
     json_t *request = json_pack("{s:s}", "op", c->op);
@@ -269,9 +275,11 @@ static json_t *build_request(const struct command *c, const struct args *a)
     }
     bool good =
         add_size(request, a) && add_number(request, a, "lun") && add_number(request, a, "device") &&
-        add_number(request, a, "sector") && add_number(request, a, "physical") &&
+        add_number(request, a, "tag") && add_number(request, a, "sector") &&
+        add_number(request, a, "physical") &&
         add_switch(request, a, "write-cache", "write_cache") &&
         add_switch(request, a, "read-only", "read_only") &&
+        add_switch(request, a, "preferred", "preferred") &&
         (strcmp(c->op, "iscsi.auth.set") != 0 || args_has(a, "kerberos") || add_secret(request, a));
     if (!good) {
         json_decref(request);

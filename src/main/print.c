@@ -319,6 +319,10 @@ void print_result(const char *op, const json_t *result)
             return;
         }
     }
+    if (strncmp(op, "iscsi.portal-group.", strlen("iscsi.portal-group.")) == 0) {
+        print_paths_result(result);
+        return;
+    }
     print_access_result(op, result);
 }
 

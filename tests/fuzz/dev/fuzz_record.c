@@ -2,6 +2,7 @@
 /* A record: one byte says how long the key is. What decodes is encoded the same again. */
 #include "base/assert.h"
 #include "dev/loss_record.h"
+#include "dev/paths.h"
 #include "dev/record.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -48,6 +49,42 @@ static void loss(const struct dev_record_bytes *in)
     dev_loss_record_free(&rec);
 }
 
+/* Units and tags come in order: what was encoded says the same. */
+static void paths(const struct dev_record_bytes *in)
+{
+    struct dev_paths *p;
+    struct dev_paths *again;
+    struct bytes_writer w = {0};
+    if (dev_paths_decode(in->value, in->value_len, &p) < 0) {
+        return;
+    }
+    if (dev_paths_encode(p, &w) == 0) {
+        ASSERT(dev_paths_decode(w.data, w.len, &again) == 0);
+        ASSERT(again->member_count == p->member_count && again->state_count == p->state_count);
+        ASSERT(again->luns.len == p->luns.len);
+        dev_paths_unref(again);
+    }
+    bytes_writer_free(&w);
+    dev_paths_unref(p);
+}
+
+static void groups(const struct dev_record_bytes *in)
+{
+    struct dev_groups *s;
+    struct dev_groups *again;
+    struct bytes_writer w = {0};
+    if (dev_groups_decode(in->value, in->value_len, &s) < 0) {
+        return;
+    }
+    if (dev_groups_encode(s, &w) == 0) {
+        ASSERT(dev_groups_decode(w.data, w.len, &again) == 0);
+        ASSERT(again->groups.len == s->groups.len);
+        dev_groups_unref(again);
+    }
+    bytes_writer_free(&w);
+    dev_groups_unref(s);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0 || size - 1 < data[0]) {
@@ -60,5 +97,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     device(&in);
     target(&in);
     loss(&in);
+    paths(&in);
+    groups(&in);
     return 0;
 }

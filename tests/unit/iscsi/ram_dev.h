@@ -7,6 +7,7 @@
  * memory.
  */
 #pragma once
+#include "../fake_paths.h"
 #include "dev/access.h"
 #include "dev/dev.h"
 #include "rt/rt.h"

@@ -6,6 +6,7 @@
  * set, reads and writes wait for it.
  */
 #pragma once
+#include "../fake_paths.h"
 #include "base/assert.h"
 #include "dev/access.h"
 #include "dev/dev.h"
