@@ -187,6 +187,8 @@ json_t *ops_device_json(struct ops *o, const struct dev_info *info)
                   "clients", clients_json(o, info));
     if (device && info->kind == DEV_ISCSI) {
         json_object_set_new(device, "lun", json_integer(info->lun));
+        json_object_set_new(device, "removable", json_boolean(info->removable));
+        json_object_set_new(device, "ejected", json_boolean(info->ejected));
     }
     return device;
 }

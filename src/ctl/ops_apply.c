@@ -202,7 +202,7 @@ static bool take_lun(struct ops_plan *p, const char *iqn, const json_t *from, st
     char why[160] = "";
     uint64_t number = 0;
     const json_t *size = json_object_get(from, "size");
-    if (!ops_plan_check(p, from, iqn, "lun size write_cache read_only sector physical")) {
+    if (!ops_plan_check(p, from, iqn, "lun size write_cache read_only removable sector physical")) {
         return false;
     }
     *ret_lun = (struct lun){.from = from, .size = (uint64_t)json_integer_value(size)};
@@ -232,7 +232,8 @@ static json_t *lun_request(const char *op, const char *iqn, uint32_t lun)
 
 static void plan_new_lun(struct ops_plan *p, const char *iqn, const struct lun *want)
 {
-    static const char *const keys[] = {"write_cache", "read_only", "sector", "physical"};
+    static const char *const keys[] = {"write_cache", "read_only", "removable", "sector",
+                                       "physical"};
     char size[SIZE_TEXT_SIZE];
     json_t *request = lun_request("iscsi.add-lun", iqn, want->number);
     json_object_set_new(request, "size", json_integer((json_int_t)want->size));
@@ -296,10 +297,11 @@ static void plan_lun(struct ops_plan *p, const char *iqn, const struct lun *want
     bool other =
         (ops_number(want->from, "sector", &sector) && sector != now.logical_block_bytes) ||
         (ops_number(want->from, "physical", &physical) && physical != now.physical_block_bytes);
-    if (other) {
+    bool removable = ops_flag(want->from, "removable", now.removable);
+    if (other || removable != now.removable) {
         ops_plan_fail(p, ops_failure(OPS_REFUSED,
-                                     "%s: the blocks of LUN %u cannot be changed: remove it first",
-                                     iqn, want->number));
+                                     "%s: the %s of LUN %u cannot be changed: remove it first", iqn,
+                                     other ? "blocks" : "kind", want->number));
         return;
     }
     plan_size(p, iqn, want, now.size_bytes);
@@ -596,12 +598,12 @@ static json_t *export_luns(struct ops *o, const char *iqn)
         }
         dev_info(d, &info);
         dev_unref(d);
-        json_array_append_new(all, json_pack("{s:I, s:I, s:b, s:b, s:I, s:I}", "lun",
-                                             (json_int_t)info.lun, "size",
-                                             (json_int_t)info.size_bytes, "write_cache",
-                                             info.write_cache, "read_only", info.read_only,
-                                             "sector", (json_int_t)info.logical_block_bytes,
-                                             "physical", (json_int_t)info.physical_block_bytes));
+        json_array_append_new(
+            all, json_pack("{s:I, s:I, s:b, s:b, s:b, s:I, s:I}", "lun", (json_int_t)info.lun,
+                           "size", (json_int_t)info.size_bytes, "write_cache", info.write_cache,
+                           "read_only", info.read_only, "removable", info.removable, "sector",
+                           (json_int_t)info.logical_block_bytes, "physical",
+                           (json_int_t)info.physical_block_bytes));
     }
     free(luns);
     return all;

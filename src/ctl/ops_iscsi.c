@@ -140,6 +140,7 @@ static json_t *lun_options(const json_t *request, struct dev_create_options *ret
     ret_opt->size_bytes = bytes;
     ret_opt->write_cache_off = !ops_flag(request, "write_cache", true);
     ret_opt->read_only = ops_flag(request, "read_only", false);
+    ret_opt->removable = ops_flag(request, "removable", false);
     return failed;
 }
 
@@ -255,6 +256,39 @@ static json_t *set_lun(struct ops *o, const json_t *request)
     return ops_on_device(o, request, find_lun, ops_set);
 }
 
+static json_t *medium_set(struct ops *o, struct dev *d, const json_t *request)
+{
+    struct dev_info info;
+    bool in = ops_flag(request, "in", false);
+    int r = dev_medium_set(o->registry, d, in, ops_flag(request, "force", false));
+    dev_info(d, &info);
+    dev_unref(d);
+    if (r == ERR_IN_USE) {
+        return ops_failure(OPS_REFUSED,
+                           "an initiator keeps the medium of LUN %u of '%s' in: say --force",
+                           info.lun, info.name);
+    }
+    if (r == -EINVAL) {
+        return ops_failure(OPS_REFUSED, "LUN %u of '%s' is not removable", info.lun, info.name);
+    }
+    return r < 0 ? ops_error(r, "'%s' was not changed", info.name)
+                 : ops_success(ops_device_json(o, &info));
+}
+
+static json_t *eject(struct ops *o, const json_t *request)
+{
+    return ops_on_device(o, request, find_lun, medium_set);
+}
+
+static json_t *insert(struct ops *o, const json_t *request)
+{
+    json_t *in = json_copy((json_t *)request);
+    json_object_set_new(in, "in", json_true());
+    json_t *result = ops_on_device(o, in, find_lun, medium_set);
+    json_decref(in);
+    return result;
+}
+
 static json_t *delete_target(struct ops *o, const json_t *request)
 {
     struct dev_target_info target;
@@ -334,6 +368,8 @@ const struct ops_entry ops_iscsi_table[] = {
     {"iscsi.resize-lun", resize_lun},
     {"iscsi.remove-lun", remove_lun},
     {"iscsi.set-lun", set_lun},
+    {"iscsi.eject", eject},
+    {"iscsi.insert", insert},
     {"iscsi.delete-target", delete_target},
     {"iscsi.redirect", redirect},
     {NULL, NULL},

@@ -66,6 +66,7 @@ static int plan_device(const struct dev_create_options *opt, struct dev_info *re
         .created_ns = time_wall_ns(),
         .write_cache = !opt->write_cache_off,
         .read_only = opt->read_only,
+        .removable = opt->removable && opt->kind == DEV_ISCSI,
         .logical_block_bytes = opt->logical_block_bytes ? opt->logical_block_bytes : 512,
         .physical_block_bytes = opt->physical_block_bytes ? opt->physical_block_bytes : 4096,
     };
@@ -375,6 +376,7 @@ enum setting {
     SETTING_WRITE_CACHE,
     SETTING_READ_ONLY,
     SETTING_SAVED_MODES,
+    SETTING_EJECTED,
 };
 
 /* False when it is so already. */
@@ -391,6 +393,9 @@ static bool change_info(struct dev_info *info, enum setting what, uint8_t value)
     case SETTING_SAVED_MODES:
         info->saved_modes = value;
         return info->saved_modes != before.saved_modes;
+    case SETTING_EJECTED:
+        info->ejected = value;
+        return info->ejected != before.ejected;
     }
     return false;
 }
@@ -423,8 +428,9 @@ static int change_locked(struct dev_registry *g, struct dev *d, enum setting wha
     atomic_store(&d->write_cache, info.write_cache);
     atomic_store(&d->read_only, info.read_only);
     atomic_store(&d->saved_modes, info.saved_modes);
+    atomic_store(&d->ejected, info.ejected);
     r = vol_flush(g->v); /* also covers what was written while the cache was on */
-    dev_notify(d, DEV_EVENT_SETTINGS);
+    dev_notify(d, what == SETTING_EJECTED ? DEV_EVENT_MEDIUM : DEV_EVENT_SETTINGS);
     return r;
 }
 
@@ -444,6 +450,28 @@ int dev_write_cache_set(struct dev_registry *g, struct dev *d, bool on)
 int dev_read_only_set(struct dev_registry *g, struct dev *d, bool on)
 {
     return change(g, d, SETTING_READ_ONLY, on);
+}
+
+int dev_medium_set(struct dev_registry *g, struct dev *d, bool in, bool force)
+{
+    if (!d->id.removable) {
+        return -EINVAL;
+    }
+    if (!force && dev_is_prevented(d)) {
+        return ERR_IN_USE;
+    }
+    return change(g, d, SETTING_EJECTED, !in);
+}
+
+void dev_prevent(struct dev *d, bool more)
+{
+    uint32_t before = atomic_fetch_add(&d->prevents, more ? 1 : UINT32_MAX);
+    ASSERT(more || before > 0);
+}
+
+bool dev_is_prevented(const struct dev *d)
+{
+    return atomic_load(&d->prevents) > 0;
 }
 
 int dev_saved_modes_set(struct dev_registry *g, struct dev *d, uint8_t modes)

@@ -45,6 +45,8 @@ struct dev_info {
     uint64_t created_ns;           /* wall clock */
     bool write_cache;              /* off: each write is answered when it is durable */
     bool read_only;                /* changes of its data are refused */
+    bool removable;                /* its medium can be taken out */
+    bool ejected;                  /* and has been: no I/O */
     uint8_t saved_modes;           /* of SCSI mode pages, kept for scsi */
     uint32_t logical_block_bytes;  /* 512 or 4096 */
     uint32_t physical_block_bytes; /* 512 to 4096, not less than the logical */
@@ -80,6 +82,7 @@ struct dev_create_options {
     uint64_t size_bytes; /* a multiple of the logical block, at most VOL_SIZE_MAX, not 0 */
     bool write_cache_off;
     bool read_only;
+    bool removable;                /* iSCSI */
     uint32_t logical_block_bytes;  /* 512, 4096; 0 = 512 */
     uint32_t physical_block_bytes; /* 512, 4096; 0 = 4096 */
 };
@@ -93,6 +96,16 @@ MUST int dev_resize(struct dev_registry *g, struct dev *d, uint64_t size_bytes, 
 MUST int dev_write_cache_set(struct dev_registry *g, struct dev *d, bool on) WAITS;
 /* What is under way when it is switched on may still change the data. */
 MUST int dev_read_only_set(struct dev_registry *g, struct dev *d, bool on) WAITS;
+/*
+ * Takes the medium of a removable device out, or puts it in; it stays so over a restart. 0,
+ * -EINVAL (not removable), ERR_IN_USE when a client has prevented removal (dev_prevent()), unless
+ * force. Watchers are told (DEV_EVENT_MEDIUM). While it is out, I/O gives -ENOMEDIUM.
+ */
+MUST int dev_medium_set(struct dev_registry *g, struct dev *d, bool in, bool force) WAITS;
+/* One more client that prevents removal, or one less. */
+void dev_prevent(struct dev *d, bool more);
+bool dev_is_prevented(const struct dev *d);
+bool dev_is_ejected(const struct dev *d);
 MUST int dev_saved_modes_set(struct dev_registry *g, struct dev *d, uint8_t modes) WAITS;
 /*
  * ERR_IN_USE while attached, unless force: then watchers are told (DEV_EVENT_REMOVED) and I/O gives
@@ -164,6 +177,7 @@ enum dev_event {
     DEV_EVENT_RESIZED,
     DEV_EVENT_REMOVED,
     DEV_EVENT_SETTINGS, /* write cache, read-only, saved modes */
+    DEV_EVENT_MEDIUM,   /* is out, or in */
 };
 /*
  * Who is attached; told of events. fn is called on whatever core the change happens on, must not

@@ -68,6 +68,8 @@ struct dev {
     _Atomic bool gone;
     _Atomic bool write_cache;
     _Atomic bool read_only;
+    _Atomic bool ejected;
+    _Atomic uint32_t prevents; /* clients that keep the medium in */
     _Atomic uint8_t saved_modes;
     _Atomic uint64_t size_bytes;
     struct vol_file *file; /* NULL once deleted */

@@ -16,10 +16,18 @@
 #define ZERO_STEP_BYTES (256ull << 20)
 #define COPY_STEP_BYTES (16ull << 20)
 
+bool dev_is_ejected(const struct dev *d)
+{
+    return atomic_load_explicit(&d->ejected, memory_order_acquire);
+}
+
 static int check(const struct dev *d, uint64_t off, uint64_t len)
 {
     if (unlikely(atomic_load_explicit(&d->gone, memory_order_acquire))) {
         return -ENODEV;
+    }
+    if (unlikely(dev_is_ejected(d))) {
+        return -ENOMEDIUM;
     }
     uint64_t size = atomic_load_explicit(&d->size_bytes, memory_order_acquire);
     return unlikely(len == 0 || off > size || len > size - off) ? -EINVAL : 0;

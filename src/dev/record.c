@@ -8,6 +8,8 @@
 enum {
     FLAG_WRITE_CACHE = 1,
     FLAG_READ_ONLY = 2,
+    FLAG_REMOVABLE = 4,
+    FLAG_EJECTED = 8,
 };
 
 size_t dev_record_key(const struct dev_info *info, uint8_t ret_key[DEV_KEY_MAX])
@@ -28,9 +30,10 @@ size_t dev_record_key(const struct dev_info *info, uint8_t ret_key[DEV_KEY_MAX])
 size_t dev_record_value(const struct dev_info *info, uint8_t ret_value[DEV_VALUE_MAX])
 {
     uint8_t *p = ret_value;
-    p[0] = info->read_only ? 2 : 1;
+    p[0] = info->removable ? 3 : info->read_only ? 2 : 1;
     p[1] = (uint8_t)((info->write_cache ? FLAG_WRITE_CACHE : 0) |
-                     (info->read_only ? FLAG_READ_ONLY : 0));
+                     (info->read_only ? FLAG_READ_ONLY : 0) |
+                     (info->removable ? FLAG_REMOVABLE : 0) | (info->ejected ? FLAG_EJECTED : 0));
     memcpy(p + 2, info->uuid.bytes, 16);
     le64_store(p + 18, info->inode);
     le64_store(p + 26, info->created_ns);
@@ -130,6 +133,8 @@ int dev_record_decode(const struct dev_record_bytes *in, struct dev_info *ret_in
     memcpy(info.uuid.bytes, uuid, 16);
     info.write_cache = flags & FLAG_WRITE_CACHE;
     info.read_only = flags & FLAG_READ_ONLY;
+    info.removable = flags & FLAG_REMOVABLE;
+    info.ejected = info.removable && flags & FLAG_EJECTED;
     if (bytes_left(&r) > 0) {
         info.saved_modes = bytes_u8(&r);
     }

@@ -91,6 +91,7 @@ int dev_new(struct dev_registry *g, const struct dev_info *info, struct dev **re
     atomic_init(&d->gone, false);
     atomic_init(&d->write_cache, info->write_cache);
     atomic_init(&d->read_only, info->read_only);
+    atomic_init(&d->ejected, info->ejected);
     atomic_init(&d->saved_modes, info->saved_modes);
     atomic_init(&d->size_bytes, vol_file_size(d->file));
     dev_ranges_init(&d->ranges);
@@ -348,6 +349,7 @@ void dev_info(struct dev *d, struct dev_info *ret_info)
     ret_info->size_bytes = dev_size(d);
     ret_info->write_cache = atomic_load(&d->write_cache);
     ret_info->read_only = atomic_load(&d->read_only);
+    ret_info->ejected = atomic_load(&d->ejected);
     ret_info->saved_modes = atomic_load(&d->saved_modes);
     rt_mutex_lock(&d->m);
     ret_info->attached = d->attached;

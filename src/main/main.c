@@ -23,6 +23,10 @@
     {                                                                                              \
         .name = "read-only", .value = "on|off", .help = "on: initiators cannot change its data"    \
     }
+#define REMOVABLE_OPTION                                                                           \
+    {                                                                                              \
+        .name = "removable", .help = "its medium can be ejected"                                   \
+    }
 #define SECTOR_OPTIONS                                                                             \
     {.name = "sector", .value = "512|4096", .help = "logical block; default 512"},                 \
     {                                                                                              \
@@ -80,7 +84,8 @@ static const struct arg_spec delete_specs[] = {NAME_ARG, DELETE_OPTIONS, ADMIN_O
 static const struct arg_spec set_specs[] = {NAME_ARG, CACHE_OPTION, ADMIN_OPTIONS, {0}};
 static const struct arg_spec target_specs[] = {IQN_ARG, ADMIN_OPTIONS, {0}};
 static const struct arg_spec target_lun_specs[] = {
-    IQN_ARG, LUN_ARG, SIZE_ARG, CACHE_OPTION, SECTOR_OPTIONS, READ_ONLY_OPTION, ADMIN_OPTIONS, {0}};
+    IQN_ARG,          LUN_ARG,          SIZE_ARG,      CACHE_OPTION, SECTOR_OPTIONS,
+    READ_ONLY_OPTION, REMOVABLE_OPTION, ADMIN_OPTIONS, {0}};
 static const struct arg_spec lun_resize_specs[] = {
     IQN_ARG,       LUN_ARG, SIZE_ARG, {.name = "force", .help = "also make it smaller"},
     ADMIN_OPTIONS, {0}};
@@ -88,6 +93,12 @@ static const struct arg_spec lun_delete_specs[] = {
     IQN_ARG, LUN_ARG, DELETE_OPTIONS, ADMIN_OPTIONS, {0}};
 static const struct arg_spec lun_set_specs[] = {IQN_ARG,          LUN_ARG,       CACHE_OPTION,
                                                 READ_ONLY_OPTION, ADMIN_OPTIONS, {0}};
+static const struct arg_spec lun_eject_specs[] = {
+    IQN_ARG,
+    LUN_ARG,
+    {.name = "force", .help = "also while an initiator prevents it"},
+    ADMIN_OPTIONS,
+    {0}};
 static const struct arg_spec target_delete_specs[] = {IQN_ARG, DELETE_OPTIONS, ADMIN_OPTIONS, {0}};
 
 static const struct arg_spec redirect_specs[] = {
@@ -121,6 +132,10 @@ static const struct command commands[] = {
     {"iscsi resize-lun", "Changes the size of a LUN.", lun_resize_specs, NULL, "iscsi.resize-lun",
      false},
     {"iscsi set-lun", "Changes settings of a LUN.", lun_set_specs, NULL, "iscsi.set-lun", false},
+    {"iscsi eject", "Takes the medium of a removable LUN out.", lun_eject_specs, NULL,
+     "iscsi.eject", false},
+    {"iscsi insert", "Puts the medium of a removable LUN in.", lun_eject_specs, NULL,
+     "iscsi.insert", false},
     {"iscsi remove-lun", "Removes a LUN and deletes its data.", lun_delete_specs, NULL,
      "iscsi.remove-lun", true},
     {"iscsi delete-target", "Deletes a target with its LUNs.", target_delete_specs, NULL,
@@ -257,8 +272,9 @@ static json_t *build_request(const struct command *c, const struct args *a)
     static const char *const texts[] = {"name",      "iqn",     "to",      "user",
                                         "initiator", "address", "minimum", "portals",
                                         "advertise", "groups",  "group",   "state"};
-    static const char *const flags[] = {"force",  "disconnect", "permanent",      "clear",
-                                        "logout", "mutual",     "store-in-clear", "kerberos"};
+    static const char *const flags[] = {"force",          "disconnect", "permanent",
+                                        "clear",          "logout",     "mutual",
+                                        "store-in-clear", "kerberos",   "removable"};
     json_t *request = json_pack("{s:s}", "op", c->op);
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         const char *text = args_get(a, texts[i]);

@@ -39,6 +39,9 @@ static void print_details(const json_t *device)
     if (flag_of(device, "read_only")) {
         printf("  %-12s on\n", "Read-only:");
     }
+    if (flag_of(device, "removable")) {
+        printf("  %-12s %s\n", "Medium:", flag_of(device, "ejected") ? "ejected" : "in");
+    }
     printf("  %-12s %" PRIu64 " logical, %" PRIu64 " physical\n",
            "Block size:", number_of(device, "logical_block_size"),
            number_of(device, "physical_block_size"));
@@ -141,9 +144,11 @@ static void print_luns(const json_t *target, const char *indent)
         char size[SIZE_TEXT_SIZE], grouped[SIZE_TEXT_SIZE];
         size_format(number_of(lun, "size"), size);
         size_format_grouped(number_of(lun, "size"), grouped);
-        printf("%sLUN %-5" PRIu64 " %12s %24s %8" PRIu64 " clients  %5s%s\n", indent,
+        const char *medium = flag_of(lun, "ejected") ? "  removable, ejected" : "  removable";
+        printf("%sLUN %-5" PRIu64 " %12s %24s %8" PRIu64 " clients  %5s%s%s\n", indent,
                number_of(lun, "lun"), size, grouped, number_of(lun, "attached"), format_of(lun),
-               flag_of(lun, "read_only") ? "  read-only" : "");
+               flag_of(lun, "read_only") ? "  read-only" : "",
+               flag_of(lun, "removable") ? medium : "");
     }
 }
 

@@ -19,6 +19,7 @@ enum scsi_cmd_flags {
     SCSI_CMD_QUICK = 128,     /* has no data, never waits: ends within begin */
     SCSI_CMD_GOVERNS = 256,   /* decides what others may do with the medium: refused to who may only
                                  read by his map */
+    SCSI_CMD_LOADED = 512,    /* as those of MEDIUM, refused while the medium is out */
 };
 
 /*
@@ -79,7 +80,7 @@ void scsi_send_diagnostic_run(struct scsi_task *t);
 void scsi_receive_diagnostic_parse(struct scsi_task *t);
 void scsi_receive_diagnostic_run(struct scsi_task *t);
 void scsi_prevent_allow_parse(struct scsi_task *t);
-void scsi_nothing_run(struct scsi_task *t);
+void scsi_prevent_allow_run(struct scsi_task *t);
 /* log.c */
 void scsi_log_sense_parse(struct scsi_task *t);
 void scsi_log_sense_run(struct scsi_task *t);

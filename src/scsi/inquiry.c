@@ -38,8 +38,9 @@ uint8_t scsi_peripheral(const struct scsi_task *t)
 static void put_standard(const struct scsi_task *t, uint8_t *p)
 {
     p[0] = scsi_peripheral(t);
-    p[2] = 0x06; /* SPC-4 */
-    p[3] = 0x12; /* HISUP, response data format 2 */
+    p[1] = t->lu && t->lu->removable ? 0x80 : 0; /* RMB */
+    p[2] = 0x06;                                 /* SPC-4 */
+    p[3] = 0x12;                                 /* HISUP, response data format 2 */
     p[4] = STANDARD_LEN - 5;
     p[5] = 0x08; /* 3PC */
     p[7] = 0x02; /* CMDQUE */

@@ -33,6 +33,7 @@ int scsi_lu_create(struct scsi_target *t, uint32_t lun, struct dev *d, struct sc
     lu->uuid = info.uuid;
     lu->block_bytes = info.logical_block_bytes;
     lu->block_shift = log2_of(info.logical_block_bytes);
+    lu->removable = info.removable;
     lu->physical_shift = 0;
     if (info.physical_block_bytes > info.logical_block_bytes) {
         lu->physical_shift = log2_of(info.physical_block_bytes) - lu->block_shift;
@@ -97,8 +98,25 @@ void scsi_lu_attention(struct scsi_lu *lu, enum scsi_ua ua, const struct scsi_ne
     rt_mutex_unlock(&lu->m);
 }
 
+void scsi_itl_prevent(struct scsi_itl *itl, bool prevents)
+{
+    if (atomic_exchange(&itl->prevents, prevents) != prevents) {
+        dev_prevent(itl->lu->dev, prevents);
+    }
+}
+
+static void allow_removal(struct scsi_lu *lu)
+{
+    rt_mutex_lock(&lu->m);
+    list_for_each(&lu->views, struct scsi_itl, lu_link, itl) {
+        scsi_itl_prevent(itl, false);
+    }
+    rt_mutex_unlock(&lu->m);
+}
+
 void scsi_lu_reset(struct scsi_lu *lu, enum scsi_ua ua)
 {
+    allow_removal(lu);
     atomic_store(&lu->reserved_by, 0);
     atomic_store(&lu->mode, scsi_mode_saved(lu).bits);
     for (int i = 0; i < SCSI_RESOURCES; i++) {
@@ -122,6 +140,11 @@ static void watch_event(struct dev_watch *w, enum dev_event event)
     case DEV_EVENT_SETTINGS:
         if (atomic_load(&itl->lu->mode_selecting) != itl->nexus->id) {
             scsi_attention_add(itl, SCSI_UA_MODE_CHANGED);
+        }
+        break;
+    case DEV_EVENT_MEDIUM:
+        if (!dev_is_ejected(itl->lu->dev) && atomic_load(&itl->lu->loading) != itl->nexus->id) {
+            scsi_attention_add(itl, SCSI_UA_MEDIUM_CHANGED);
         }
         break;
     case DEV_EVENT_REMOVED: /* I/O gives -ENODEV, and the target's LUN list has changed */
@@ -167,6 +190,7 @@ void scsi_itl_destroy(struct scsi_itl *itl)
         dev_detach(lu->dev, &itl->watch);
     }
     scsi_pr_detach(itl);
+    scsi_itl_prevent(itl, false);
     rt_mutex_lock(&lu->m);
     list_remove(&itl->lu_link);
     scsi_stats_merge(&lu->past, &itl->stats);

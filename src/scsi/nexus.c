@@ -295,7 +295,7 @@ int scsi_nexus_create(struct scsi_target *t, const struct scsi_nexus_options *op
 
 void scsi_nexus_abort_all(struct scsi_nexus *n)
 {
-    struct scsi_taskset_filter mine = {.nexus = n, .whole = true};
+    struct scsi_taskset_filter mine = {.nexus = n->id, .whole = true};
     for (size_t i = 0; i < n->itl_count; i++) {
         scsi_taskset_abort(n->itls[i]->lu, &mine, n);
     }

@@ -247,9 +247,9 @@ static int store(struct scsi_pr *pr, const struct scsi_pr_state *s, bool *ret_en
     return r;
 }
 
-/* Whose commands are to be aborted: nexuses that may be gone meanwhile, so only their addresses. */
+/* Whose commands are to be aborted: nexuses that may be gone meanwhile, so their ids. */
 struct aborted {
-    VEC(const struct scsi_nexus *) nexuses;
+    VEC(uint64_t) nexuses;
 };
 
 static void tell(struct scsi_itl *itl, const struct scsi_pr_outcome *o, struct aborted *ret_aborted)
@@ -268,7 +268,8 @@ static void tell(struct scsi_itl *itl, const struct scsi_pr_outcome *o, struct a
             scsi_attention_add(itl, attentions[n->news]);
         }
         if (n->abort && ret_aborted && ret_aborted->nexuses.len < ret_aborted->nexuses.cap) {
-            ret_aborted->nexuses.at[ret_aborted->nexuses.len++] = itl->nexus;
+            ret_aborted->nexuses.at[ret_aborted->nexuses.len++] = itl->nexus->id;
+            scsi_itl_prevent(itl, false); /* SPC-4 6.17 */
         }
     }
 }

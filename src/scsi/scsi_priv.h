@@ -42,6 +42,7 @@ enum scsi_ua {
     SCSI_UA_RESERVATIONS_RELEASED,
     SCSI_UA_REGISTRATIONS_PREEMPTED,
     SCSI_UA_CAPACITY_CHANGED,
+    SCSI_UA_MEDIUM_CHANGED,
     SCSI_UA_AVAILABLE_LOW, /* thresholds, in the order of their descriptors */
     SCSI_UA_USED_HIGH,
     SCSI_UA_PREVIOUS_BUSY, /* these three: UA_INTLCK_CTRL = 11b */
@@ -115,11 +116,13 @@ struct scsi_lu {
     uint32_t block_bytes;
     uint32_t block_shift;
     uint32_t physical_shift; /* log2 of logical blocks in a physical one */
+    bool removable;
     struct uuid uuid;
     _Atomic unsigned refs;
     _Atomic uint32_t mode;           /* enum scsi_mode_bit */
     _Atomic uint64_t reserved_by;    /* RESERVE(6): id of the nexus, 0 = nobody */
     _Atomic uint64_t mode_selecting; /* id of the nexus whose MODE SELECT changes dev's settings */
+    _Atomic uint64_t loading;        /* ... whose START STOP UNIT puts the medium in */
     _Atomic uint64_t ordered_gen;    /* number of the youngest ORDERED task there ever was */
     _Atomic uint64_t ordered_oldest; /* of the oldest there is now, UINT64_MAX = none */
     struct list ordered;             /* under the target's bell */
@@ -137,8 +140,9 @@ struct scsi_itl {
     struct scsi_nexus *nexus;
     struct scsi_lu *lu;
     struct scsi_shard *shard;
-    uint32_t lun;   /* as this nexus sees it */
-    bool read_only; /* for this nexus */
+    uint32_t lun;          /* as this nexus sees it */
+    bool read_only;        /* for this nexus */
+    _Atomic bool prevents; /* PREVENT ALLOW MEDIUM REMOVAL */
     struct list lu_link;
     _Atomic uint32_t ua;      /* a bit per enum scsi_ua */
     _Atomic bool is_resized;  /* to be told (scsi_nexus_news) */
@@ -233,6 +237,8 @@ void scsi_lu_reset(struct scsi_lu *lu, enum scsi_ua ua);
 MUST int scsi_itl_create(struct scsi_nexus *n, struct scsi_lu *lu, uint32_t lun,
                          struct scsi_itl **ret_itl);
 void scsi_itl_destroy(struct scsi_itl *itl);
+/* Whether this nexus keeps the medium in (SPC-4 6.17). */
+void scsi_itl_prevent(struct scsi_itl *itl, bool prevents);
 
 /* nexus.c */
 /* Looks whether the LUN list has changed, and takes the new one. */
@@ -276,7 +282,7 @@ bool scsi_taskset_is_free(const struct scsi_task *t);
 /* Which tasks a management function is about: all of the LU, or of one nexus, or of one tag of it.
  */
 struct scsi_taskset_filter {
-    const struct scsi_nexus *nexus;
+    uint64_t nexus; /* its id, which is never used again; 0: all */
     bool by_tag;
     uint64_t tag;
     bool whole; /* a function over whole task sets: the task is told (t->by_set) */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The small commands of SPC-4 and SBC-3: readiness, sense, start and stop, diagnostics. */
 #include "base/endian.h"
+#include "base/err.h"
 #include "scsi/medium.h"
 #include "scsi/scsi_priv.h"
 #include "scsi/sense.h"
@@ -12,11 +13,6 @@ void scsi_test_unit_ready_run(struct scsi_task *t)
     }
 }
 
-void scsi_nothing_run(struct scsi_task *t)
-{
-    (void)t;
-}
-
 void scsi_request_sense_run(struct scsi_task *t)
 {
     bool descriptor = t->cdb[1] & 0x01;
@@ -26,7 +22,9 @@ void scsi_request_sense_run(struct scsi_task *t)
     }
     struct scsi_sense s = {.key = SCSI_KEY_NO_SENSE, .asc = SCSI_ASC_NONE};
     if (t->itl) {
-        (void)scsi_attention_next(t->itl, true, &s);
+        if (!scsi_attention_next(t->itl, true, &s) && dev_is_ejected(t->lu->dev)) {
+            s = (struct scsi_sense){.key = SCSI_KEY_NOT_READY, .asc = SCSI_ASC_MEDIUM_NOT_PRESENT};
+        }
     } else if (scsi_lun_decode(t->lun_raw) != SCSI_WLUN_REPORT_LUNS) {
         s.key = SCSI_KEY_ILLEGAL_REQUEST;
         s.asc = SCSI_ASC_LUN_NOT_SUPPORTED;
@@ -34,26 +32,61 @@ void scsi_request_sense_run(struct scsi_task *t)
     scsi_reply_end(t, b, scsi_sense_build(descriptor, &s, b->data));
 }
 
+enum {
+    START = 0x01,
+    LOEJ = 0x02,
+    NO_FLUSH = 0x04,
+};
+
 void scsi_start_stop_parse(struct scsi_task *t)
 {
     if (t->cdb[4] >> 4) {
         scsi_fail_cdb(t, 4, 7); /* POWER CONDITION: there are none */
-    } else if (t->cdb[4] & 0x02) {
-        scsi_fail_cdb(t, 4, 1); /* LOEJ: the medium is not removable */
+    } else if ((t->cdb[4] & LOEJ) && !t->lu->removable) {
+        scsi_fail_cdb(t, 4, 1);
+    } else if ((t->cdb[4] & LOEJ) && t->itl->read_only) {
+        scsi_fail(t, SCSI_KEY_DATA_PROTECT, SCSI_ASC_WRITE_PROTECTED);
     }
+}
+
+/* The medium goes in or out: for all, and others are told when it is in. */
+static int load_or_eject(struct scsi_task *t, bool in) WAITS
+{
+    struct scsi_lu *lu = t->lu;
+    atomic_store(&lu->loading, t->nexus->id);
+    int r = dev_medium_set(lu->target->host->registry, lu->dev, in, false);
+    atomic_store(&lu->loading, 0);
+    return r;
 }
 
 /* A disk without a motor: stopping it only makes sure of what was written (SBC-3 5.25, NO_FLUSH).
  */
 void scsi_start_stop_run(struct scsi_task *t)
 {
-    bool start = t->cdb[4] & 0x01;
-    bool no_flush = t->cdb[4] & 0x04;
-    if (start || no_flush || !scsi_loss_check(t)) {
+    bool start = t->cdb[4] & START;
+    bool loads = t->cdb[4] & LOEJ;
+    bool out = dev_is_ejected(t->lu->dev);
+    if (loads && dev_is_prevented(t->lu->dev)) {
+        scsi_fail(t, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_REMOVAL_PREVENTED);
         return;
     }
-    int r = dev_flush(t->lu->dev);
-    if (r < 0) {
+    if (out && !loads) {
+        scsi_fail_errno(t, -ENOMEDIUM);
+        return;
+    }
+    int r = 0;
+    if (!start && !out && !(t->cdb[4] & NO_FLUSH)) {
+        if (!scsi_loss_check(t)) {
+            return;
+        }
+        r = dev_flush(t->lu->dev);
+    }
+    if (r == 0 && loads) {
+        r = load_or_eject(t, start);
+    }
+    if (r == ERR_IN_USE) {
+        scsi_fail(t, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_REMOVAL_PREVENTED);
+    } else if (r < 0) {
         scsi_fail_errno(t, r);
     }
 }
@@ -110,11 +143,21 @@ void scsi_receive_diagnostic_run(struct scsi_task *t)
     }
 }
 
-/* The medium cannot be removed, so there is nothing to prevent. */
+/* Each nexus for itself (SPC-4 6.17). Who may only read by his map keeps nobody's medium in. */
 void scsi_prevent_allow_parse(struct scsi_task *t)
 {
     if (t->cdb[4] & 0x02) {
         scsi_fail_cdb(t, 4, 1);
+    } else if ((t->cdb[4] & 0x01) && t->itl->read_only) {
+        scsi_fail(t, SCSI_KEY_DATA_PROTECT, SCSI_ASC_WRITE_PROTECTED);
+    }
+}
+
+/* Where the medium cannot be removed, there is nothing to prevent. */
+void scsi_prevent_allow_run(struct scsi_task *t)
+{
+    if (t->lu->removable) {
+        scsi_itl_prevent(t->itl, t->cdb[4] & 0x01);
     }
 }
 

@@ -72,7 +72,7 @@ static void ended_badly(struct scsi_task *t)
         scsi_attention_status(t);
     } else if (mode & SCSI_MODE_QERR) {
         struct scsi_taskset_filter f = {.except = t};
-        f.nexus = mode & SCSI_MODE_QERR_NEXUS ? t->nexus : NULL;
+        f.nexus = mode & SCSI_MODE_QERR_NEXUS ? t->nexus->id : 0;
         scsi_taskset_abort(t->lu, &f, t->nexus);
     }
 }
@@ -148,6 +148,10 @@ static bool admit(struct scsi_task *t, const struct scsi_command *c, uint32_t lu
     }
     if (unlikely(is_refused(t, c))) {
         scsi_fail_status(t, SCSI_RESERVATION_CONFLICT);
+        return false;
+    }
+    if (unlikely(flags & (SCSI_CMD_MEDIUM | SCSI_CMD_LOADED)) && dev_is_ejected(t->lu->dev)) {
+        scsi_fail(t, SCSI_KEY_NOT_READY, SCSI_ASC_MEDIUM_NOT_PRESENT);
         return false;
     }
     return true;

@@ -190,7 +190,7 @@ void scsi_taskset_turn(struct scsi_task *t)
 
 static bool matches(const struct scsi_taskset_filter *f, const struct scsi_task *t)
 {
-    return (!f->nexus || t->nexus == f->nexus) && (!f->by_tag || t->tag == f->tag) &&
+    return (!f->nexus || t->nexus->id == f->nexus) && (!f->by_tag || t->tag == f->tag) &&
            t != f->except;
 }
 

@@ -11,7 +11,7 @@ static enum scsi_tmf_response answer(int r)
 
 static enum scsi_tmf_response abort_task(struct scsi_nexus *n, struct scsi_lu *lu, uint64_t tag)
 {
-    struct scsi_taskset_filter one = {.nexus = n, .by_tag = true, .tag = tag};
+    struct scsi_taskset_filter one = {.nexus = n->id, .by_tag = true, .tag = tag};
     if (scsi_taskset_abort(lu, &one, n) == 0) {
         return SCSI_TMF_NO_TASK;
     }
@@ -20,7 +20,7 @@ static enum scsi_tmf_response abort_task(struct scsi_nexus *n, struct scsi_lu *l
 
 static enum scsi_tmf_response abort_set(struct scsi_nexus *n, struct scsi_lu *lu, bool of_all)
 {
-    struct scsi_taskset_filter f = {.nexus = of_all ? NULL : n, .whole = true};
+    struct scsi_taskset_filter f = {.nexus = of_all ? 0 : n->id, .whole = true};
     scsi_taskset_abort(lu, &f, n);
     return answer(scsi_taskset_wait(lu, &f));
 }
@@ -125,7 +125,7 @@ static enum scsi_tmf_response reset_nexus(struct scsi_nexus *n)
         atomic_compare_exchange_strong(&n->itls[i]->lu->reserved_by, &self, 0);
         scsi_attention_add(n->itls[i], SCSI_UA_NEXUS_LOSS);
     }
-    struct scsi_taskset_filter mine = {.nexus = n};
+    struct scsi_taskset_filter mine = {.nexus = n->id};
     for (size_t i = 0; i < table->count && r >= 0; i++) {
         r = scsi_taskset_wait(table->lus[i], &mine);
     }
@@ -136,7 +136,7 @@ static enum scsi_tmf_response reset_nexus(struct scsi_nexus *n)
 static enum scsi_tmf_response query_set(struct scsi_nexus *n, struct scsi_lu *lu, bool by_tag,
                                         uint64_t tag)
 {
-    struct scsi_taskset_filter f = {.nexus = n, .by_tag = by_tag, .tag = tag};
+    struct scsi_taskset_filter f = {.nexus = n->id, .by_tag = by_tag, .tag = tag};
     return scsi_taskset_count(lu, &f) > 0 ? SCSI_TMF_SUCCEEDED : SCSI_TMF_COMPLETE;
 }
 

@@ -4,7 +4,7 @@
 # limit: 420
 """The conformance suite of libiscsi (iscsi-test-cu) against the real program: every test in a
 process of its own, with --dataloss, --allow-sanitize and two URLs, on LUNs of each sector format
-and on one that is write-protected.
+and on one that is write-protected and one that is removable.
 
 No test may fail, and none may be skipped unless SKIPS says why: iscsi-test-cu counts a skipped
 test as passed. An entry of SKIPS that is not needed any more fails too. The table at the end counts
@@ -31,11 +31,16 @@ UNITS = {
     "512n": ("256M", "--physical", "512"),
     "4Kn": ("192M", "--sector", "4096"),
     "read-only": ("64M", "--read-only", "on"),
+    "removable": ("64M", "--removable"),
 }
+SPECIAL = {"read-only", "removable"}  # nothing but what ONLY says
 
 # Suites and tests that run on these LUNs alone; all others run on every LUN that can be written.
 ONLY = {
     "ReadOnly": {"read-only"},
+    "NoMedia": {"removable"},
+    "PreventAllow": {"removable"},
+    "StartStopUnit.Simple": {"removable"},
     # They want physical blocks of several logical ones.
     "CompareAndWrite.InvalidDataOutSize": {"512e"},
     "WriteSame10.InvalidDataOutSize": {"512e"},
@@ -50,8 +55,6 @@ ONLY = {
 
 # What is skipped, as "Suite" or "Suite.Test", the message, and why that is as it should be.
 SKIPS = {
-    "PreventAllow": ("not removable", "the medium is not removable"),
-    "StartStopUnit.Simple": ("not removable", "ejects the medium, which is not removable"),
     "Sanitize": ("is not implemented", "SANITIZE is not offered yet"),
     "WriteSame10.ZeroBlocks": ("0-blocks", "VPD page B0h says WSNZ: 0 blocks are refused"),
     "WriteSame16.ZeroBlocks": ("0-blocks", "VPD page B0h says WSNZ: 0 blocks are refused"),
@@ -91,7 +94,7 @@ def jobs_of(tests, unit):
     jobs = collections.OrderedDict()
     for test in tests:
         suite = test.split(".")[0]
-        if unit in (reason_for(ONLY, test) or UNITS.keys() - {"read-only"}):
+        if unit in (reason_for(ONLY, test) or UNITS.keys() - SPECIAL):
             jobs.setdefault(suite if suite in WHOLE else test, []).append(test)
     return jobs.items()
 

@@ -252,6 +252,33 @@ void dev_detach(struct dev *d, struct dev_watch *w)
     (void)w;
 }
 
+bool dev_is_ejected(const struct dev *d)
+{
+    (void)d;
+    return false;
+}
+
+bool dev_is_prevented(const struct dev *d)
+{
+    (void)d;
+    return false;
+}
+
+void dev_prevent(struct dev *d, bool more)
+{
+    (void)d;
+    (void)more;
+}
+
+int dev_medium_set(struct dev_registry *g, struct dev *d, bool in, bool force)
+{
+    (void)g;
+    (void)d;
+    (void)in;
+    (void)force;
+    return -EINVAL;
+}
+
 bool dev_is_read_only(const struct dev *d)
 {
     (void)d;

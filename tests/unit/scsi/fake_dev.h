@@ -8,6 +8,7 @@
 #pragma once
 #include "../fake_paths.h"
 #include "base/assert.h"
+#include "base/err.h"
 #include "dev/access.h"
 #include "dev/dev.h"
 #include "rt/rt.h"
@@ -34,6 +35,7 @@ struct dev {
     unsigned flushes;
     unsigned fua_writes;
     unsigned atomic_writes;
+    int prevents;
     unsigned locked; /* range locks held */
     int fail;        /* what the next I/O returns instead */
     _Atomic(struct dev_keep *) keep;
@@ -356,6 +358,34 @@ void dev_detach(struct dev *d, struct dev_watch *w)
 bool dev_is_read_only(const struct dev *d)
 {
     return d->info.read_only;
+}
+
+bool dev_is_ejected(const struct dev *d)
+{
+    return d->info.ejected;
+}
+
+bool dev_is_prevented(const struct dev *d)
+{
+    return d->prevents > 0;
+}
+
+void dev_prevent(struct dev *d, bool more)
+{
+    d->prevents += more ? 1 : -1;
+}
+
+int dev_medium_set(struct dev_registry *g, struct dev *d, bool in, bool force)
+{
+    (void)g;
+    if (d->prevents > 0 && !force) {
+        return ERR_IN_USE;
+    }
+    if (d->info.ejected == in) {
+        d->info.ejected = !in;
+        fake_tell(d, DEV_EVENT_MEDIUM);
+    }
+    return 0;
 }
 
 int dev_saved_modes_set(struct dev_registry *g, struct dev *d, uint8_t modes)

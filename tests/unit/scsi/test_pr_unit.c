@@ -280,7 +280,8 @@ static void an_aborted_change_that_waits_changes_nothing(struct world *w)
     fake_store_gate = &gate;
     start(0, w->a, reg, 0, 1);
     start(1, w->b, reg, 0, 2);
-    CHECK(scsi_taskset_abort(job[1].t.lu, &(struct scsi_taskset_filter){.nexus = w->b}, w->a) == 1);
+    CHECK(scsi_taskset_abort(job[1].t.lu, &(struct scsi_taskset_filter){.nexus = w->b->id}, w->a) ==
+          1);
     fake_store_gate = NULL;
     rt_event_set(&gate);
     rt_group_wait(jobs);

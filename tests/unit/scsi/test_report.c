@@ -278,9 +278,88 @@ static void a_reservation_ends_with_its_nexus_and_with_resets(struct world *w)
 }
 WORLD_TEST(a_reservation_ends_with_its_nexus_and_with_resets)
 
+static bool is_empty(struct scsi_nexus *n, const uint8_t *cdb)
+{
+    return none(n, 0, cdb) == SCSI_CHECK_CONDITION && sense_is(SCSI_KEY_NOT_READY, 0x3a00);
+}
+
+static void a_removable_medium_goes_out_and_in(struct world *w)
+{
+    struct dev *d = disk(w, 0);
+    const uint8_t *eject = CDB(0x1b, 0, 0, 0, 2), *load = CDB(0x1b, 0, 0, 0, 3);
+    CHECK(in(w->a, 0, 36, CDB(0x12, 0, 0, 0, 36))->data[1] == 0x80);
+    CHECK(in(w->a, 1, 36, CDB(0x12, 0, 0, 0, 36))->data[1] == 0);
+    CHECK(none(w->a, 0, eject) == SCSI_GOOD && d->flushes == 1 && d->info.ejected);
+    CHECK(none(w->a, 0, eject) == SCSI_GOOD && d->flushes == 1);
+    CHECK(is_empty(w->a, CDB(0x00)) && is_empty(w->b, CDB(0x00)) && is_empty(w->a, CDB(0x35)));
+    CHECK(is_empty(w->a, CDB(0x25)) && is_empty(w->a, CDB(0x9e, 0x10)));
+    CHECK(is_empty(w->a, CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 1)) && is_empty(w->a, CDB(0x04)));
+    CHECK(is_empty(w->a, CDB(0x1b, 0, 0, 0, 1)));
+    CHECK(in(w->a, 0, 18, CDB(0x03, 0, 0, 0, 18))->data[2] == SCSI_KEY_NOT_READY);
+    CHECK(in(w->a, 0, 255, CDB(0x1a, 8, 0x0a, 0, 255))->status == SCSI_GOOD);
+    /* Who puts it in knows; the others are told. */
+    CHECK(none(w->b, 0, load) == SCSI_GOOD && tur(w->b, 0) == SCSI_GOOD);
+    CHECK(tur(w->a, 0) == SCSI_CHECK_CONDITION && attention_is(0x2800) && tur(w->a, 0) == 0);
+    CHECK(none(w->b, 0, load) == SCSI_GOOD && tur(w->a, 0) == SCSI_GOOD);
+}
+
+static void removable(struct world *w)
+{
+    /* Units are made anew when the list of LUNs changes. */
+    scsi_nexus_destroy(w->a);
+    scsi_nexus_destroy(w->b);
+    struct dev *d = disk(w, 0);
+    d->info.removable = true;
+    d->info.lun = 5;
+    w->registry->generation++;
+    w->a = nexus_new(w, "iqn.a");
+    clear_attentions(w->a, 1);
+    d->info.lun = 0;
+    w->registry->generation++;
+    w->b = nexus_new(w, "iqn.b");
+    clear_attentions(w->b, 0);
+    clear_attentions(w->a, 1);
+    clear_attentions(w->a, 0);
+}
+
+static void removal(struct world *w)
+{
+    removable(w);
+    a_removable_medium_goes_out_and_in(w);
+}
+WORLD_TEST(removal)
+
+static bool is_prevented(struct scsi_nexus *n, const uint8_t *cdb)
+{
+    return none(n, 0, cdb) == SCSI_CHECK_CONDITION && sense_is(SCSI_KEY_ILLEGAL_REQUEST, 0x5302);
+}
+
+static void who_prevents_removal_keeps_the_medium_in(struct world *w)
+{
+    const uint8_t *eject = CDB(0x1b, 0, 0, 0, 2), *load = CDB(0x1b, 0, 0, 0, 3);
+    const uint8_t *prevent = CDB(0x1e, 0, 0, 0, 1), *allow = CDB(0x1e);
+    uint8_t extra[3];
+    removable(w);
+    CHECK(none(w->a, 0, prevent) == SCSI_GOOD && none(w->a, 0, prevent) == SCSI_GOOD);
+    CHECK(none(w->b, 0, prevent) == SCSI_GOOD && is_prevented(w->a, eject));
+    CHECK(none(w->a, 0, allow) == SCSI_GOOD && is_prevented(w->a, eject));
+    CHECK(none(w->b, 0, allow) == SCSI_GOOD && none(w->a, 0, eject) == SCSI_GOOD);
+    CHECK(none(w->b, 0, prevent) == SCSI_GOOD && is_prevented(w->a, load));
+    /* It ends with its nexus, and with a reset. */
+    scsi_nexus_destroy(w->b);
+    CHECK(none(w->a, 0, load) == SCSI_GOOD && none(w->a, 0, prevent) == SCSI_GOOD);
+    CHECK(scsi_tmf(w->a, SCSI_TMF_LU_RESET, 0, 0, extra) == SCSI_TMF_COMPLETE);
+    clear_attentions(w->a, 0);
+    CHECK(none(w->a, 0, eject) == SCSI_GOOD && none(w->a, 0, load) == SCSI_GOOD);
+    w->b = nexus_new(w, "iqn.b");
+}
+WORLD_TEST(who_prevents_removal_keeps_the_medium_in)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_removal),
+        cmocka_unit_test(test_who_prevents_removal_keeps_the_medium_in),
         cmocka_unit_test(test_report_luns_by_selection),
         cmocka_unit_test(test_maps_hide_and_renumber),
         cmocka_unit_test(test_a_map_may_be_read_only),
