@@ -598,12 +598,15 @@ static json_t *export_luns(struct ops *o, const char *iqn)
         }
         dev_info(d, &info);
         dev_unref(d);
-        json_array_append_new(
-            all, json_pack("{s:I, s:I, s:b, s:b, s:b, s:I, s:I}", "lun", (json_int_t)info.lun,
-                           "size", (json_int_t)info.size_bytes, "write_cache", info.write_cache,
-                           "read_only", info.read_only, "removable", info.removable, "sector",
-                           (json_int_t)info.logical_block_bytes, "physical",
-                           (json_int_t)info.physical_block_bytes));
+        json_t *lun =
+            json_pack("{s:I, s:I, s:b, s:b, s:I, s:I}", "lun", (json_int_t)info.lun, "size",
+                      (json_int_t)info.size_bytes, "write_cache", info.write_cache, "read_only",
+                      info.read_only, "sector", (json_int_t)info.logical_block_bytes, "physical",
+                      (json_int_t)info.physical_block_bytes);
+        if (info.removable) {
+            json_object_set_new(lun, "removable", json_true());
+        }
+        json_array_append_new(all, lun);
     }
     free(luns);
     return all;
