@@ -10,18 +10,14 @@
 #include "ctl/toml.h"
 #include "iscsi/chap.h"
 #include "iscsi/iscsi.h"
+#include "isns/isns.h"
 #include "obj/obj.h"
 #include <errno.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define CONFIG_BYTES_MAX (1u << 20)
 #define SOCKET_PATH_MAX 100
-#define PARSER_STACK_BYTES (2u << 20)
 
 struct reader {
     struct config *c;
@@ -433,6 +429,52 @@ static void set_iscsi_chap_minimum(struct reader *rd)
     }
 }
 
+static void set_isns_server(struct reader *rd)
+{
+    char **slot = &rd->c->iscsi.isns.server;
+    set_text(rd, slot);
+    if (*slot && !isns_server_ok(*slot)) {
+        mistake(rd, "%s: \"%.60s\" is not HOST, HOST:PORT or [IPV6]:PORT", rd->entry->key, *slot);
+    }
+}
+
+static void set_isns_entity(struct reader *rd)
+{
+    char **slot = &rd->c->iscsi.isns.entity;
+    set_text(rd, slot);
+    check_printable(rd, *slot);
+    if (*slot && strlen(*slot) > ISNS_EID_MAX) {
+        mistake(rd, "%s is longer than %u bytes", rd->entry->key, ISNS_EID_MAX);
+    }
+}
+
+static void set_isns_number(struct reader *rd)
+{
+    const char *key = rd->entry->key + strlen("servers.iscsi.isns.");
+    if (strcmp(key, "period_secs") == 0) {
+        set_whole(rd, &rd->c->iscsi.isns.period_s, 10, 604800);
+    } else if (strcmp(key, "esi_interval_secs") == 0) {
+        set_whole(rd, &rd->c->iscsi.isns.esi_interval_s, 0, 86400);
+    } else {
+        set_whole(rd, &rd->c->iscsi.isns.port, 0, 65535);
+    }
+}
+
+static void set_isns_transport(struct reader *rd)
+{
+    auto_free char *text = text_of(rd);
+    rd->c->iscsi.isns.udp = text && strcmp(text, "udp") == 0;
+    if (text && !rd->c->iscsi.isns.udp && strcmp(text, "tcp") != 0) {
+        mistake(rd, "%s must be \"tcp\" or \"udp\"", rd->entry->key);
+    }
+}
+
+static void set_isns_flag(struct reader *rd)
+{
+    bool domains = strcmp(rd->entry->key, "servers.iscsi.isns.discovery_domains") == 0;
+    set_bool(rd, domains ? &rd->c->iscsi.isns.domains : &rd->c->iscsi.isns.notifications);
+}
+
 static void set_admin_socket(struct reader *rd)
 {
     set_text(rd, &rd->c->admin.unix_socket);
@@ -506,6 +548,14 @@ static const struct key {
     {"servers.iscsi.chap_minimum", set_iscsi_chap_minimum, false},
     {"servers.iscsi.kerberos.keytab", set_iscsi_keytab, false},
     {"servers.iscsi.kerberos.principal", set_iscsi_principal, false},
+    {"servers.iscsi.isns.server", set_isns_server, false},
+    {"servers.iscsi.isns.entity", set_isns_entity, false},
+    {"servers.iscsi.isns.period_secs", set_isns_number, false},
+    {"servers.iscsi.isns.esi_interval_secs", set_isns_number, false},
+    {"servers.iscsi.isns.port", set_isns_number, false},
+    {"servers.iscsi.isns.esi_transport", set_isns_transport, false},
+    {"servers.iscsi.isns.discovery_domains", set_isns_flag, false},
+    {"servers.iscsi.isns.notifications", set_isns_flag, false},
     {"admin.unix_socket", set_admin_socket, false},
     {"runtime.cores", set_cores, false},
     {"runtime.log_level", set_log_level, false},
@@ -637,6 +687,10 @@ static void check_together(struct reader *rd)
     if (rd->entry && !find_entry(rd, "servers.iscsi.kerberos.keytab")) {
         mistake(rd, "[servers.iscsi.kerberos] needs the keytab (a file)");
     }
+    rd->entry = find_entry(rd, "servers.iscsi.isns");
+    if (rd->entry && !c->iscsi.isns.server) {
+        mistake(rd, "servers.iscsi.isns.server is missing: the host of the iSNS server");
+    }
     rd->entry = find_entry(rd, "servers.nbd.tls");
     if (c->nbd.tls != NBD_TLS_OFF &&
         (!find_entry(rd, "servers.nbd.tls_cert") || !find_entry(rd, "servers.nbd.tls_key"))) {
@@ -661,6 +715,10 @@ static void complete(struct reader *rd)
     if (c->nbd.enabled && !c->nbd.unix_socket) {
         default_address(rd, &c->nbd.addresses, "127.0.0.1:10809");
     }
+    set_default_text(rd, &c->iscsi.isns.entity, host);
+    if (!find_entry(rd, "servers.iscsi.isns.notifications")) {
+        c->iscsi.isns.notifications = c->iscsi.isns.domains;
+    }
     if (c->iscsi.enabled) {
         default_address(rd, &c->iscsi.addresses, "127.0.0.1:3260");
     }
@@ -670,85 +728,18 @@ static void complete(struct reader *rd)
     check_together(rd);
 }
 
-static int read_text(const char *path, FILE *errors, char **ret_text, size_t *ret_len)
-{
-    FILE *f = fopen(path, "re");
-    if (!f) {
-        int r = -errno;
-        fprintf(errors, "%s: cannot be read: %s\n", path, err_text(r));
-        return r;
-    }
-    (void)setvbuf(f, NULL, _IONBF, 0); /* no copy of what may be a password */
-    char *text = malloc(CONFIG_BYTES_MAX + 1);
-    size_t len = text ? fread(text, 1, CONFIG_BYTES_MAX + 1, f) : 0;
-    int r = !text ? -ENOMEM : ferror(f) ? -EIO : len > CONFIG_BYTES_MAX ? -EFBIG : 0;
-    (void)fclose(f);
-    if (r < 0) {
-        free(text);
-        fprintf(errors, "%s: cannot be read: %s\n", path, err_text(r));
-        return r;
-    }
-    *ret_text = text;
-    *ret_len = len;
-    return 0;
-}
-
-struct parse {
-    const char *text;
-    size_t len;
-    struct toml_doc *doc;
-    unsigned *line;
-    char *why;
-    size_t why_cap;
-    int result;
-};
-
-static void *parse_job(void *arg)
-{
-    struct parse *p = arg;
-    p->result = toml_parse(p->text, p->len, p->doc, p->line, p->why, p->why_cap);
-    return NULL;
-}
-
-/* Parses on a stack that is thrown away: the parser leaves strings there, and one may be a
- * password. */
-static int parse_apart(struct parse *p)
-{
-    void *stack = mmap(NULL, PARSER_STACK_BYTES, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    if (stack == MAP_FAILED) {
-        return -ENOMEM;
-    }
-    pthread_attr_t attr;
-    pthread_t thread;
-    int r = pthread_attr_init(&attr);
-    if (r == 0) {
-        r = pthread_attr_setstack(&attr, stack, PARSER_STACK_BYTES);
-        if (r == 0) {
-            r = pthread_create(&thread, &attr, parse_job, p);
-        }
-        (void)pthread_attr_destroy(&attr);
-    }
-    if (r == 0) {
-        r = pthread_join(thread, NULL);
-    }
-    (void)munmap(stack, PARSER_STACK_BYTES);
-    return r > 0 ? -r : p->result;
-}
-
 int config_load(const char *path, FILE *errors, struct config **ret_config)
 {
     auto_free char *text = NULL;
     size_t len = 0;
-    int r = read_text(path, errors, &text, &len);
+    int r = config_read_text(path, errors, &text, &len);
     if (r < 0 || !text) {
         return r;
     }
     struct toml_doc doc = {0};
     char why[256];
     unsigned line = 1;
-    struct parse p = {text, len, &doc, &line, why, sizeof why, 0};
-    r = parse_apart(&p);
+    r = config_parse_apart(text, len, &doc, &(struct config_fault){&line, why, sizeof why});
     explicit_bzero(text, len);
     if (r < 0) {
         fprintf(errors, "%s:%u: %s\n", path, line, why);
@@ -764,6 +755,8 @@ int config_load(const char *path, FILE *errors, struct config **ret_config)
     c->filesystem.compression.codec = LOG_CODEC_LZ4;
     c->encryption.cipher = crypt_cipher_best();
     c->runtime.log_level = MSG_INFO;
+    c->iscsi.isns.period_s = 3600;
+    c->iscsi.isns.esi_interval_s = 60;
     struct reader rd = {.c = c, .path = path, .errors = errors, .doc = &doc};
     for (size_t i = 0; i < doc.count; i++) {
         rd.entry = &doc.entries[i];

@@ -74,6 +74,16 @@ struct config {
         unsigned chap_minimum; /* number of the weakest algorithm that will do; 0: MD5 */
         char *keytab;          /* of Kerberos; NULL: there is none */
         char *principal;       /* of the service; NULL: the targets' own */
+        struct {
+            char *server; /* NULL: none */
+            char *entity; /* default: the host's name */
+            unsigned period_s;
+            unsigned esi_interval_s;
+            unsigned port;
+            bool udp;
+            bool domains;
+            bool notifications; /* default: as domains */
+        } isns;
     } iscsi;
     struct {
         char *unix_socket; /* default: zerofs.sock in the cache folder */

@@ -205,6 +205,8 @@ void config_free(struct config *c)
     list_free(&c->iscsi.drain_redirect);
     free(c->iscsi.keytab);
     free(c->iscsi.principal);
+    free(c->iscsi.isns.server);
+    free(c->iscsi.isns.entity);
     free(c->admin.unix_socket);
     free(c);
 }
@@ -266,6 +268,17 @@ static const char template_text[] =
     "# keytab = \"/etc/zerofs/zerofs.keytab\"\n"
     "# principal = \"iscsi/san.example.com@EXAMPLE.COM\"   # default: iscsi/ and the target's "
     "name\n"
+    "\n"
+    "# [servers.iscsi.isns]        # the iSNS server where the targets are registered\n"
+    "# server = \"192.0.2.9\"        # a host, or host:port\n"
+    "# entity = \"storage-1\"        # this server's name there; default: the host's name\n"
+    "# period_secs = 3600          # a registration that nobody renews ends after this time\n"
+    "# esi_interval_secs = 60      # so often is it to ask whether we are there; 0: never\n"
+    "# esi_transport = \"tcp\"       # or \"udp\"\n"
+    "# port = 0                    # where it asks; 0: any that is free\n"
+    "# discovery_domains = true    # targets are shown to members of their domains only\n"
+    "# notifications = true        # changes of domains are to be told; default: as "
+    "discovery_domains\n"
     "\n"
     "# [admin]\n"
     "# unix_socket = \"/run/zerofs/admin.sock\"   # default: zerofs.sock in the cache folder\n"
@@ -361,6 +374,16 @@ static bool same_s3(const struct obj_s3_options *a, const struct obj_s3_options 
            a->connect_timeout_ms == b->connect_timeout_ms && a->timeout_ms == b->timeout_ms;
 }
 
+static bool same_isns(const struct config *old, const struct config *fresh)
+{
+    return old->iscsi.isns.period_s == fresh->iscsi.isns.period_s &&
+           old->iscsi.isns.esi_interval_s == fresh->iscsi.isns.esi_interval_s &&
+           old->iscsi.isns.port == fresh->iscsi.isns.port &&
+           old->iscsi.isns.udp == fresh->iscsi.isns.udp &&
+           old->iscsi.isns.domains == fresh->iscsi.isns.domains &&
+           old->iscsi.isns.notifications == fresh->iscsi.isns.notifications;
+}
+
 unsigned config_report_fixed(const struct config *old, const struct config *fresh, FILE *out)
 {
     const struct {
@@ -392,6 +415,9 @@ unsigned config_report_fixed(const struct config *old, const struct config *fres
         {"servers.iscsi.kerberos.keytab", same_text(old->iscsi.keytab, fresh->iscsi.keytab)},
         {"servers.iscsi.kerberos.principal",
          same_text(old->iscsi.principal, fresh->iscsi.principal)},
+        {"servers.iscsi.isns.server", same_text(old->iscsi.isns.server, fresh->iscsi.isns.server)},
+        {"servers.iscsi.isns.entity", same_text(old->iscsi.isns.entity, fresh->iscsi.isns.entity)},
+        {"servers.iscsi.isns", same_isns(old, fresh)},
         {"admin.unix_socket", same_text(old->admin.unix_socket, fresh->admin.unix_socket)},
         {"runtime.cores", old->runtime.cores == fresh->runtime.cores},
     };

@@ -4,6 +4,7 @@
 #include "base/attr.h"
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 /* Frees a text that may be secret. */
 void config_wipe(char *text);
@@ -15,5 +16,16 @@ bool config_address_ok(const char *address, char *ret_why, size_t why_cap);
 const char *config_nearest(const char *key, const char *const *names, size_t count, size_t stride);
 /* "folder/name", to be freed. */
 char *config_join(const char *folder, const char *name);
+/* The file's text, to be wiped and freed; what hinders is printed to errors. */
+MUST int config_read_text(const char *path, FILE *errors, char **ret_text, size_t *ret_len);
+struct config_fault { /* where a mistake of the language is told */
+    unsigned *line;
+    char *why;
+    size_t why_cap;
+};
+struct toml_doc;
+/* As toml_parse(). */
+MUST int config_parse_apart(const char *text, size_t len, struct toml_doc *ret_doc,
+                            const struct config_fault *fault);
 /* ERR_CONFIG, thrown here only. */
 int config_error(void);

@@ -2,6 +2,8 @@
 #include "base/time.h"
 #include "ctl/ops_priv.h"
 #include "ctl/version.h"
+#include "isns/isns.h"
+#include "rt/rt.h"
 
 #define HISTOGRAM_SLOTS 32
 
@@ -156,6 +158,27 @@ static json_t *iscsi_json(const struct iscsi_server *s)
         (json_int_t)c.rejects, "latency_us_log2", histogram_json(c.latency_us_log2));
 }
 
+/* NULL when there is none. */
+static json_t *isns_json(struct iscsi_server *s)
+{
+    struct isns_counts c;
+    if (!iscsi_isns_counts(s, &c)) {
+        return NULL;
+    }
+    json_t *isns = json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "state",
+        isns_state_name(c.state), "state_seconds",
+        (json_int_t)((rt_now_ns() - c.since_ns) / NS_PER_S), "targets", (json_int_t)c.targets,
+        "portals", (json_int_t)c.portals, "period_seconds", (json_int_t)c.period_s,
+        "esi_interval_seconds", (json_int_t)c.esi_s, "registrations", (json_int_t)c.registrations,
+        "failures", (json_int_t)c.failures, "inquiries", (json_int_t)c.inquiries, "notifications",
+        (json_int_t)c.notifications, "restricted_targets", (json_int_t)c.restricted);
+    if (isns && *c.why) {
+        json_object_set_new(isns, "reason", json_string(c.why));
+    }
+    return isns;
+}
+
 json_t *ops_status(struct ops *o, const json_t *request)
 {
     (void)request;
@@ -177,6 +200,10 @@ json_t *ops_status(struct ops *o, const json_t *request)
     }
     if (status && o->iscsi) {
         json_object_set_new(status, "iscsi", iscsi_json(o->iscsi));
+        json_t *isns = isns_json(o->iscsi);
+        if (isns) {
+            json_object_set_new(status, "isns", isns);
+        }
     }
     return ops_success(status);
 }

@@ -147,6 +147,22 @@ static int commit_new(struct dev_registry *g, struct dev_info *device,
     return vol_txn_commit(t);
 }
 
+void dev_targets_watch(struct dev_registry *g, void (*fn)(void *arg), void *arg)
+{
+    rt_lock_take(&g->change);
+    g->targets_changed = fn;
+    g->targets_arg = arg;
+    rt_lock_release(&g->change);
+}
+
+/* With the change lock. */
+static void tell_targets(struct dev_registry *g)
+{
+    if (g->targets_changed) {
+        g->targets_changed(g->targets_arg);
+    }
+}
+
 static void add_target(struct dev_registry *g, struct dev_target *t)
 {
     rt_mutex_lock(&g->m);
@@ -154,6 +170,7 @@ static void add_target(struct dev_registry *g, struct dev_target *t)
     bool added = tree_insert(&g->targets, t->info.iqn, &t->node);
     ASSERT(added);
     rt_mutex_unlock(&g->m);
+    tell_targets(g);
 }
 
 /* The device is in the volume already: it is not given up for want of memory or of patience. */
@@ -591,6 +608,7 @@ static int delete_devices(struct dev_registry *g, struct dev **devices, size_t c
     if (t) {
         dev_access_unref(t->access);
         dev_paths_unref(t->paths);
+        tell_targets(g);
     }
     free(t);
     for (size_t i = 0; i < count; i++) {

@@ -135,6 +135,12 @@ MUST int dev_target_move(struct dev_registry *g, const char *iqn, const char *to
     WAITS;
 /* With its LUNs, in one transaction; ERR_IN_USE as dev_delete(). */
 MUST int dev_target_delete(struct dev_registry *g, const char *iqn, bool force) WAITS;
+/*
+ * fn is called after each creation and deletion of a target, on whatever core the change happens,
+ * and must not wait; NULL: nobody is. One at a time. When it returns, the one before is not called
+ * any more.
+ */
+void dev_targets_watch(struct dev_registry *g, void (*fn)(void *arg), void *arg) WAITS;
 MUST int dev_target_find(struct dev_registry *g, const char *iqn, struct dev_target_info *ret_info);
 /* Copies at most max into ret, in order of name from after `after` ("" = first) on; the number. */
 size_t dev_target_list(struct dev_registry *g, const char *after, struct dev_target_info *ret,

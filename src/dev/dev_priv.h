@@ -31,6 +31,8 @@ struct dev_registry {
     struct rt_group *work;   /* the tender of marks */
     struct rt_event marking; /* a device was marked */
     struct rt_lock change;
+    void (*targets_changed)(void *arg); /* or NULL; called, and set, with the change lock */
+    void *targets_arg;
     struct rt_mutex m;
     struct tree devices;          /* by (kind, name, lun) */
     struct tree targets;          /* by IQN */

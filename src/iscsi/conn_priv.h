@@ -72,6 +72,7 @@ struct iscsi_core {
 struct iscsi_server {
     struct dev_registry *registry;
     struct scsi_host *host;
+    struct isns_client *isns; /* NULL: none */
     struct net_listener *listeners[ISCSI_PORTALS_MAX];
     size_t listener_count;
     struct rt_lock opening; /* the next two; see portal.c */
@@ -342,6 +343,14 @@ void iscsi_portals_close(struct iscsi_server *s, bool stop) WAITS;
 bool iscsi_portal_still_good(const struct iscsi_conn *c);
 /* TargetAddress of each portal of a target: of all groups through which it is reached. */
 void iscsi_portals_put(struct iscsi_conn *c, const char *iqn, struct bytes_writer *out);
+
+/* isns.c */
+MUST int iscsi_isns_start(struct iscsi_server *s, const struct iscsi_isns_options *opt) WAITS;
+/* What discovery domains say; the rest is said elsewhere. */
+bool iscsi_isns_allows(struct iscsi_server *s, const char *iqn, const char *initiator);
+/* Deregisters: initiators shall not look for us here. */
+void iscsi_isns_leave(struct iscsi_server *s) WAITS;
+void iscsi_isns_stop(struct iscsi_server *s) WAITS;
 
 /* share.c */
 /* A numbered request is answered: there is room for one more, if the core's share allows. */

@@ -15,6 +15,19 @@ struct iscsi_server;
 
 #define ISCSI_PORTALS_MAX 16
 
+/* The iSNS server with which the targets are registered (isns/isns.h). */
+struct iscsi_isns_options {
+    const char *server; /* "HOST[:PORT]" */
+    const char *entity;
+    unsigned period_s;
+    unsigned esi_interval_s; /* 0: no status inquiries */
+    uint16_t port;           /* where inquiries and notifications are heard; 0: any */
+    bool udp;                /* by UDP */
+    bool notifications;      /* changes are to be told (SCN) */
+    bool domains;            /* targets are shown to those, and take the logins of those, who share
+                                a discovery domain with them */
+};
+
 struct iscsi_options {
     struct dev_registry *registry; /* not owned */
     const char *const *addresses;  /* portals to listen on */
@@ -28,6 +41,7 @@ struct iscsi_options {
     unsigned chap_minimum;    /* number of the weakest CHAP algorithm that will do; 0 = MD5 */
     const char *keytab;       /* file with the keys of Kerberos; NULL: no such logins */
     const char *principal;    /* whom tickets must be for; NULL: iscsi/ and the target's name */
+    const struct iscsi_isns_options *isns; /* NULL: none */
     /*
      * Memory for the immediate and unsolicited data of all sessions' command windows, reserved at
      * login; 0 = 64 MiB. Sessions for which there is too little left are told to send all data on
@@ -83,6 +97,11 @@ enum iscsi_method {
 };
 /* "None", "CHAP", "KRB5": as AuthMethod has it. */
 const char *iscsi_method_name(enum iscsi_method method);
+/* What is told of the iSNS server: false when there is none. */
+struct isns_counts;
+bool iscsi_isns_counts(struct iscsi_server *s, struct isns_counts *ret_counts);
+/* Portals, or the groups that lead to a target, have changed. */
+void iscsi_isns_poke(struct iscsi_server *s);
 
 struct iscsi_session_info {
     char target[DEV_IQN_MAX + 1];

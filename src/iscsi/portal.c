@@ -196,6 +196,7 @@ size_t iscsi_paths_changed(struct iscsi_server *s, const char *iqn)
     if (!iqn) {
         iscsi_portals_open(s);
     }
+    iscsi_isns_poke(s);
     return n;
 }
 

@@ -44,6 +44,7 @@ int iscsi_advertise_set(struct iscsi_server *s, const char *const *advertise, si
     s->advertise_count = count;
     rt_mutex_unlock(&s->lock);
     free_advertise(old, old_count);
+    iscsi_isns_poke(s);
     return 0;
 }
 
@@ -139,6 +140,9 @@ int iscsi_start(const struct iscsi_options *opt, struct iscsi_server **ret_serve
     if (r >= 0) {
         r = listen_all(s, opt);
     }
+    if (r >= 0 && opt->isns) {
+        r = iscsi_isns_start(s, opt->isns);
+    }
     if (r < 0) {
         iscsi_stop(s);
         return r;
@@ -188,6 +192,7 @@ static void stop_listening(struct iscsi_server *s)
 
 void iscsi_drain(struct iscsi_server *s, const char *to, uint64_t deadline_ns)
 {
+    iscsi_isns_leave(s);
     s->drain_to = to;
     atomic_store(&s->draining, true);
     if (!to) {
@@ -213,6 +218,7 @@ void iscsi_stop(struct iscsi_server *s)
     }
     iscsi_portals_close(s, false);
     ASSERT(s->conn_count == 0);
+    iscsi_isns_stop(s);
     scsi_host_destroy(s->host);
     free_advertise(s->advertise, s->advertise_count);
     rt_credits_destroy(&s->ingress);

@@ -172,6 +172,8 @@ int iscsi_session_admit(struct iscsi_conn *c, bool is_new)
     }
     bool allowed = dev_access_allows(rules, s->initiator, c->peer);
     dev_access_unref(rules);
+    /* A connection more does not ask anew whether the session may be. */
+    allowed = allowed && (!is_new || iscsi_isns_allows(server, s->iqn, s->initiator));
     return allowed ? 0 : -ISCSI_LOGIN_FORBIDDEN;
 }
 

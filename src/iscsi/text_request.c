@@ -34,7 +34,7 @@ static bool is_shown(struct iscsi_conn *c, const char *iqn)
     }
     bool shown = dev_access_allows(rules, c->session->initiator, c->peer);
     dev_access_unref(rules);
-    return shown;
+    return shown && iscsi_isns_allows(c->server, iqn, c->session->initiator);
 }
 
 static void put_all_targets(struct iscsi_conn *c)

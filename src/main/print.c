@@ -289,6 +289,12 @@ static void print_status(const json_t *s)
         printf("iSCSI        %" PRIu64 " sessions, %" PRIu64 " commands\n",
                number_of(iscsi, "sessions"), number_of(iscsi, "commands"));
     }
+    if (json_object_get(s, "isns")) {
+        const json_t *isns = json_object_get(s, "isns");
+        const char *why = text_of(isns, "reason");
+        printf("iSNS         %s, %" PRIu64 " targets%s%s\n", text_of(isns, "state"),
+               number_of(isns, "targets"), *why ? ": " : "", why);
+    }
     print_memory(json_object_get(s, "memory"));
 }
 

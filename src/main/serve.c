@@ -211,8 +211,19 @@ static int start_iscsi(struct serve *s)
     if (!c->iscsi.enabled) {
         return 0;
     }
+    struct iscsi_isns_options isns = {
+        .server = c->iscsi.isns.server,
+        .entity = c->iscsi.isns.entity,
+        .period_s = c->iscsi.isns.period_s,
+        .esi_interval_s = c->iscsi.isns.esi_interval_s,
+        .port = (uint16_t)c->iscsi.isns.port,
+        .udp = c->iscsi.isns.udp,
+        .domains = c->iscsi.isns.domains,
+        .notifications = c->iscsi.isns.notifications,
+    };
     struct iscsi_options opt = {
         .registry = s->ops.registry,
+        .isns = isns.server ? &isns : NULL,
         .addresses = (const char *const *)c->iscsi.addresses.at,
         .address_count = c->iscsi.addresses.count,
         .advertise = (const char *const *)c->iscsi.advertise.at,

@@ -181,6 +181,34 @@ static void expands_variables(void **state)
 }
 
 /* Each mistake by itself, with its line. */
+static void reads_an_isns_server(void **state)
+{
+    (void)state;
+    char host[256] = "";
+    assert_int_equal(gethostname(host, sizeof host - 1), 0);
+    struct config *c = load_good(HEAD "[servers.iscsi.isns]\nserver = \"[::1]:3206\"\n");
+    assert_true(c->iscsi.enabled);
+    assert_string_equal(c->iscsi.isns.server, "[::1]:3206");
+    assert_string_equal(c->iscsi.isns.entity, host);
+    assert_int_equal(c->iscsi.isns.period_s, 3600);
+    assert_int_equal(c->iscsi.isns.esi_interval_s, 60);
+    assert_false(c->iscsi.isns.udp || c->iscsi.isns.domains || c->iscsi.isns.notifications);
+    config_free(c);
+    c = load_good(HEAD "[servers.iscsi.isns]\nserver = \"isns.example.net\"\nentity = \"e\"\n"
+                       "period_secs = 600\nesi_interval_secs = 0\nesi_transport = \"udp\"\n"
+                       "port = 3206\ndiscovery_domains = true\n");
+    assert_string_equal(c->iscsi.isns.entity, "e");
+    assert_int_equal(c->iscsi.isns.period_s, 600);
+    assert_int_equal(c->iscsi.isns.esi_interval_s, 0);
+    assert_int_equal(c->iscsi.isns.port, 3206);
+    assert_true(c->iscsi.isns.udp && c->iscsi.isns.domains && c->iscsi.isns.notifications);
+    config_free(c);
+    c = load_good(HEAD "[servers.iscsi.isns]\nserver = \"a\"\ndiscovery_domains = true\n"
+                       "notifications = false\n");
+    assert_true(c->iscsi.isns.domains && !c->iscsi.isns.notifications);
+    config_free(c);
+}
+
 static void names_every_mistake(void **state)
 {
     (void)state;
@@ -201,6 +229,13 @@ static void names_every_mistake(void **state)
         {"[servers.nbd]\naddresses = [\n  \"127.0.0.1:1\",\n  \"localhost:1\"]\n",
          "8: servers.nbd.addresses: \"localhost:1\" is not an address"},
         {"[servers.iscsi]\nadvertise = [\"1.2.3.4\"]\n", "6: servers.iscsi.advertise: \"1.2.3.4\""},
+        {"[servers.iscsi.isns]\nentity = \"e\"\n", "5: servers.iscsi.isns.server is missing"},
+        {"[servers.iscsi.isns]\nserver = \"a:b\"\n",
+         "6: servers.iscsi.isns.server: \"a:b\" is not HOST"},
+        {"[servers.iscsi.isns]\nserver = \"a\"\nperiod_secs = 1\n",
+         "7: servers.iscsi.isns.period_secs must be a whole number from 10"},
+        {"[servers.iscsi.isns]\nserver = \"a\"\nesi_transport = \"sctp\"\n",
+         "7: servers.iscsi.isns.esi_transport must be"},
         {"[servers.nbd]\ntls = \"on\"\n", "6: servers.nbd.tls must be \"off\", \"allow\""},
         {"[servers.nbd]\ntls = \"require\"\n", "6: servers.nbd.tls needs tls_cert and tls_key"},
         {"[servers.nbd]\nextended_headers = 1\n",
@@ -505,6 +540,7 @@ int main(void)
         cmocka_unit_test(an_empty_section_switches_a_server_on),
         cmocka_unit_test(reads_every_key),
         cmocka_unit_test(expands_variables),
+        cmocka_unit_test(reads_an_isns_server),
         cmocka_unit_test(names_every_mistake),
         cmocka_unit_test(encryption_is_said_in_one_way),
         cmocka_unit_test(takes_each_way_of_encryption),

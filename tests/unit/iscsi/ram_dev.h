@@ -101,6 +101,13 @@ int dev_target_find(struct dev_registry *g, const char *iqn, struct dev_target_i
     return i < 0 ? i : 0;
 }
 
+void dev_targets_watch(struct dev_registry *g, void (*fn)(void *arg), void *arg)
+{
+    (void)g;
+    (void)fn;
+    (void)arg;
+}
+
 size_t dev_target_list(struct dev_registry *g, const char *after, struct dev_target_info *ret,
                        size_t max)
 {

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the server says to us: status inquiries (ESI) and state change notifications (SCN), by TCP
+ * or UDP at ports of their own, or over the connection that we have opened.
+ *
+ * Anybody may send such a message. An inquiry about our entity is answered with what it says, as
+ * the standard has it, and one about another entity is not; a notification makes us look, at most
+ * once a second, and nothing more.
+ */
+#include "base/assert.h"
+#include "base/err.h"
+#include "base/msg.h"
+#include "isns/client_priv.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define EAR_CONNECTIONS 8u
+#define EAR_IDLE_MS 300000u
+#define EAR_DATAGRAMS 16 /* at a time */
+
+static int first_of(const struct isns_assembly *m, uint32_t tag, struct isns_attr *ret_attr)
+{
+    struct bytes_reader r = bytes_reader_of(m->payload.data, m->payload.len);
+    int found;
+    while ((found = isns_attr_next(&r, ret_attr)) > 0) {
+        if (ret_attr->tag == tag) {
+            return 1;
+        }
+    }
+    return found;
+}
+
+static uint32_t heed_inquiry(struct isns_client *c, const struct isns_assembly *m,
+                             struct bytes_writer *answer)
+{
+    struct isns_attr attr;
+    char entity[ISNS_EID_MAX + 1];
+    int r = first_of(m, ISNS_EID, &attr);
+    if (r <= 0 || isns_attr_text(&attr, entity, sizeof entity) < 0) {
+        return ISNS_FORMAT_ERROR;
+    }
+    if (strcasecmp(entity, c->entity) != 0) {
+        return ISNS_NO_SUCH_ENTRY;
+    }
+    bytes_put(answer, m->payload.data, m->payload.len);
+    rt_mutex_lock(&c->lock);
+    c->counts.inquiries++;
+    c->inquired_ns = rt_now_ns();
+    rt_mutex_unlock(&c->lock);
+    return ISNS_OK;
+}
+
+/*
+ * §5.6.5.8: the node that is told, a time, and then bitmaps, each with the nodes it is about. Some
+ * servers put a name of their own before the node's. ret_own: one of ours has been removed.
+ */
+static int read_notification(struct isns_client *c, const struct isns_assembly *m,
+                             struct isns_attr *ret_to, bool *ret_own)
+{
+    struct bytes_reader in = bytes_reader_of(m->payload.data, m->payload.len);
+    struct isns_attr attr;
+    char name[ISNS_NAME_MAX + 1];
+    uint32_t bits = 0;
+    bool seen_bits = false;
+    int r;
+    while ((r = isns_attr_next(&in, &attr)) > 0) {
+        if (attr.tag == ISNS_SCN_BITMAP) {
+            r = isns_attr_u32(&attr, &bits);
+            seen_bits = true;
+        } else if (attr.tag == ISNS_NODE_NAME && !seen_bits) {
+            *ret_to = attr;
+        } else if (attr.tag == ISNS_NODE_NAME && (bits & ISNS_SCN_REMOVED)) {
+            r = isns_attr_text(&attr, name, sizeof name);
+            *ret_own |= r >= 0 && isns_client_registers(c, name);
+        }
+        if (r < 0) {
+            break;
+        }
+    }
+    return r;
+}
+
+static uint32_t heed_notification(struct isns_client *c, const struct isns_assembly *m,
+                                  struct bytes_writer *answer)
+{
+    struct isns_attr to = {0};
+    bool own = false;
+    if (read_notification(c, m, &to, &own) < 0 || to.tag != ISNS_NODE_NAME) {
+        return ISNS_FORMAT_ERROR;
+    }
+    isns_put_attr(answer, &to);
+    rt_mutex_lock(&c->lock);
+    c->counts.notifications++;
+    c->news.lost |= own;
+    c->news.domains = true;
+    rt_waitq_wake_all(&c->changed);
+    rt_mutex_unlock(&c->lock);
+    return ISNS_OK;
+}
+
+void isns_ears_heed(struct isns_client *c, const struct isns_assembly *request,
+                    struct bytes_writer *out)
+{
+    struct bytes_writer answer = {0};
+    uint32_t status = ISNS_NOT_SUPPORTED;
+    bytes_put_be32(&answer, 0);
+    if (request->first.function == ISNS_ESI) {
+        status = heed_inquiry(c, request, &answer);
+    } else if (request->first.function == ISNS_SCN) {
+        status = heed_notification(c, request, &answer);
+    }
+    if (!answer.failed) {
+        be32_store(answer.data, status);
+    }
+    struct isns_header h = {.function = request->first.function | ISNS_RESPONSE,
+                            .transaction = request->first.transaction,
+                            .flags = ISNS_FROM_CLIENT};
+    isns_message_put(out, &h, &answer);
+    bytes_writer_free(&answer);
+}
+
+static void serve(struct net_stream *s, void *arg)
+{
+    struct isns_client *c = arg;
+    struct isns_assembly a = {0};
+    while (isns_wire_recv(s, &a, rt_after_ms(EAR_IDLE_MS)) == 0 &&
+           !(a.first.function & ISNS_RESPONSE)) {
+        struct bytes_writer out = {0};
+        isns_ears_heed(c, &a, &out);
+        int r = out.failed ? -ENOMEM : net_send_copy(s, out.data, out.len);
+        bytes_writer_free(&out);
+        if (r < 0 || net_send_wait(s, 0) < 0) {
+            break;
+        }
+    }
+    isns_assembly_free(&a);
+    net_close(s);
+}
+
+static void take_datagram(struct isns_ear *e, const uint8_t *bytes, size_t len,
+                          const struct sockaddr_storage *from, socklen_t from_len)
+{
+    struct isns_assembly a = {0};
+    struct isns_header h;
+    struct bytes_writer out = {0};
+    if (len < ISNS_HEADER_LEN || isns_header_read(bytes, &h) < 0 ||
+        len < ISNS_HEADER_LEN + (size_t)h.len || (h.function & ISNS_RESPONSE)) {
+        return;
+    }
+    if (isns_assembly_add(&a, &h, bytes + ISNS_HEADER_LEN) == 1) {
+        isns_ears_heed(e->client, &a, &out);
+        if (!out.failed) {
+            (void)sendto(e->udp.fd, out.data, out.len, MSG_DONTWAIT | MSG_NOSIGNAL,
+                         (const struct sockaddr *)from, from_len);
+        }
+    }
+    bytes_writer_free(&out);
+    isns_assembly_free(&a);
+}
+
+static void udp_ready(struct rt_watch *w, uint32_t events)
+{
+    static _Thread_local uint8_t bytes[4096]; /* an ESI or SCN is far shorter */
+    struct isns_ear *e = container_of(w, struct isns_ear, udp);
+    (void)events;
+    for (;;) {
+        struct sockaddr_storage from;
+        socklen_t from_len = sizeof from;
+        ssize_t n =
+            recvfrom(w->fd, bytes, sizeof bytes, MSG_DONTWAIT, (struct sockaddr *)&from, &from_len);
+        if (n < 0 && errno != EINTR) {
+            return; /* the next datagram is reported */
+        }
+        if (n > 0) {
+            take_datagram(e, bytes, (size_t)n, &from, from_len);
+        }
+    }
+}
+
+static int open_udp(struct isns_ear *e)
+{
+    struct sockaddr_storage at = {0};
+    bool v4 = isns_address_is_v4(e->address);
+    socklen_t len = v4 ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    if (v4) {
+        struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(e->port)};
+        memcpy(&in.sin_addr, e->address + 12, 4);
+        memcpy(&at, &in, sizeof in);
+    } else {
+        struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(e->port)};
+        memcpy(&in6.sin6_addr, e->address, 16);
+        memcpy(&at, &in6, sizeof in6);
+    }
+    int fd = socket(at.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int one = 1;
+    if (fd < 0) {
+        return -errno;
+    }
+    e->udp = (struct rt_watch){.fd = fd, .fn = udp_ready};
+    int r = (!v4 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one) < 0) ||
+                    bind(fd, (struct sockaddr *)&at, len) < 0
+                ? -errno
+                : rt_watch_add(&e->udp, EPOLLIN);
+    if (r < 0) {
+        (void)close(fd);
+        e->udp.fd = -1;
+    }
+    return r;
+}
+
+static int open_ear(struct isns_client *c, struct isns_ear *e, const char *address)
+{
+    struct net_listen_options l = {.address = address,
+                                   .name = "isns",
+                                   .connections_max = EAR_CONNECTIONS,
+                                   .apart = true,
+                                   .serve = serve,
+                                   .arg = c};
+    char bound[NET_ADDRESS_SIZE];
+    int r = net_listen(&l, &e->listener);
+    if (r < 0) {
+        return r;
+    }
+    net_listener_address(e->listener, bound);
+    r = isns_address_parse(bound, e->address, &e->port);
+    if (r >= 0 && c->opt.udp) {
+        r = open_udp(e);
+    }
+    if (r < 0) {
+        net_listener_close(e->listener);
+        e->listener = NULL;
+    }
+    return r;
+}
+
+static bool has_ear(const struct isns_client *c, const uint8_t address[16])
+{
+    bool found = false;
+    for (size_t i = 0; i < c->ear_count; i++) {
+        found |= memcmp(c->ears[i].address, address, 16) == 0;
+    }
+    return found;
+}
+
+void isns_ears_open(struct isns_client *c)
+{
+    for (size_t i = 0; i < c->opt.place_count && c->ear_count < ARRAY_LEN(c->ears); i++) {
+        struct isns_ear *e = &c->ears[c->ear_count];
+        const char *place = c->opt.places[i];
+        const char *colon = strrchr(place, ':');
+        char address[NET_ADDRESS_SIZE];
+        uint16_t unused;
+        if (!colon || isns_address_parse(place, e->address, &unused) < 0 ||
+            has_ear(c, e->address)) {
+            continue;
+        }
+        (void)snprintf(address, sizeof address, "%.*s:%u", (int)MIN_OF(colon - place, 100), place,
+                       c->opt.port);
+        *e = (struct isns_ear){.client = c, .udp.fd = -1, .core = rt_core_self()};
+        int r = open_ear(c, e, address);
+        if (r < 0) {
+            msg_warn("isns", "status inquiries are not heard at %s: %s", address, err_text(r));
+            continue;
+        }
+        c->ear_count++;
+    }
+}
+
+/* On the core that has opened them. */
+void isns_ears_close(struct isns_client *c)
+{
+    for (size_t i = 0; i < c->ear_count; i++) {
+        struct isns_ear *e = &c->ears[i];
+        ASSERT(e->udp.fd < 0 || e->core == rt_core_self());
+        if (e->udp.fd >= 0) {
+            rt_watch_remove(&e->udp);
+            (void)close(e->udp.fd);
+        }
+        net_listener_close(e->listener);
+    }
+    c->ear_count = 0;
+}
+
+uint16_t isns_ears_port(const struct isns_client *c, const struct isns_portal *portal)
+{
+    for (size_t i = 0; i < c->ear_count; i++) {
+        const struct isns_ear *e = &c->ears[i];
+        bool same_family = isns_address_is_v4(e->address) == isns_address_is_v4(portal->address);
+        if (memcmp(e->address, portal->address, 16) == 0 ||
+            (same_family && isns_address_is_any(e->address))) {
+            return e->port;
+        }
+    }
+    return 0;
+}
