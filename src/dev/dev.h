@@ -278,6 +278,25 @@ MUST int dev_copy(const struct dev_copy *copy, unsigned flags, uint64_t *ret_don
  * the next opening. 0, -EINVAL, -ENOMEM, -ECANCELED, and what the volume says.
  */
 MUST int dev_hold_create(struct dev_registry *g, uint64_t size_bytes, struct dev **ret_dev) WAITS;
+/*
+ * Copies pieces of a device into a hold, all as they are at one moment: changes of any of them wait
+ * until the last is copied. may_go_on is asked in between, and ends it with -ECANCELED. Results as
+ * dev_copy().
+ */
+struct dev_piece {
+    uint64_t src_off;
+    uint64_t hold_off;
+    uint64_t len;
+};
+struct dev_fill {
+    struct dev *src;
+    struct dev *hold;
+    const struct dev_piece *pieces; /* of the source they do not overlap */
+    size_t count;
+    bool (*may_go_on)(void *arg);
+    void *arg;
+};
+MUST int dev_hold_fill(const struct dev_fill *fill) WAITS;
 /* Nobody copies to it or from it any more; its space comes back in the background. Accepts NULL. */
 void dev_hold_destroy(struct dev *d) WAITS;
 MUST int dev_flush(struct dev *d) WAITS;

@@ -15,8 +15,10 @@
 #include "base/msg.h"
 #include "base/vec.h"
 #include "rt/rt.h"
+#include <stdlib.h>
 
 #define VERSION 1u
+#define FILL_STEP_BYTES (16ull << 20)
 
 static void key_of(uint64_t inode, uint8_t ret_key[DEV_HOLD_KEY_BYTES])
 {
@@ -103,6 +105,100 @@ void dev_hold_destroy(struct dev *d)
                   (unsigned long long)d->id.inode, err_text(r));
     }
     dev_unref(d);
+}
+
+static int compare_ranges(const void *a, const void *b)
+{
+    uint64_t x = ((const struct dev_range *)a)->first_page;
+    uint64_t y = ((const struct dev_range *)b)->first_page;
+    return (x > y) - (x < y);
+}
+
+/*
+ * What is to be locked, as the pages of all pieces, in rising order, in which everybody locks (see
+ * io.c), and each page once: who waits for a page that this has already must not stand before it.
+ */
+static size_t plan_locks(const struct dev_fill *f, struct dev_range *ret)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < f->count; i++) {
+        const struct dev_piece *p = &f->pieces[i];
+        ret[count++] = (struct dev_range){.first_page = p->src_off / VOL_PAGE_BYTES,
+                                          .last_page = (p->src_off + p->len - 1) / VOL_PAGE_BYTES};
+    }
+    qsort(ret, count, sizeof *ret, compare_ranges);
+    size_t kept = 0;
+    for (size_t i = 1; i < count; i++) {
+        if (ret[i].first_page <= ret[kept].last_page) {
+            ret[kept].last_page = MAX_OF(ret[kept].last_page, ret[i].last_page);
+        } else {
+            ret[++kept] = ret[i];
+        }
+    }
+    return kept + 1;
+}
+
+static int lock_page_range(struct dev *d, struct dev_range *range) WAITS
+{
+    uint64_t first = range->first_page * VOL_PAGE_BYTES;
+    uint64_t end = MIN_OF((range->last_page + 1) * VOL_PAGE_BYTES, dev_size(d));
+    return first < end ? dev_range_lock(d, range, first, end - first, false) : -EINVAL;
+}
+
+static int fill_piece(const struct dev_fill *f, const struct dev_piece *p) WAITS
+{
+    for (uint64_t done = 0; done < p->len;) {
+        uint64_t len = MIN_OF(p->len - done, FILL_STEP_BYTES);
+        if (!f->may_go_on(f->arg)) {
+            return -ECANCELED;
+        }
+        int r = vol_copy(f->src->file, p->src_off + done, f->hold->file, p->hold_off + done, len);
+        if (r < 0) {
+            return r;
+        }
+        done += len;
+    }
+    return 0;
+}
+
+static bool is_sound(const struct dev_fill *f)
+{
+    uint64_t size = dev_size(f->src);
+    for (size_t i = 0; i < f->count; i++) {
+        const struct dev_piece *p = &f->pieces[i];
+        if (p->len == 0 || p->src_off > size || p->len > size - p->src_off) {
+            return false;
+        }
+    }
+    return f->hold->is_hold && !f->src->is_hold;
+}
+
+int dev_hold_fill(const struct dev_fill *f)
+{
+    if (f->count == 0) {
+        return 0;
+    }
+    if (!is_sound(f)) {
+        return -EINVAL;
+    }
+    auto_free struct dev_range *ranges = calloc(f->count, sizeof *ranges);
+    if (!ranges) {
+        return -ENOMEM;
+    }
+    size_t count = plan_locks(f, ranges);
+    size_t locked = 0;
+    int r = 0;
+    while (locked < count && r == 0) {
+        r = lock_page_range(f->src, &ranges[locked]);
+        locked += r == 0;
+    }
+    for (size_t i = 0; i < f->count && r == 0; i++) {
+        r = fill_piece(f, &f->pieces[i]);
+    }
+    while (locked > 0) {
+        dev_range_unlock(f->src, &ranges[--locked]);
+    }
+    return r;
 }
 
 struct inode {

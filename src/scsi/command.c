@@ -159,11 +159,24 @@ static const struct scsi_command by_opcode[256] = {
             DOES(scsi_pr_out_parse, scsi_pr_out_run)                                               \
     }
 
-/* RECEIVE COPY RESULTS; id: the LIST IDENTIFIER is looked at. */
-#define COPY_RESULTS(sa, text, id, fn)                                                             \
+/* Third-party copy out; id: there is a LIST IDENTIFIER in the CDB. */
+#define COPY_OUT(sa, text, to, id, more, parse_fn, fn)                                             \
+    {                                                                                              \
+        ACTION(0x83, sa, text, 16, to),                                                            \
+            .usage = {0x83, sa, 0, 0, 0, 0, id, id, id, id, FF4, 0, NACA}, .flags = more,          \
+            OUT(10, 4), DOES(parse_fn, fn)                                                         \
+    }
+/* Third-party copy in, of LID1 and of LID4; id: the LIST IDENTIFIER is looked at. */
+#define COPY_IN(sa, text, id, fn)                                                                  \
     {                                                                                              \
         ACTION(0x84, sa, "RECEIVE COPY " text, 16, WRITE),                                         \
             .usage = {0x84, sa, id, 0, 0, 0, 0, 0, 0, 0, FF4, 0, NACA}, IN(10, 4), DOES(NULL, fn)  \
+    }
+#define COPY_IN4(sa, text, to, id, fn)                                                             \
+    {                                                                                              \
+        ACTION(0x84, sa, text, 16, to),                                                            \
+            .usage = {0x84, sa, id, id, id, id, 0, 0, 0, 0, FF4, 0, NACA}, IN(10, 4),              \
+            DOES(NULL, fn)                                                                         \
     }
 
 static const struct scsi_command by_action[] = {
@@ -179,12 +192,20 @@ static const struct scsi_command by_action[] = {
     PR_OUT(0x05, "PREEMPT AND ABORT", 0xff),
     PR_OUT(0x06, "REGISTER AND IGNORE EXISTING KEY", 0),
     PR_OUT(0x07, "REGISTER AND MOVE", 0),
-    {ACTION(0x83, 0x00, "EXTENDED COPY(LID1)", 16, WRITE),
-     .usage = {0x83, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, FF4, 0, NACA}, OUT(10, 4),
-     DOES(scsi_copy_parse, scsi_copy_run)},
-    COPY_RESULTS(0x00, "STATUS(LID1)", 0xff, scsi_copy_status_run),
-    COPY_RESULTS(0x03, "OPERATING PARAMETERS", 0, scsi_copy_parameters_run),
-    COPY_RESULTS(0x04, "FAILURE DETAILS(LID1)", 0xff, scsi_copy_failure_run),
+    COPY_OUT(0x00, "EXTENDED COPY(LID1)", WRITE, 0, 0, scsi_copy_parse, scsi_copy_run),
+    COPY_OUT(0x01, "EXTENDED COPY(LID4)", WRITE, 0, 0, scsi_copy_parse, scsi_copy_run),
+    COPY_OUT(0x10, "POPULATE TOKEN", READ, 0xff, SCSI_CMD_LOADED, scsi_rod_parse,
+             scsi_rod_populate_run),
+    COPY_OUT(0x11, "WRITE USING TOKEN", WRITE, 0xff, SCSI_CMD_WRITES | SCSI_CMD_LOADED,
+             scsi_rod_parse, scsi_rod_write_run),
+    {ACTION(0x83, 0x1c, "COPY OPERATION ABORT", 16, ANY),
+     .usage = {0x83, 0x1c, FF4, 0, 0, 0, 0, 0, 0, 0, 0, 0, NACA}, DOES(NULL, scsi_copy_abort_run)},
+    COPY_IN(0x00, "STATUS(LID1)", 0xff, scsi_copy_status_run),
+    COPY_IN(0x03, "OPERATING PARAMETERS", 0, scsi_copy_parameters_run),
+    COPY_IN(0x04, "FAILURE DETAILS(LID1)", 0xff, scsi_copy_failure_run),
+    COPY_IN4(0x05, "RECEIVE COPY STATUS(LID4)", READ, 0xff, scsi_copy_status4_run),
+    COPY_IN4(0x07, "RECEIVE ROD TOKEN INFORMATION", READ, 0xff, scsi_copy_token_run),
+    COPY_IN4(0x08, "REPORT ALL ROD TOKENS", READ, 0, scsi_rod_report_run),
     {ACTION(0x9e, 0x10, "READ CAPACITY(16)", 16, ANY),
      .usage = {0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, FF4, 0, NACA}, .flags = SCSI_CMD_LOADED,
      IN(10, 4), DOES(NULL, scsi_read_capacity16_run)},

@@ -125,12 +125,20 @@ void scsi_unmap_parse(struct scsi_task *t);
 void scsi_unmap_run(struct scsi_task *t) WAITS;
 void scsi_write_same_parse(struct scsi_task *t);
 void scsi_write_same_run(struct scsi_task *t) WAITS;
+/* rod_run.c */
+void scsi_rod_parse(struct scsi_task *t);
+void scsi_rod_populate_run(struct scsi_task *t) WAITS;
+void scsi_rod_write_run(struct scsi_task *t) WAITS;
+void scsi_rod_report_run(struct scsi_task *t);
 /* copy.c, copy_status.c */
 void scsi_copy_parse(struct scsi_task *t);
 void scsi_copy_run(struct scsi_task *t) WAITS;
 void scsi_copy_status_run(struct scsi_task *t);
 void scsi_copy_parameters_run(struct scsi_task *t);
 void scsi_copy_failure_run(struct scsi_task *t);
+void scsi_copy_status4_run(struct scsi_task *t);
+void scsi_copy_token_run(struct scsi_task *t);
+void scsi_copy_abort_run(struct scsi_task *t) WAITS;
 /* pr_in.c, pr_out.c */
 void scsi_pr_read_keys_run(struct scsi_task *t);
 void scsi_pr_read_reservation_run(struct scsi_task *t);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * EXTENDED COPY(LID1) (SPC-4 6.4): segments of blocks, copied within the volume by dev_copy(),
- * which moves no data where whole blocks of the store go to whole blocks.
+ * EXTENDED COPY(LID1) and (LID4) (SPC-4 6.4): segments of blocks, copied within the volume by
+ * dev_copy(), which moves no data where whole blocks of the store go to whole blocks.
  *
  * Segments are looked at one by one, as they come up: what is wrong with the list as such is an
  * ILLEGAL REQUEST before anything is copied, what is wrong with a segment is COPY ABORTED, with the
@@ -39,13 +39,19 @@ struct job {
     uint16_t at; /* the segment */
 };
 
+static bool is_lid4(const struct scsi_task *t)
+{
+    return (t->cdb[1] & 0x1f) == SCSI_COPY_LID4;
+}
+
 void scsi_copy_parse(struct scsi_task *t)
 {
+    size_t header = is_lid4(t) ? SCSI_COPY_HEADER4_BYTES : SCSI_COPY_HEADER_BYTES;
     if (t->data_len == 0) {
         t->dir = SCSI_DIR_NONE;
         return;
     }
-    if (t->data_len < SCSI_COPY_HEADER_BYTES || t->data_len > SCSI_COPY_LIST_MAX) {
+    if (t->data_len < header || t->data_len > header + SCSI_COPY_DESCRIPTORS_MAX) {
         scsi_fail(t, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_PARAMETER_LIST_LENGTH);
     }
 }
@@ -95,7 +101,7 @@ static struct scsi_copy_unit *unit_of(struct scsi_task *t, struct job *j, uint16
         scsi_copy_reach_self(t, u);
     } else if (!u->lu) {
         int r = scsi_copy_reach(t, cscd, u);
-        if (r == -ENOMEM) {
+        if (r == -ENOMEM || r == -EAGAIN) {
             scsi_fail_errno(t, r);
             return NULL;
         }
@@ -150,13 +156,20 @@ static bool plan(struct scsi_task *t, const struct job *j, const struct scsi_cop
     return true;
 }
 
-/* Nothing has come in between: an abort, or a reservation. */
+static bool is_cleared(const struct scsi_copy_unit *u)
+{
+    return u->guest && scsi_task_is_aborted(u->guest);
+}
+
+/* Nothing has come in between: an abort, here or there, or a reservation. */
 static bool may_go_on(struct scsi_task *t, const struct job *j, const struct scsi_copy_unit *src,
                       const struct scsi_copy_unit *dst)
 {
-    if (scsi_task_is_aborted(t)) {
-        scsi_fail_status(t, SCSI_TASK_ABORTED);
+    if (!scsi_copy_goes_on(t, j->result)) {
         return false;
+    }
+    if (is_cleared(src) || is_cleared(dst)) {
+        return abort_copy(t, j, SCSI_ASC_COMMANDS_CLEARED, is_cleared(dst) ? AT_DST : AT_SRC);
     }
     if (scsi_copy_refused(t, src, SCSI_ACCESS_READ)) {
         return abort_copy(t, j, SCSI_ASC_THIRD_PARTY_FAILURE, AT_SRC);
@@ -183,9 +196,9 @@ static bool copy_segment(struct scsi_task *t, struct job *j) WAITS
         }
         uint64_t done;
         c.len = MIN_OF(left, STEP_BYTES);
-        int r = dev_copy(&c, dst->viewed || c.len < left ? 0 : DEV_FUA, &done);
+        int r = dev_copy(&c, dst->itl || c.len < left ? 0 : DEV_FUA, &done);
         if (j->result) {
-            j->result->bytes += done;
+            j->result->done += done;
         }
         if (r < 0) {
             return fail_io(t, j, r);
@@ -197,18 +210,20 @@ static bool copy_segment(struct scsi_task *t, struct job *j) WAITS
     return true;
 }
 
-static void copy_all(struct scsi_task *t, struct job *j) WAITS
+static void copy_all(struct scsi_task *t, struct scsi_copy_result *result, void *arg) WAITS
 {
+    struct job *j = arg;
     bool good = true;
     for (; good && j->at < j->list.segment_count; j->at += good) {
         good = copy_segment(t, j);
-        if (j->result) {
-            j->result->segments = (uint16_t)(j->at + good);
+        if (result) {
+            result->segments = (uint16_t)(j->at + good);
         }
     }
     for (size_t i = 0; i < ARRAY_LEN(j->units); i++) {
         scsi_copy_unit_release(&j->units[i]);
     }
+    free(j);
 }
 
 static bool load(struct scsi_task *t, struct scsi_copy_list *ret_list)
@@ -220,16 +235,12 @@ static bool load(struct scsi_task *t, struct scsi_copy_list *ret_list)
         scsi_fail(t, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_PARAMETER_LIST_LENGTH);
         return false;
     }
-    if (!scsi_copy_list_decode(bytes, len, ret_list, &e)) {
-        scsi_fail_sense(t,
-                        &(struct scsi_sense){.key = SCSI_KEY_ILLEGAL_REQUEST,
-                                             .asc = e.asc,
-                                             .field = e.points ? SCSI_FIELD_DATA : SCSI_FIELD_NONE,
-                                             .field_byte = e.byte,
-                                             .field_bit = e.bit});
-        return false;
+    bool good = is_lid4(t) ? scsi_copy_list4_decode(bytes, len, ret_list, &e)
+                           : scsi_copy_list_decode(bytes, len, ret_list, &e);
+    if (!good) {
+        scsi_copy_fail_list(t, &e);
     }
-    return true;
+    return good;
 }
 
 void scsi_copy_run(struct scsi_task *t)
@@ -242,9 +253,20 @@ void scsi_copy_run(struct scsi_task *t)
         scsi_fail_errno(t, -ENOMEM);
         return;
     }
-    if (load(t, &j->list) && scsi_copy_claim(t, &j->list, &j->result)) {
-        copy_all(t, j);
-        scsi_copy_settle(t, j->result);
+    bool good = load(t, &j->list);
+    if (good && j->list.usage != SCSI_COPY_NO_ID) {
+        good = scsi_copy_claim(t, j->list.id, &j->result);
     }
-    free(j);
+    if (!good) {
+        free(j);
+        return;
+    }
+    if (j->result) {
+        j->result->background = j->list.immed;
+    }
+    scsi_copy_do(t, &(struct scsi_copy_work){.fn = copy_all,
+                                             .drop = free,
+                                             .arg = j,
+                                             .result = j->result,
+                                             .background = j->list.immed});
 }

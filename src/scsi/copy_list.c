@@ -87,17 +87,49 @@ static bool decode_segments(struct bytes_reader *in, const uint8_t *begin,
     return true;
 }
 
-static bool decode_header(const uint8_t *p, struct scsi_copy_list *ret, struct scsi_copy_error *e)
+static bool check_usage(const struct scsi_copy_list *list, size_t id_at, struct scsi_copy_error *e)
 {
-    ret->id = p[0];
-    ret->usage = p[1] >> 3 & 3;
-    if (ret->usage == 1) {
+    if (list->usage == 1) {
         return fail_field(e, 1, 4);
     }
-    if (ret->usage == SCSI_COPY_NO_ID && ret->id != 0) {
-        return fail_field(e, 0, 7);
+    if (list->usage == SCSI_COPY_NO_ID && list->id != 0) {
+        return fail_field(e, id_at, 7);
     }
     return true;
+}
+
+/* How long the parts are, that follow the header. */
+struct parts {
+    uint32_t cscds;
+    uint32_t segments;
+    uint32_t inlined;
+};
+
+static bool decode_parts(struct bytes_reader *in, const uint8_t *begin, const struct parts *parts,
+                         struct scsi_copy_list *ret, struct scsi_copy_error *e)
+{
+    if (parts->inlined > 0) {
+        return fail(e, SCSI_ASC_INLINE_DATA_LENGTH);
+    }
+    if (parts->segments > SCSI_COPY_DESCRIPTORS_MAX ||
+        parts->cscds + parts->segments > SCSI_COPY_DESCRIPTORS_MAX ||
+        parts->cscds + parts->segments > bytes_left(in) ||
+        parts->cscds % SCSI_COPY_CSCD_BYTES != 0) {
+        return fail(e, SCSI_ASC_PARAMETER_LIST_LENGTH);
+    }
+    uint32_t cscds = parts->cscds / SCSI_COPY_CSCD_BYTES;
+    if (cscds > SCSI_COPY_CSCDS_MAX) {
+        return fail(e, SCSI_ASC_TOO_MANY_CSCDS);
+    }
+    for (; ret->cscd_count < cscds; ret->cscd_count++) {
+        size_t at = (size_t)(in->at - begin);
+        const uint8_t *cscd = bytes_take(in, SCSI_COPY_CSCD_BYTES);
+        if (!cscd || !decode_cscd(cscd, at, &ret->cscds[ret->cscd_count], e)) {
+            return false;
+        }
+    }
+    struct bytes_reader segments = bytes_reader_of(in->at, parts->segments);
+    return decode_segments(&segments, begin, ret, e);
 }
 
 bool scsi_copy_list_decode(const void *bytes, size_t len, struct scsi_copy_list *ret_list,
@@ -110,30 +142,49 @@ bool scsi_copy_list_decode(const void *bytes, size_t len, struct scsi_copy_list 
     }
     ret_list->cscd_count = 0;
     ret_list->segment_count = 0;
-    uint32_t cscd_bytes = be16_load(p + 2);
-    uint32_t segment_bytes = be32_load(p + 8);
-    if (!decode_header(p, ret_list, ret_error)) {
-        return false;
+    ret_list->immed = false;
+    ret_list->id = p[0];
+    ret_list->usage = p[1] >> 3 & 3;
+    struct parts parts = {be16_load(p + 2), be32_load(p + 8), be32_load(p + 12)};
+    return check_usage(ret_list, 0, ret_error) && decode_parts(&in, p, &parts, ret_list, ret_error);
+}
+
+/* SPC-4 6.4.4: the header is an extended CSCD descriptor of no CSCD. */
+static bool check_header4(const uint8_t *p, const struct scsi_copy_list *list,
+                          struct scsi_copy_error *e)
+{
+    if (p[0] != 1) {
+        return fail_field(e, 0, 7); /* PARAMETER LIST FORMAT */
     }
-    if (be32_load(p + 12) > 0) {
-        return fail(ret_error, SCSI_ASC_INLINE_DATA_LENGTH);
+    if (be16_load(p + 2) != SCSI_COPY_CSCD_BYTES) {
+        return fail_field(e, 2, 7);
     }
-    if (segment_bytes > SCSI_COPY_DESCRIPTORS_MAX ||
-        cscd_bytes + segment_bytes > SCSI_COPY_DESCRIPTORS_MAX ||
-        cscd_bytes + segment_bytes > bytes_left(&in) || cscd_bytes % SCSI_COPY_CSCD_BYTES != 0) {
+    if (p[15] & 0x02) {
+        return fail_field(e, 15, 1); /* G_SENSE: GOOD comes without sense data */
+    }
+    if (p[16] != 0xff) {
+        return fail_field(e, 16, 7);
+    }
+    if (list->immed && list->usage == SCSI_COPY_NO_ID) {
+        return fail_field(e, 15, 0); /* nobody could ask what became of it */
+    }
+    return check_usage(list, 20, e);
+}
+
+bool scsi_copy_list4_decode(const void *bytes, size_t len, struct scsi_copy_list *ret_list,
+                            struct scsi_copy_error *ret_error)
+{
+    struct bytes_reader in = bytes_reader_of(bytes, len);
+    const uint8_t *p = bytes_take(&in, SCSI_COPY_HEADER4_BYTES);
+    if (!p) {
         return fail(ret_error, SCSI_ASC_PARAMETER_LIST_LENGTH);
     }
-    uint32_t cscds = cscd_bytes / SCSI_COPY_CSCD_BYTES;
-    if (cscds > SCSI_COPY_CSCDS_MAX) {
-        return fail(ret_error, SCSI_ASC_TOO_MANY_CSCDS);
-    }
-    for (; ret_list->cscd_count < cscds; ret_list->cscd_count++) {
-        size_t at = (size_t)(in.at - p);
-        const uint8_t *cscd = bytes_take(&in, SCSI_COPY_CSCD_BYTES);
-        if (!cscd || !decode_cscd(cscd, at, &ret_list->cscds[ret_list->cscd_count], ret_error)) {
-            return false;
-        }
-    }
-    struct bytes_reader segments = bytes_reader_of(in.at, segment_bytes);
-    return decode_segments(&segments, p, ret_list, ret_error);
+    ret_list->cscd_count = 0;
+    ret_list->segment_count = 0;
+    ret_list->usage = p[1] >> 3 & 3;
+    ret_list->immed = p[15] & 0x01;
+    ret_list->id = be32_load(p + 20);
+    struct parts parts = {be16_load(p + 42), be16_load(p + 44), be16_load(p + 46)};
+    return check_header4(p, ret_list, ret_error) &&
+           decode_parts(&in, p, &parts, ret_list, ret_error);
 }

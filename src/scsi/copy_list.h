@@ -18,9 +18,10 @@
 #define SCSI_COPY_CSCD_BYTES 32u
 #define SCSI_COPY_SEGMENT_BYTES 28u /* of a descriptor 02h */
 #define SCSI_COPY_HEADER_BYTES 16u
+#define SCSI_COPY_HEADER4_BYTES 48u /* of EXTENDED COPY(LID4) */
 #define SCSI_COPY_DESCRIPTORS_MAX                                                                  \
     (SCSI_COPY_CSCDS_MAX * SCSI_COPY_CSCD_BYTES + SCSI_COPY_SEGMENTS_MAX * SCSI_COPY_SEGMENT_BYTES)
-#define SCSI_COPY_LIST_MAX (SCSI_COPY_HEADER_BYTES + SCSI_COPY_DESCRIPTORS_MAX)
+#define SCSI_COPY_LIST_MAX (SCSI_COPY_HEADER4_BYTES + SCSI_COPY_DESCRIPTORS_MAX)
 #define SCSI_COPY_SEGMENT_DATA_MAX (256u << 20) /* more than 65535 blocks of 4 KiB are */
 #define SCSI_COPY_TYPE_BLOCKS 0x02
 #define SCSI_COPY_TYPE_CSCD 0xe4
@@ -54,8 +55,9 @@ struct scsi_copy_segment {
 };
 
 struct scsi_copy_list {
-    uint8_t id;
+    uint32_t id;
     uint8_t usage; /* enum scsi_copy_usage */
+    bool immed;
     uint16_t cscd_count;
     uint16_t segment_count;
     struct scsi_copy_cscd cscds[SCSI_COPY_CSCDS_MAX];
@@ -69,6 +71,8 @@ struct scsi_copy_error {
     int bit;
 };
 
-/* False: ret_error says why. */
+/* Of EXTENDED COPY(LID1), and of (LID4). False: ret_error says why. */
 MUST bool scsi_copy_list_decode(const void *bytes, size_t len, struct scsi_copy_list *ret_list,
                                 struct scsi_copy_error *ret_error);
+MUST bool scsi_copy_list4_decode(const void *bytes, size_t len, struct scsi_copy_list *ret_list,
+                                 struct scsi_copy_error *ret_error);

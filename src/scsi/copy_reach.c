@@ -20,10 +20,10 @@ enum { /* SPC-4 7.8.6 */
     TYPE_NAA = 3,
 };
 
-static void take_view(const struct scsi_itl *itl, struct scsi_copy_unit *ret)
+static void take_view(struct scsi_itl *itl, struct scsi_copy_unit *ret)
 {
     *ret = (struct scsi_copy_unit){
-        .lu = scsi_lu_ref(itl->lu), .read_only = itl->read_only, .viewed = true};
+        .lu = scsi_lu_ref(itl->lu), .read_only = itl->read_only, .itl = itl};
 }
 
 void scsi_copy_reach_self(struct scsi_task *t, struct scsi_copy_unit *ret_unit)
@@ -41,6 +41,7 @@ bool scsi_copy_refused(const struct scsi_task *t, const struct scsi_copy_unit *u
 
 void scsi_copy_unit_release(struct scsi_copy_unit *unit)
 {
+    scsi_copy_guest_leave(unit);
     scsi_lu_unref(unit->lu);
     scsi_target_put(unit->target);
     *unit = (struct scsi_copy_unit){0};
@@ -135,8 +136,8 @@ static int search_others(const struct scsi_nexus *n, const struct scsi_copy_cscd
     }
 }
 
-int scsi_copy_reach(struct scsi_task *t, const struct scsi_copy_cscd *cscd,
-                    struct scsi_copy_unit *ret_unit)
+static int find(struct scsi_task *t, const struct scsi_copy_cscd *cscd,
+                struct scsi_copy_unit *ret_unit) WAITS
 {
     const struct scsi_nexus *n = t->nexus;
     if (cscd->null || cscd->association != OF_LU || cscd->designator_type != TYPE_NAA ||
@@ -150,4 +151,18 @@ int scsi_copy_reach(struct scsi_task *t, const struct scsi_copy_cscd *cscd,
         }
     }
     return search_others(n, cscd, ret_unit);
+}
+
+int scsi_copy_reach(struct scsi_task *t, const struct scsi_copy_cscd *cscd,
+                    struct scsi_copy_unit *ret_unit)
+{
+    int r = find(t, cscd, ret_unit);
+    if (r < 0) {
+        return r;
+    }
+    r = scsi_copy_guest_enter(t, ret_unit);
+    if (r < 0) {
+        scsi_copy_unit_release(ret_unit);
+    }
+    return r;
 }

@@ -1,18 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * RECEIVE COPY RESULTS (SPC-4 6.21 to 6.24) and third-party copy VPD (7.8.17): what a copy can do,
- * and what became of those that have a list identifier. Identifiers are of an I_T nexus and a
- * logical unit; a result stays until the identifier is used again, the nexus is lost, or newer ones
- * need its place. No data are ever held: there is nothing for RECEIVE COPY DATA.
+ * RECEIVE COPY RESULTS (SPC-4 6.21 to 6.24), RECEIVE ROD TOKEN INFORMATION (SBC-3 5.25) and COPY
+ * OPERATION ABORT: what became of copies that have a list identifier. Identifiers are of an I_T
+ * nexus and a logical unit, whatever the command; a result stays until the identifier is used
+ * again, the nexus is lost, or newer ones need its place. No data are ever held: there is nothing
+ * for RECEIVE COPY DATA.
  */
 #include "base/endian.h"
 #include "scsi/copy_priv.h"
+#include "scsi/rod.h"
 #include "scsi/sense.h"
 
-static const uint8_t descriptor_types[] = {SCSI_COPY_TYPE_BLOCKS, SCSI_COPY_TYPE_CSCD};
+#define LID4_BYTES 32u
+#define POLL_MS 100u
 
-static struct scsi_copy_result *find(struct scsi_copies *all, uint8_t id)
+enum operation { /* COPY OPERATION STATUS, SPC-4 table 357 */
+    OPERATION_DONE = 0x01,
+    OPERATION_FAILED = 0x02,
+    OPERATION_FOREGROUND = 0x11,
+    OPERATION_BACKGROUND = 0x12,
+    OPERATION_TERMINATED = 0x60,
+};
+
+enum units { /* TRANSFER COUNT UNITS, SPC-4 table 359 */
+    UNITS_BYTES = 0x00,
+    UNITS_BLOCKS = 0xf1,
+};
+
+struct scsi_copy_result *scsi_copy_find(struct scsi_itl *itl, uint32_t id)
 {
+    struct scsi_copies *all = itl->copies;
     for (size_t i = 0; all && i < SCSI_COPY_IDS_MAX; i++) {
         struct scsi_copy_result *r = &all->results[i];
         if (r->state != SCSI_COPY_FREE && r->id == id) {
@@ -49,19 +66,14 @@ static struct scsi_copy_result *place_in(struct scsi_copies *all)
     return best;
 }
 
-bool scsi_copy_claim(struct scsi_task *t, const struct scsi_copy_list *list,
-                     struct scsi_copy_result **ret_result)
+bool scsi_copy_claim(struct scsi_task *t, uint32_t id, struct scsi_copy_result **ret_result)
 {
-    *ret_result = NULL;
-    if (list->usage == SCSI_COPY_NO_ID) {
-        return true;
-    }
     struct scsi_copies *all = copies_of(t->itl);
     if (!all) {
         scsi_fail_errno(t, -ENOMEM);
         return false;
     }
-    struct scsi_copy_result *r = find(all, list->id);
+    struct scsi_copy_result *r = scsi_copy_find(t->itl, id);
     if (r && r->state == SCSI_COPY_UNDER_WAY) {
         scsi_fail(t, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_OPERATION_IN_PROGRESS);
         return false;
@@ -71,26 +83,34 @@ bool scsi_copy_claim(struct scsi_task *t, const struct scsi_copy_list *list,
         scsi_fail_status(t, SCSI_BUSY);
         return false;
     }
-    *r = (struct scsi_copy_result){
-        .state = SCSI_COPY_UNDER_WAY, .id = list->id, .number = ++all->numbers};
+    *r = (struct scsi_copy_result){.state = SCSI_COPY_UNDER_WAY,
+                                   .id = id,
+                                   .action = t->cdb[1] & 0x1f,
+                                   .number = ++all->numbers};
     *ret_result = r;
     return true;
 }
 
-void scsi_copy_settle(const struct scsi_task *t, struct scsi_copy_result *result)
+void scsi_copy_settle(struct scsi_task *t, struct scsi_copy_result *result)
 {
     if (!result) {
         return;
     }
-    bool good = t->status == SCSI_GOOD && !scsi_task_is_aborted(t);
-    result->state = good ? SCSI_COPY_DONE : SCSI_COPY_FAILED;
-    result->sense_len = t->sense_len;
-    memcpy(result->sense, t->sense, t->sense_len);
+    if (scsi_task_is_aborted(t)) {
+        scsi_fail_status(t, SCSI_TASK_ABORTED);
+    }
+    result->state = t->status == SCSI_GOOD ? SCSI_COPY_DONE : SCSI_COPY_FAILED;
+    result->status = (uint8_t)t->status;
+    result->sense_len = (uint8_t)MIN_OF(t->sense_len, sizeof result->sense);
+    memcpy(result->sense, t->sense, result->sense_len);
+    if (result->stop) {
+        scsi_bell_ring(&t->nexus->target->bell);
+    }
 }
 
-static struct scsi_copy_result *asked_for(struct scsi_task *t)
+static struct scsi_copy_result *asked_for(struct scsi_task *t, uint32_t id)
 {
-    struct scsi_copy_result *r = find(t->itl->copies, t->cdb[2]);
+    struct scsi_copy_result *r = scsi_copy_find(t->itl, id);
     if (!r) {
         scsi_fail_cdb(t, 2, -1);
     }
@@ -107,9 +127,14 @@ static void put_count(uint64_t bytes, uint8_t *p)
     be32_store(p + 1, (uint32_t)bytes);
 }
 
+static uint64_t bytes_of(const struct scsi_task *t, const struct scsi_copy_result *r)
+{
+    return r->in_blocks ? r->done << t->lu->block_shift : r->done;
+}
+
 void scsi_copy_status_run(struct scsi_task *t)
 {
-    const struct scsi_copy_result *r = asked_for(t);
+    const struct scsi_copy_result *r = asked_for(t, t->cdb[2]);
     struct rt_buf *b = r ? scsi_reply_begin(t, 12) : NULL;
     if (!b) {
         return;
@@ -117,15 +142,15 @@ void scsi_copy_status_run(struct scsi_task *t)
     be32_store(b->data, 8);
     b->data[4] = (uint8_t)r->state;
     be16_store(b->data + 5, r->segments);
-    put_count(r->bytes, b->data + 7);
+    put_count(bytes_of(t, r), b->data + 7);
     scsi_reply_end(t, b, 12);
 }
 
 /* Told once. */
 void scsi_copy_failure_run(struct scsi_task *t)
 {
-    struct scsi_copy_result *r = asked_for(t);
-    struct rt_buf *b = r ? scsi_reply_begin(t, 60 + SCSI_SENSE_MAX) : NULL;
+    struct scsi_copy_result *r = asked_for(t, t->cdb[2]);
+    struct rt_buf *b = r ? scsi_reply_begin(t, 60 + SCSI_COPY_SENSE_MAX) : NULL;
     if (!b) {
         return;
     }
@@ -142,9 +167,90 @@ void scsi_copy_failure_run(struct scsi_task *t)
     scsi_reply_end(t, b, len);
 }
 
+static enum operation operation_of(const struct scsi_copy_result *r)
+{
+    if (r->state == SCSI_COPY_UNDER_WAY) {
+        return r->background ? OPERATION_BACKGROUND : OPERATION_FOREGROUND;
+    }
+    if (r->state == SCSI_COPY_DONE) {
+        return OPERATION_DONE;
+    }
+    return r->stop || r->status == SCSI_TASK_ABORTED ? OPERATION_TERMINATED : OPERATION_FAILED;
+}
+
+/* What the LID4 commands begin with; its length. */
+static size_t put_lid4(const struct scsi_copy_result *r, uint8_t *p)
+{
+    bool over = r->state != SCSI_COPY_UNDER_WAY;
+    p[4] = r->action;
+    p[5] = (uint8_t)operation_of(r);
+    be32_store(p + 8, over ? UINT32_MAX : POLL_MS);
+    p[12] = r->status;
+    p[13] = r->sense_len;
+    p[14] = r->sense_len;
+    p[15] = r->in_blocks ? UNITS_BLOCKS : UNITS_BYTES;
+    be64_store(p + 16, r->done);
+    be16_store(p + 24, r->segments);
+    memcpy(p + LID4_BYTES, r->sense, r->sense_len);
+    return LID4_BYTES + r->sense_len;
+}
+
+void scsi_copy_status4_run(struct scsi_task *t)
+{
+    const struct scsi_copy_result *r = asked_for(t, be32_load(t->cdb + 2));
+    struct rt_buf *b = r ? scsi_reply_begin(t, LID4_BYTES + SCSI_COPY_SENSE_MAX) : NULL;
+    if (!b) {
+        return;
+    }
+    size_t len = put_lid4(r, b->data);
+    be32_store(b->data, (uint32_t)(len - 4));
+    scsi_reply_end(t, b, len);
+}
+
+void scsi_copy_token_run(struct scsi_task *t)
+{
+    const struct scsi_copy_result *r = asked_for(t, be32_load(t->cdb + 2));
+    size_t most = LID4_BYTES + SCSI_COPY_SENSE_MAX + 4 + 2 + SCSI_ROD_TOKEN_BYTES;
+    struct rt_buf *b = r ? scsi_reply_begin(t, most) : NULL;
+    if (!b) {
+        return;
+    }
+    size_t len = put_lid4(r, b->data);
+    uint8_t *p = b->data + len;
+    len += 4;
+    if (r->state == SCSI_COPY_DONE && r->has_rod &&
+        scsi_rod_token(t->nexus->target->host->rods, r->rod, p + 6)) {
+        be32_store(p, 2 + SCSI_ROD_TOKEN_BYTES);
+        len += 2 + SCSI_ROD_TOKEN_BYTES;
+    }
+    be32_store(b->data, (uint32_t)(len - 4));
+    scsi_reply_end(t, b, len);
+}
+
+/* GOOD when the copy has ended. */
+void scsi_copy_abort_run(struct scsi_task *t)
+{
+    struct scsi_bell *bell = &t->nexus->target->bell;
+    struct scsi_copy_result *r = asked_for(t, be32_load(t->cdb + 2));
+    if (!r) {
+        return;
+    }
+    uint64_t number = r->number;
+    uint64_t rings = scsi_bell_rings(bell);
+    while (r->number == number && r->state == SCSI_COPY_UNDER_WAY && !scsi_task_is_aborted(t)) {
+        r->stop = true;
+        if (scsi_bell_wait(bell, rings) < 0) {
+            scsi_fail_errno(t, -ECANCELED);
+            return;
+        }
+        rings = scsi_bell_rings(bell);
+    }
+}
+
 void scsi_copy_parameters_run(struct scsi_task *t)
 {
-    size_t len = 44 + sizeof descriptor_types;
+    static const uint8_t types[] = SCSI_COPY_TYPES;
+    size_t len = 44 + sizeof types;
     struct rt_buf *b = scsi_reply_begin(t, len);
     if (!b) {
         return;
@@ -159,47 +265,7 @@ void scsi_copy_parameters_run(struct scsi_task *t)
     be16_store(p + 34, SCSI_COPIES_MAX);
     p[36] = SCSI_COPY_IDS_MAX;
     p[37] = 9; /* data segment granularity: 512 bytes */
-    p[43] = sizeof descriptor_types;
-    memcpy(p + 44, descriptor_types, sizeof descriptor_types);
+    p[43] = sizeof types;
+    memcpy(p + 44, types, sizeof types);
     scsi_reply_end(t, b, len);
-}
-
-/* A descriptor of the VPD page with len bytes after its header, padded. */
-static uint8_t *vpd_descriptor(uint8_t **at, uint16_t type, uint16_t len)
-{
-    uint8_t *p = *at;
-    len = (uint16_t)((len + 3) & ~3);
-    be16_store(p, type);
-    be16_store(p + 2, len);
-    *at = p + 4 + len;
-    return p + 4;
-}
-
-size_t scsi_copy_vpd_put(uint8_t *p)
-{
-    static const uint8_t commands[] = {0x83, 1, 0x00, 0x84, 3, 0x00, 0x03, 0x04};
-    uint8_t *at = p + 4;
-    uint8_t *d = vpd_descriptor(&at, 0x0001, 1 + sizeof commands);
-    d[0] = sizeof commands;
-    memcpy(d + 1, commands, sizeof commands);
-
-    d = vpd_descriptor(&at, 0x0004, 28); /* parameter data */
-    be16_store(d + 4, SCSI_COPY_CSCDS_MAX);
-    be16_store(d + 6, SCSI_COPY_SEGMENTS_MAX);
-    be32_store(d + 8, SCSI_COPY_DESCRIPTORS_MAX);
-
-    d = vpd_descriptor(&at, 0x0008, 1 + sizeof descriptor_types);
-    d[0] = sizeof descriptor_types;
-    memcpy(d + 1, descriptor_types, sizeof descriptor_types);
-
-    d = vpd_descriptor(&at, 0x000c, 4); /* CSCD descriptor IDs */
-    be16_store(d, 2);
-    be16_store(d + 2, SCSI_COPY_CSCD_SELF);
-
-    d = vpd_descriptor(&at, 0x8001, 32); /* general copy operations */
-    be32_store(d, SCSI_COPIES_MAX);
-    be32_store(d + 4, SCSI_COPY_IDS_MAX);
-    be32_store(d + 8, SCSI_COPY_SEGMENT_DATA_MAX);
-    d[12] = 9;
-    return (size_t)(at - p);
 }

@@ -5,6 +5,7 @@
  */
 #include "base/endian.h"
 #include "scsi/medium.h"
+#include "scsi/rod.h"
 #include "scsi/scsi_priv.h"
 #include "scsi/sense.h"
 
@@ -123,5 +124,7 @@ void scsi_format_run(struct scsi_task *t)
     int r = dev_zero(d, 0, scsi_lu_blocks(t->lu) << t->lu->block_shift, DEV_FUA);
     if (r < 0) {
         scsi_fail_errno(t, r);
+        return;
     }
+    scsi_rods_revoke(t->nexus->target->host->rods, &t->lu->uuid);
 }

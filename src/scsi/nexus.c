@@ -313,6 +313,9 @@ void scsi_nexus_destroy(struct scsi_nexus *n)
     rt_mutex_unlock(&t->m);
 
     scsi_nexus_abort_all(n);
+    if (n->copies) {
+        rt_group_cancel(n->copies);
+    }
     n->closing = true;
     rt_shield();
     uint64_t rings = scsi_bell_rings(&t->bell);
@@ -322,6 +325,10 @@ void scsi_nexus_destroy(struct scsi_nexus *n)
         rings = scsi_bell_rings(&t->bell);
     }
     rt_unshield();
+    if (n->copies) {
+        rt_group_wait(n->copies);
+        rt_group_destroy(n->copies);
+    }
     for (size_t i = 0; i < n->itl_count; i++) {
         scsi_itl_destroy(n->itls[i]);
     }

@@ -100,7 +100,7 @@ static void name_of(const struct scsi_nexus *n, struct scsi_pr_nexus *ret)
     ret->port = n->opt.relative_port;
 }
 
-static bool is_of(const struct scsi_nexus *n, const struct scsi_pr_nexus *name)
+bool scsi_pr_is_of(const struct scsi_nexus *n, const struct scsi_pr_nexus *name)
 {
     return n->opt.relative_port == name->port && strcmp(n->identity, name->initiator) == 0;
 }
@@ -149,7 +149,7 @@ int scsi_pr_snapshot(struct scsi_pr *pr, struct scsi_pr_state *ret_state)
         struct scsi_registrant *reg = &copy.registrants.at[i];
         reg->attached = false;
         list_for_each(&pr->views, struct scsi_itl, pr_link, itl) {
-            reg->attached = reg->attached || is_of(itl->nexus, &reg->nexus);
+            reg->attached = reg->attached || scsi_pr_is_of(itl->nexus, &reg->nexus);
         }
     }
     rt_mutex_unlock(&pr->m);
@@ -247,9 +247,13 @@ static int store(struct scsi_pr *pr, const struct scsi_pr_state *s, bool *ret_en
     return r;
 }
 
-/* Whose commands are to be aborted: nexuses that may be gone meanwhile, so their ids. */
+/*
+ * Whose commands are to be aborted: nexuses that may be gone meanwhile, so their ids; and their
+ * names, for copies that they have sent to other targets.
+ */
 struct aborted {
     VEC(uint64_t) nexuses;
+    VEC(struct scsi_pr_nexus) names;
 };
 
 static void tell(struct scsi_itl *itl, const struct scsi_pr_outcome *o, struct aborted *ret_aborted)
@@ -261,7 +265,7 @@ static void tell(struct scsi_itl *itl, const struct scsi_pr_outcome *o, struct a
     };
     for (size_t i = 0; i < o->notices.len; i++) {
         const struct scsi_pr_notice *n = &o->notices.at[i];
-        if (!is_of(itl->nexus, &n->nexus)) {
+        if (!scsi_pr_is_of(itl->nexus, &n->nexus)) {
             continue;
         }
         if (n->news != SCSI_PR_NEWS_NONE) {
@@ -322,7 +326,17 @@ static int reserve_aborted(const struct scsi_pr_outcome *o, struct aborted *ret)
     for (size_t i = 0; i < o->notices.len; i++) {
         count += o->notices.at[i].abort;
     }
-    return count > 0 ? vec_reserve(&ret->nexuses, count) : 0;
+    int r = count > 0 ? vec_reserve(&ret->nexuses, count) : 0;
+    return count > 0 && r >= 0 ? vec_reserve(&ret->names, count) : r;
+}
+
+static void note_names(const struct scsi_pr_outcome *o, struct aborted *ret)
+{
+    for (size_t i = 0; i < o->notices.len; i++) {
+        if (o->notices.at[i].abort) {
+            ret->names.at[ret->names.len++] = o->notices.at[i].nexus;
+        }
+    }
 }
 
 /* With busy set. */
@@ -352,6 +366,7 @@ static void change_locked(struct scsi_task *t, const struct scsi_pr_request *q,
     }
     if (entered) {
         publish(pr, &s, &o, ret_aborted);
+        note_names(&o, ret_aborted);
     }
     fail(t, v);
     if (r < 0) {
@@ -361,20 +376,33 @@ static void change_locked(struct scsi_task *t, const struct scsi_pr_request *q,
     scsi_pr_state_free(&s);
 }
 
-/* After the change, so that a change of another task that waits can be among those that end. */
+static int abort_matching(struct scsi_task *t, const struct scsi_taskset_filter *f, bool wait) WAITS
+{
+    if (!wait) {
+        scsi_taskset_abort(t->lu, f, t->nexus);
+        return 0;
+    }
+    return scsi_taskset_wait(t->lu, f);
+}
+
+/* After the change, so that a change of another task that waits can be among those that end. First
+ * all are told, then they are waited for. */
 static void abort_commands(struct scsi_task *t, const struct aborted *a) WAITS
 {
-    for (size_t i = 0; i < a->nexuses.len; i++) {
-        struct scsi_taskset_filter f = {.nexus = a->nexuses.at[i], .except = t, .reset = true};
-        scsi_taskset_abort(t->lu, &f, t->nexus);
-    }
-    for (size_t i = 0; i < a->nexuses.len; i++) {
-        struct scsi_taskset_filter f = {.nexus = a->nexuses.at[i], .except = t, .reset = true};
-        int r = scsi_taskset_wait(t->lu, &f);
-        if (r < 0) {
-            scsi_fail_errno(t, r);
-            return;
+    int r = 0;
+    for (int wait = 0; wait <= 1; wait++) {
+        for (size_t i = 0; i < a->nexuses.len && r >= 0; i++) {
+            struct scsi_taskset_filter f = {.nexus = a->nexuses.at[i], .except = t, .reset = true};
+            r = abort_matching(t, &f, wait);
         }
+        for (size_t i = 0; i < a->names.len && r >= 0; i++) {
+            struct scsi_taskset_filter f = {
+                .guests_of = &a->names.at[i], .except = t, .reset = true};
+            r = abort_matching(t, &f, wait);
+        }
+    }
+    if (r < 0) {
+        scsi_fail_errno(t, r);
     }
 }
 
@@ -390,6 +418,7 @@ void scsi_pr_change(struct scsi_task *t, const struct scsi_pr_request *q)
     change_end(t->lu->pr);
     abort_commands(t, &a);
     vec_free(&a.nexuses);
+    vec_free(&a.names);
 }
 
 int scsi_reservations_get(struct dev *d, struct scsi_pr_state *ret_state)

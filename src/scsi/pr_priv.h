@@ -14,6 +14,9 @@ void scsi_pr_detach(struct scsi_itl *itl);
 /* What a nexus would be refused that has no view: a bit per enum scsi_access. */
 uint32_t scsi_pr_refused(struct scsi_pr *pr, const struct scsi_nexus *n);
 
+/* The nexus has that name, whatever target it is of. */
+bool scsi_pr_is_of(const struct scsi_nexus *n, const struct scsi_pr_nexus *name);
+
 /* The state as it is now; attached says who is there. */
 MUST int scsi_pr_snapshot(struct scsi_pr *pr, struct scsi_pr_state *ret_state);
 

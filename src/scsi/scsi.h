@@ -68,7 +68,7 @@ enum scsi_dir {
 };
 
 MUST int scsi_host_create(struct dev_registry *reg, struct scsi_host **ret_host);
-void scsi_host_destroy(struct scsi_host *h); /* no nexus is left; accepts NULL */
+void scsi_host_destroy(struct scsi_host *h) WAITS; /* no nexus is left; accepts NULL */
 /* The target of that IQN, loaded from the registry on first use; a reference. 0 or -ENOENT. */
 MUST int scsi_target_get(struct scsi_host *h, const char *iqn, struct scsi_target **ret_target)
     WAITS;
@@ -162,8 +162,9 @@ struct scsi_task {
     _Atomic unsigned state;
     bool awaited; /* someone waits for its end */
     bool by_reset;
-    bool tas;    /* TAS when it was aborted */
-    bool turned; /* had its turn */
+    bool tas;      /* TAS when it was aborted */
+    bool turned;   /* had its turn */
+    bool is_guest; /* of a copy, see copy_task.c */
 };
 
 void scsi_task_init(struct scsi_task *t, struct scsi_nexus *n, uint64_t lun_raw, const uint8_t *cdb,

@@ -192,14 +192,16 @@ struct scsi_nexus {
     struct scsi_itl **itls; /* in rising order of LUN */
     size_t itl_count;
     struct list gone_itls;
-    unsigned tasks;    /* begun and not ended */
-    bool luns_changed; /* to be told (scsi_nexus_news) */
+    struct rt_group *copies; /* in the background; made by the first one */
+    unsigned tasks;          /* begun and not ended */
+    bool luns_changed;       /* to be told (scsi_nexus_news) */
     bool dropping;
     bool closing; /* scsi_nexus_destroy() waits for its tasks */
 };
 
 struct scsi_host {
     struct dev_registry *registry;
+    struct scsi_rods *rods; /* see rod.h */
     struct rt_mutex m;
     struct list targets;
     _Atomic uint64_t nexus_ids;
@@ -239,6 +241,8 @@ MUST int scsi_itl_create(struct scsi_nexus *n, struct scsi_lu *lu, uint32_t lun,
 void scsi_itl_destroy(struct scsi_itl *itl);
 /* Whether this nexus keeps the medium in (SPC-4 6.17). */
 void scsi_itl_prevent(struct scsi_itl *itl, bool prevents);
+
+struct scsi_pr_nexus;
 
 /* nexus.c */
 /* Looks whether the LUN list has changed, and takes the new one. */
@@ -288,6 +292,7 @@ struct scsi_taskset_filter {
     bool whole; /* a function over whole task sets: the task is told (t->by_set) */
     bool reset; /* of a reset or a preemption, which have unit attentions of their own */
     const struct scsi_task *except;
+    const struct scsi_pr_nexus *guests_of; /* only copies that this one has sent to another unit */
 };
 /* Marks the matching tasks as aborted on behalf of `by`; how many there were. */
 unsigned scsi_taskset_abort(struct scsi_lu *lu, const struct scsi_taskset_filter *f,

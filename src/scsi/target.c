@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The host and its targets: what the registry knows of an IQN, as SCSI shows it. */
 #include "base/assert.h"
+#include "scsi/rod.h"
 #include "scsi/scsi_priv.h"
 #include <stdio.h>
 
@@ -9,6 +10,11 @@ int scsi_host_create(struct dev_registry *reg, struct scsi_host **ret_host)
     struct scsi_host *h = calloc(1, sizeof *h);
     if (!h) {
         return -ENOMEM;
+    }
+    int r = scsi_rods_create(reg, &h->rods);
+    if (r < 0) {
+        free(h);
+        return r;
     }
     h->registry = reg;
     rt_mutex_init(&h->m);
@@ -23,6 +29,7 @@ void scsi_host_destroy(struct scsi_host *h)
         return;
     }
     ASSERT(list_is_empty(&h->targets));
+    scsi_rods_destroy(h->rods);
     rt_mutex_destroy(&h->m);
     free(h);
 }

@@ -57,6 +57,7 @@ void scsi_task_init(struct scsi_task *t, struct scsi_nexus *n, uint64_t lun_raw,
     t->by_reset = false;
     t->tas = false;
     t->turned = false;
+    t->is_guest = false;
 }
 
 bool scsi_task_is_aborted(const struct scsi_task *t)

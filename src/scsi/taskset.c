@@ -23,6 +23,7 @@
  * can abort it or wait for it, and DONE from the beginning.
  */
 #include "base/assert.h"
+#include "scsi/pr_priv.h"
 #include "scsi/scsi_priv.h"
 
 void scsi_bell_init(struct scsi_bell *b)
@@ -91,10 +92,18 @@ static void order_leave(struct scsi_task *t)
     rt_mutex_unlock(&bell->m);
 }
 
+/* A guest may stand in a unit of which its nexus has no view. */
+static struct scsi_shard *shard_of(const struct scsi_task *t)
+{
+    return likely(t->itl) ? t->itl->shard : &t->lu->shards[t->nexus->id % SCSI_SHARDS];
+}
+
 bool scsi_taskset_enter(struct scsi_task *t)
 {
-    struct scsi_shard *shard = t->itl->shard;
-    t->itl->tasks++;
+    struct scsi_shard *shard = shard_of(t);
+    if (likely(t->itl)) {
+        t->itl->tasks++;
+    }
     if (unlikely(t->attr == SCSI_ATTR_ORDERED)) {
         order_enter(t);
     }
@@ -117,7 +126,7 @@ void scsi_taskset_leave(struct scsi_task *t)
 {
     struct scsi_itl *itl = t->itl;
     struct scsi_lu *lu = t->lu;
-    struct scsi_shard *shard = itl->shard;
+    struct scsi_shard *shard = shard_of(t);
     rt_mutex_lock(&shard->m);
     shard->count -= !list_is_empty(&t->lu_link);
     list_remove(&t->lu_link);
@@ -129,6 +138,9 @@ void scsi_taskset_leave(struct scsi_task *t)
     }
     if (unlikely(awaited || atomic_load(&lu->ordered_oldest) != UINT64_MAX)) {
         scsi_bell_ring(&lu->target->bell);
+    }
+    if (unlikely(!itl)) {
+        return;
     }
     itl->tasks--;
     if (unlikely(itl->gone) && itl->tasks == 0) {
@@ -190,6 +202,9 @@ void scsi_taskset_turn(struct scsi_task *t)
 
 static bool matches(const struct scsi_taskset_filter *f, const struct scsi_task *t)
 {
+    if (unlikely(f->guests_of)) {
+        return t->is_guest && scsi_pr_is_of(t->nexus, f->guests_of) && t != f->except;
+    }
     return (!f->nexus || t->nexus->id == f->nexus) && (!f->by_tag || t->tag == f->tag) &&
            t != f->except;
 }

@@ -44,6 +44,13 @@ static void name_designator(uint8_t **at, uint8_t type, const char *name)
     memcpy(p, name, len + 1);
 }
 
+size_t scsi_target_designator_put(const char *iqn, uint8_t *ret)
+{
+    uint8_t *at = ret;
+    name_designator(&at, OF_TARGET | TYPE_NAME, iqn);
+    return (size_t)(at - ret);
+}
+
 /* The target port: its name is the target's with the tag of its portal group (RFC 7143 §4.4.3). */
 static void port_name_designator(uint8_t **at, const struct scsi_nexus *n)
 {
@@ -190,7 +197,7 @@ size_t scsi_vpd_put(const struct scsi_task *t, uint8_t page, uint8_t *p)
         len = put_ports(t, p);
         break;
     case 0x8f:
-        len = scsi_copy_vpd_put(p);
+        len = scsi_copy_vpd_put(t->lu, p);
         break;
     case 0xb0:
         len = put_limits(t, p);

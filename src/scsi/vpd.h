@@ -21,6 +21,8 @@
 /* The designator of type NAA in VPD page 83h. */
 #define SCSI_NAA_BYTES 8
 void scsi_naa_put(const struct uuid *u, uint8_t ret_naa[SCSI_NAA_BYTES]);
+/* The designation descriptor of a target, at most 4 + 224 + 4 bytes; its length. */
+size_t scsi_target_designator_put(const char *iqn, uint8_t *ret);
 bool scsi_vpd_known(const struct scsi_task *t, uint8_t page);
 /* Writes the page at p, SCSI_VPD_MAX zero bytes; its length. */
 size_t scsi_vpd_put(const struct scsi_task *t, uint8_t page, uint8_t *p);

@@ -388,6 +388,25 @@ int dev_copy(const struct dev_copy *c, unsigned flags, uint64_t *ret_done)
     return -ENODEV;
 }
 
+int dev_hold_create(struct dev_registry *g, uint64_t size_bytes, struct dev **ret_dev)
+{
+    (void)g;
+    (void)size_bytes;
+    (void)ret_dev;
+    return -ENOSPC;
+}
+
+void dev_hold_destroy(struct dev *d)
+{
+    (void)d;
+}
+
+int dev_hold_fill(const struct dev_fill *f)
+{
+    (void)f;
+    return -EINVAL;
+}
+
 size_t dev_list(struct dev_registry *g, enum dev_kind kind, const struct dev_info *after,
                 struct dev_info *ret, size_t max)
 {

@@ -540,6 +540,41 @@ int dev_copy(const struct dev_copy *c, unsigned flags, uint64_t *ret_done)
     return 0;
 }
 
+static unsigned fake_holds; /* there are */
+static int fake_hold_fail;  /* what making one gives */
+
+int dev_hold_create(struct dev_registry *g, uint64_t size_bytes, struct dev **ret_dev)
+{
+    (void)g;
+    ASSERT(size_bytes > 0 && size_bytes <= FAKE_BYTES);
+    if (fake_hold_fail) {
+        return fake_hold_fail;
+    }
+    *ret_dev = fake_dev_new(0, size_bytes);
+    fake_holds++;
+    return 0;
+}
+
+void dev_hold_destroy(struct dev *d)
+{
+    fake_holds -= d != NULL;
+    dev_unref(d);
+}
+
+int dev_hold_fill(const struct dev_fill *f)
+{
+    int r = 0;
+    for (size_t i = 0; i < f->count && r == 0; i++) {
+        const struct dev_piece *p = &f->pieces[i];
+        uint64_t done;
+        r = f->may_go_on(f->arg)
+                ? dev_copy(&(struct dev_copy){f->src, p->src_off, f->hold, p->hold_off, p->len}, 0,
+                           &done)
+                : -ECANCELED;
+    }
+    return r;
+}
+
 size_t dev_list(struct dev_registry *g, enum dev_kind kind, const struct dev_info *after,
                 struct dev_info *ret, size_t max)
 {

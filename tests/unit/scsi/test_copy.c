@@ -266,8 +266,8 @@ static void results_are_kept_by_identifier(struct world *w)
     CHECK(r->len == 78 && be32_load(r->data) == 74 && r->data[56] == 2);
     CHECK(be16_load(r->data + 58) == 18 && (r->data[62] & 15) == SCSI_KEY_COPY_ABORTED);
     CHECK(results(w->a, 4, 2)->len == 4);
-    /* There are places for 16: the oldest goes. */
-    for (uint8_t id = 3; id < 18; id++) {
+    /* There are places for 64: the oldest goes. */
+    for (uint8_t id = 3; id < 66; id++) {
         simple(w, 1, 0, 0);
         list[0] = id;
         list[1] = SCSI_COPY_DISCARD << 3;
@@ -434,7 +434,8 @@ static void the_page_tells_what_there_is(struct world *w)
     CHECK(r->data[5] & 0x08);
     r = in(w->a, 0, 1024, CDB(0x12, 1, 0x8f, 4, 0));
     CHECK(r->status == SCSI_GOOD && r->len == 4u + be16_load(r->data + 2));
-    static const uint16_t types[] = {0x0001, 0x0004, 0x0008, 0x000c, 0x8001};
+    static const uint16_t types[] = {0x0000, 0x0001, 0x0004, 0x0008,
+                                     0x000c, 0x0106, 0x0108, 0x8001};
     size_t at = 4;
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
         const uint8_t *d = r->data + at;
