@@ -242,7 +242,9 @@ static void *worker(void *arg)
         drop_cancelled(h);
         start_all(h);
         (void)curl_multi_perform(h->multi, &running);
+        rt_wakes_hold(); /* for all that have ended together */
         reap(h);
+        rt_wakes_release();
         start_all(h);
         (void)curl_multi_poll(h->multi, NULL, 0, IDLE_POLL_MS, NULL);
     }

@@ -13,7 +13,8 @@
  *     core:    sleeping = 1;  if (inbox) do not sleep           other:   push;  if (sleeping) write
  *
  * all sequentially consistent, so that one of the two sees the other. The eventfd is watched
- * edge-triggered and never read.
+ * edge-triggered and never read. A pusher who holds a mutex looks at `sleeping` when it has let go
+ * of it (sync.h).
  */
 #include "base/assert.h"
 #include "base/time.h"
@@ -50,12 +51,48 @@ static struct rt_fiber *run_pop(struct rt_core *core)
     return f;
 }
 
-void rt_core_notify(struct rt_core *core)
+static _Thread_local uint64_t wakes_due; /* a bit for each core */
+_Static_assert(RT_CORES_MAX <= 64, "wakes_due has a bit for each core");
+
+static void notify_now(struct rt_core *core)
 {
     if (atomic_load(&core->sleeping) && atomic_exchange(&core->sleeping, 0)) {
         uint64_t one = 1;
         ssize_t n = write(core->wake_fd, &one, sizeof one);
         ASSERT(n == (ssize_t)sizeof one);
+    }
+}
+
+void rt_core_notify(struct rt_core *core)
+{
+    if (rt_mutexes_held == 0) {
+        notify_now(core);
+    } else {
+        wakes_due |= 1ull << core->index;
+        rt_mutexes_held |= RT_WAKES_DUE;
+    }
+}
+
+void rt_wakes_deliver(void)
+{
+    uint64_t due = wakes_due;
+    wakes_due = 0;
+    rt_mutexes_held = 0;
+    for (; due != 0; due &= due - 1) {
+        notify_now(rt_runtime.cores[__builtin_ctzll(due)]);
+    }
+}
+
+void rt_wakes_hold(void)
+{
+    rt_mutexes_held++;
+}
+
+void rt_wakes_release(void)
+{
+    ASSERT(rt_mutexes_held > 0);
+    if (--rt_mutexes_held == RT_WAKES_DUE) {
+        rt_wakes_deliver();
     }
 }
 

@@ -34,9 +34,22 @@ enum rt_mutex_state {
     RT_MUTEX_AWAITED, /* held, and somebody may sleep for it */
 };
 
+/* How many the thread holds, and RT_WAKES_DUE. */
 extern _Thread_local unsigned rt_mutexes_held;
 void rt_mutex_lock_slow(struct rt_mutex *m);
 void rt_mutex_wake(struct rt_mutex *m);
+
+/*
+ * A fiber that is woken is at once in line on its core. But a core that sleeps is told only when
+ * the waking thread holds no mutex any more: it would only come to sleep again for that mutex, and
+ * on a shared processor it would stop the waker before it lets go of it.
+ */
+#define RT_WAKES_DUE 0x80000000u
+void rt_wakes_deliver(void);
+/* Sleeping cores are told once, at the end, however many fibers are woken in between. Short, and
+ * without a WAITS, as a mutex. */
+void rt_wakes_hold(void);
+void rt_wakes_release(void);
 
 void rt_mutex_init(struct rt_mutex *m);
 void rt_mutex_destroy(struct rt_mutex *m); /* asserts that nobody holds it */
@@ -59,6 +72,9 @@ static inline void rt_mutex_unlock(struct rt_mutex *m)
     ASSERT(was != RT_MUTEX_FREE);
     if (unlikely(was == RT_MUTEX_AWAITED)) {
         rt_mutex_wake(m);
+    }
+    if (unlikely(rt_mutexes_held == RT_WAKES_DUE)) {
+        rt_wakes_deliver();
     }
 }
 

@@ -111,14 +111,16 @@ def silent(s, good):
     strangers = []
     for port in (s.nbd_port, s.iscsi_port):
         before = s.used_kib(), descriptors(s)
-        watch = zt.Stopwatch(s)
+        watch, said = zt.Stopwatch(s), len(s.log_text())
         fresh = [connect(port, n) for n in range(STRANGERS)]
         zt.wait_for(lambda fds=before[1]: descriptors(s) > fds + STRANGERS / 4)
         for k in fresh[:STRANGERS - STRANGERS_MAX - 100]:  # cores admit not quite in order
             k.settimeout(zt.LIMIT_S)
             while says_more(k):
                 pass
-        assert watch.seconds() < LOGIN_S - 1, "the oldest went only when it was their time"
+        # On a machine that is that slow, the server must have said why they went.
+        assert watch.seconds() < LOGIN_S - 1 or "is sent away" in s.log_text()[said:], \
+            "the oldest went only when it was their time"
         # One that comes now is the youngest, whatever the order was in which the others came in.
         begun = time.monotonic()
         fresh.append(connect(port))
