@@ -186,6 +186,7 @@ static bool drop_if_bad(struct iscsi_conn *c)
 size_t iscsi_paths_changed(struct iscsi_server *s, const char *iqn)
 {
     size_t n = 0;
+    scsi_paths_changed(s->host, iqn);
     rt_mutex_lock(&s->lock);
     list_for_each(&s->conns, struct iscsi_conn, all_link, c) {
         if (c->joined && (!iqn || strcmp(c->session->iqn, iqn) == 0)) {

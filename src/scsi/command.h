@@ -37,12 +37,25 @@ enum scsi_access {
     SCSI_ACCESS_PERSISTENT, /* PERSISTENT RESERVE IN and OUT have rules of their own */
 };
 
+/*
+ * Access states of the target port (SPC-4 5.16.2.4) in which a command is carried out. INQUIRY,
+ * REPORT LUNS and REQUEST SENSE are in all; READ CAPACITY is in standby too, though the standard
+ * does not ask for it, so that hosts know what they have a spare path to.
+ */
+enum scsi_states {
+    SCSI_STATES_ACTIVE,
+    SCSI_STATES_STANDBY,     /* and in standby */
+    SCSI_STATES_UNAVAILABLE, /* and in unavailable */
+    SCSI_STATES_ALL,         /* and in offline and transitioning */
+};
+
 struct scsi_command {
     const char *name; /* NULL: no such command */
     uint8_t opcode;
     int8_t action;
     uint8_t cdb_len;
     uint8_t access;    /* enum scsi_access */
+    uint8_t states;    /* enum scsi_states */
     uint8_t usage[16]; /* CDB usage data: a bit is set where the field is looked at */
     enum scsi_dir dir;
     uint8_t len_at;   /* where the CDB has its allocation or parameter list length, and */
@@ -69,6 +82,11 @@ void scsi_report_luns_run(struct scsi_task *t);
 void scsi_report_opcodes_parse(struct scsi_task *t);
 void scsi_report_opcodes_run(struct scsi_task *t);
 void scsi_report_tmfs_run(struct scsi_task *t);
+/* alua.c */
+void scsi_report_groups_parse(struct scsi_task *t);
+void scsi_report_groups_run(struct scsi_task *t);
+void scsi_set_groups_parse(struct scsi_task *t);
+void scsi_set_groups_run(struct scsi_task *t) WAITS;
 /* status.c */
 void scsi_test_unit_ready_run(struct scsi_task *t);
 void scsi_request_sense_run(struct scsi_task *t);

@@ -42,7 +42,7 @@ static void put_standard(const struct scsi_task *t, uint8_t *p)
     p[2] = 0x06;                                 /* SPC-4 */
     p[3] = 0x12;                                 /* HISUP, response data format 2 */
     p[4] = STANDARD_LEN - 5;
-    p[5] = 0x08; /* 3PC */
+    p[5] = 0x38; /* TPGS: implicit and explicit; 3PC */
     p[7] = 0x02; /* CMDQUE */
     bytes_field(p + 8, SCSI_VENDOR, SCSI_VENDOR_LEN);
     bytes_field(p + 16, SCSI_PRODUCT, SCSI_PRODUCT_LEN);
@@ -54,7 +54,7 @@ static void put_standard(const struct scsi_task *t, uint8_t *p)
 
 void scsi_inquiry_run(struct scsi_task *t)
 {
-    struct rt_buf *b = scsi_reply_begin(t, SCSI_VPD_MAX);
+    struct rt_buf *b = scsi_reply_begin(t, scsi_vpd_room(t->cdb[2]));
     if (!b) {
         return;
     }

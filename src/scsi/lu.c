@@ -168,16 +168,14 @@ int scsi_itl_create(struct scsi_nexus *n, struct scsi_lu *lu, uint32_t lun,
     itl->watch.fn = watch_event;
     char who[sizeof itl->watch.who];
     snprintf(who, sizeof who, "iscsi %.100s", n->initiator);
-    int r = dev_attach(lu->dev, who, n->identity, &itl->watch);
+    int r = dev_attach(lu->dev, who, n->name, &itl->watch);
     if (r < 0) {
         /* Deleted at this moment: the list of LUNs says so soon. */
         msg_debug("scsi", "LUN %u of %s is going away", lu->lun, n->target->iqn);
     }
     itl->attached = r >= 0;
     scsi_pr_attach(itl);
-    rt_mutex_lock(&lu->m);
-    list_push_back(&lu->views, &itl->lu_link);
-    rt_mutex_unlock(&lu->m);
+    scsi_alua_attach(itl);
     *ret_itl = itl;
     return 0;
 }

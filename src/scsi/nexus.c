@@ -274,6 +274,8 @@ int scsi_nexus_create(struct scsi_target *t, const struct scsi_nexus_options *op
     n->opt.address = n->address;
     snprintf(n->identity, sizeof n->identity, "%s,i,0x%02x%02x%02x%02x%02x%02x", n->initiator,
              opt->isid[0], opt->isid[1], opt->isid[2], opt->isid[3], opt->isid[4], opt->isid[5]);
+    snprintf(n->name, sizeof n->name, opt->tpgt == DEV_TAG_DEFAULT ? "%s" : "%s,t,0x%04x",
+             n->identity, opt->tpgt);
     n->id = 1 + atomic_fetch_add(&t->host->nexus_ids, 1);
     n->generation = UINT64_MAX;
     scsi_nexus_refresh(n);

@@ -7,7 +7,6 @@
 #include "scsi/transport_id.h"
 
 #define LIST_LEN 24u
-#define PORTS_MAX 64u
 
 static void fail_length(struct scsi_task *t)
 {
@@ -146,13 +145,13 @@ static bool read_list(struct scsi_task *t, struct scsi_pr_request *q)
 
 void scsi_pr_out_run(struct scsi_task *t)
 {
-    uint16_t ports[PORTS_MAX];
+    uint16_t ports[DEV_TAGS_MAX];
     struct scsi_pr_request q = {
         .action = t->cdb[1] & 0x1f,
         .scope = t->cdb[2] >> 4,
         .type = t->cdb[2] & 0x0f,
         .ports = ports,
-        .port_count = scsi_target_ports(t->nexus->target, ports, PORTS_MAX),
+        .port_count = scsi_target_ports(t->nexus->target, ports),
     };
     memcpy(q.self.initiator, t->nexus->identity, sizeof q.self.initiator);
     q.self.port = t->nexus->opt.relative_port;

@@ -243,6 +243,10 @@ enum scsi_tmf_response { /* RFC 7143 §11.6.1, RFC 7144 */
 enum scsi_tmf_response scsi_tmf(struct scsi_nexus *n, enum scsi_tmf function, uint64_t lun_raw,
                                 uint64_t ref_tag, uint8_t ret_extra[3]) WAITS;
 
+/* The access states of that target (NULL: of any, or the portal groups) have changed: all nexuses
+ * are told. */
+void scsi_paths_changed(struct scsi_host *h, const char *iqn);
+
 /* For SendTargets and status. */
 const char *scsi_target_iqn(const struct scsi_target *t);
 unsigned scsi_target_sessions(const struct scsi_target *t);

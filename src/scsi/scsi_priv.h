@@ -16,6 +16,7 @@
  * MUTEXES: target, LU, shard, bell; none is taken while another is held.
  */
 #pragma once
+#include "dev/paths.h"
 #include "rt/rt.h"
 #include "rt/sync.h"
 #include "scsi/command.h"
@@ -41,6 +42,7 @@ enum scsi_ua {
     SCSI_UA_RESERVATIONS_PREEMPTED,
     SCSI_UA_RESERVATIONS_RELEASED,
     SCSI_UA_REGISTRATIONS_PREEMPTED,
+    SCSI_UA_ACCESS_STATE_CHANGED,
     SCSI_UA_CAPACITY_CHANGED,
     SCSI_UA_MEDIUM_CHANGED,
     SCSI_UA_AVAILABLE_LOW, /* thresholds, in the order of their descriptors */
@@ -126,8 +128,11 @@ struct scsi_lu {
     _Atomic uint64_t ordered_gen;    /* number of the youngest ORDERED task there ever was */
     _Atomic uint64_t ordered_oldest; /* of the oldest there is now, UINT64_MAX = none */
     struct list ordered;             /* under the target's bell */
-    struct rt_mutex m;               /* guards views, past */
+    struct rt_mutex m;               /* guards views, past, paths */
     struct list views;
+    size_t path_count; /* see alua.c */
+    uint64_t path_generation;
+    struct dev_path paths[DEV_TAGS_MAX];
     struct scsi_stats past; /* of views that are gone */
     _Atomic uint64_t thresholds[SCSI_RESOURCES];
     _Atomic bool reached[SCSI_RESOURCES];
@@ -148,6 +153,7 @@ struct scsi_itl {
     _Atomic bool is_resized;  /* to be told (scsi_nexus_news) */
     _Atomic uint32_t refuses; /* commands that a persistent reservation of others does not let in: a
                                  bit per enum scsi_access */
+    _Atomic uint8_t access;   /* enum dev_path_state of its port */
     struct list pr_link;
     unsigned tasks;
     struct scsi_copies *copies; /* made by the first EXTENDED COPY */
@@ -187,6 +193,7 @@ struct scsi_nexus {
     char initiator[DEV_IQN_MAX + 1];
     char address[128];
     char identity[DEV_NEXUS_MAX + 1]; /* with the ISID, as in a TransportID (SPC-4 7.6.4.6) */
+    char name[DEV_NEXUS_MAX + 1];     /* and with the portal group, if not the default one */
     uint64_t generation;              /* of the target's LUN list, as in itls */
     uint64_t checked_ns;
     struct scsi_itl **itls; /* in rising order of LUN */
@@ -215,7 +222,7 @@ MUST int scsi_target_table(struct scsi_target *t, uint64_t generation,
                            struct scsi_table **ret_copy);
 void scsi_table_free(struct scsi_table *table); /* gives the references back; accepts NULL */
 /* The relative identifiers of its target ports; how many. */
-size_t scsi_target_ports(const struct scsi_target *t, uint16_t *ret_ports, size_t max);
+size_t scsi_target_ports(const struct scsi_target *t, uint16_t ret_ports[DEV_TAGS_MAX]);
 
 /* lu.c */
 MUST int scsi_lu_create(struct scsi_target *t, uint32_t lun, struct dev *d,
@@ -242,6 +249,19 @@ void scsi_itl_destroy(struct scsi_itl *itl);
 /* Whether this nexus keeps the medium in (SPC-4 6.17). */
 void scsi_itl_prevent(struct scsi_itl *itl, bool prevents);
 
+/* alua.c */
+/* The view comes to be among the unit's views. */
+void scsi_alua_attach(struct scsi_itl *itl);
+/* The states may have changed: the nexuses but that one (NULL: all) are told if they have. */
+void scsi_alua_look(struct scsi_lu *lu, const struct scsi_nexus *except);
+/* The unit's target port groups, as of now; how many. */
+size_t scsi_alua_paths(struct scsi_lu *lu, struct dev_path ret_paths[DEV_TAGS_MAX]);
+struct scsi_sense;
+/* Why a unit is not accessible in that state; false when it is. */
+bool scsi_alua_sense(unsigned access, struct scsi_sense *ret_sense);
+bool scsi_alua_lets(unsigned access, const struct scsi_command *c);
+
+/* nexus.c */
 struct scsi_pr_nexus;
 
 /* nexus.c */

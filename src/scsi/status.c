@@ -22,7 +22,8 @@ void scsi_request_sense_run(struct scsi_task *t)
     }
     struct scsi_sense s = {.key = SCSI_KEY_NO_SENSE, .asc = SCSI_ASC_NONE};
     if (t->itl) {
-        if (!scsi_attention_next(t->itl, true, &s) && dev_is_ejected(t->lu->dev)) {
+        if (!scsi_attention_next(t->itl, true, &s) &&
+            !scsi_alua_sense(atomic_load(&t->itl->access), &s) && dev_is_ejected(t->lu->dev)) {
             s = (struct scsi_sense){.key = SCSI_KEY_NOT_READY, .asc = SCSI_ASC_MEDIUM_NOT_PRESENT};
         }
     } else if (scsi_lun_decode(t->lun_raw) != SCSI_WLUN_REPORT_LUNS) {

@@ -114,13 +114,63 @@ unsigned scsi_target_sessions(const struct scsi_target *t)
     return n;
 }
 
-/* A target has one portal group, and so one port. */
-size_t scsi_target_ports(const struct scsi_target *t, uint16_t *ret_ports, size_t max)
+size_t scsi_target_ports(const struct scsi_target *t, uint16_t ret_ports[DEV_TAGS_MAX])
 {
-    (void)t;
-    ASSERT(max > 0);
-    ret_ports[0] = 1;
-    return 1;
+    struct dev_path paths[DEV_TAGS_MAX];
+    size_t count = dev_path_list(t->host->registry, t->iqn, NULL, paths, NULL);
+    for (size_t i = 0; i < count; i++) {
+        ret_ports[i] = paths[i].tag;
+    }
+    return count;
+}
+
+/* The unit of the lowest LUN from that one on, with a reference; or NULL. */
+static struct scsi_lu *next_lu(struct scsi_target *t, uint32_t from)
+{
+    struct scsi_lu *found = NULL;
+    rt_mutex_lock(&t->m);
+    for (size_t i = 0; t->table && i < t->table->count && !found; i++) {
+        if (t->table->lus[i]->lun >= from) {
+            found = scsi_lu_ref(t->table->lus[i]);
+        }
+    }
+    rt_mutex_unlock(&t->m);
+    return found;
+}
+
+static void look_at_paths(struct scsi_target *t)
+{
+    struct scsi_lu *lu;
+    for (uint32_t lun = 0; (lu = next_lu(t, lun)) != NULL; lun++) {
+        lun = lu->lun;
+        scsi_alua_look(lu, NULL);
+        scsi_lu_unref(lu);
+    }
+}
+
+/* The target after that one, with a reference, whose own goes; NULL: the first, and after the last.
+ */
+static struct scsi_target *next_target(struct scsi_host *h, struct scsi_target *after)
+{
+    rt_mutex_lock(&h->m);
+    struct list *at = after ? after->link.next : h->targets.next;
+    struct scsi_target *t = at == &h->targets ? NULL : container_of(at, struct scsi_target, link);
+    if (t) {
+        t->refs++;
+    }
+    rt_mutex_unlock(&h->m);
+    scsi_target_put(after);
+    return t;
+}
+
+void scsi_paths_changed(struct scsi_host *h, const char *iqn)
+{
+    struct scsi_target *t = NULL;
+    while ((t = next_target(h, t)) != NULL) {
+        if (!iqn || strcmp(t->iqn, iqn) == 0) {
+            look_at_paths(t);
+        }
+    }
 }
 
 void scsi_table_free(struct scsi_table *table)

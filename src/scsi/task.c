@@ -147,6 +147,12 @@ static bool admit(struct scsi_task *t, const struct scsi_command *c, uint32_t lu
         scsi_fail_sense(t, &attention);
         return false;
     }
+    unsigned access = atomic_load_explicit(&t->itl->access, memory_order_acquire);
+    if (unlikely(access > DEV_PATH_NON_OPTIMIZED) && c && !scsi_alua_lets(access, c)) {
+        (void)scsi_alua_sense(access, &attention);
+        scsi_fail_sense(t, &attention);
+        return false;
+    }
     if (unlikely(is_refused(t, c))) {
         scsi_fail_status(t, SCSI_RESERVATION_CONFLICT);
         return false;

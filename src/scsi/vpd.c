@@ -17,6 +17,7 @@ enum {
     TYPE_T10 = 1,
     TYPE_NAA = 3,
     TYPE_RELATIVE_PORT = 4,
+    TYPE_PORT_GROUP = 5,
     TYPE_NAME = 8,
     PIV = 0x80,
     PROTOCOL_ISCSI = 0x50,
@@ -52,10 +53,10 @@ size_t scsi_target_designator_put(const char *iqn, uint8_t *ret)
 }
 
 /* The target port: its name is the target's with the tag of its portal group (RFC 7143 §4.4.3). */
-static void port_name_designator(uint8_t **at, const struct scsi_nexus *n)
+static void port_name_designator(uint8_t **at, const struct scsi_target *t, uint16_t tag)
 {
     char name[DEV_IQN_MAX + 16];
-    snprintf(name, sizeof name, "%s,t,0x%04x", n->target->iqn, n->opt.tpgt);
+    snprintf(name, sizeof name, "%s,t,0x%04x", t->iqn, tag);
     name_designator(at, OF_PORT | TYPE_NAME, name);
 }
 
@@ -104,7 +105,9 @@ static size_t put_identification(const struct scsi_task *t, uint8_t *p)
 
     uint8_t *port = designator(&at, CODE_BINARY, OF_PORT | TYPE_RELATIVE_PORT, 4);
     be16_store(port + 2, n->opt.relative_port);
-    port_name_designator(&at, n);
+    uint8_t *group = designator(&at, CODE_BINARY, OF_PORT | TYPE_PORT_GROUP, 4);
+    be16_store(group + 2, n->opt.tpgt);
+    port_name_designator(&at, n->target, n->opt.tpgt);
     name_designator(&at, OF_TARGET | TYPE_NAME, n->target->iqn);
     return (size_t)(at - p);
 }
@@ -126,13 +129,20 @@ static size_t put_policy(uint8_t *p)
     return 8;
 }
 
-/* SCSI ports, SPC-4 7.8.14: the target has one, whatever the portal. */
+/* SCSI ports, SPC-4 7.8.14: one for each portal group. */
 static size_t put_ports(const struct scsi_task *t, uint8_t *p)
 {
-    uint8_t *at = p + 16;
-    be16_store(p + 6, t->nexus->opt.relative_port);
-    port_name_designator(&at, t->nexus);
-    be16_store(p + 14, (uint16_t)(at - (p + 16)));
+    uint16_t ports[DEV_TAGS_MAX];
+    uint8_t *at = p + 4;
+    size_t count = scsi_target_ports(t->nexus->target, ports);
+    for (size_t i = 0; i < count; i++) {
+        uint8_t *names = at + 12; /* no initiator port TransportID */
+        be16_store(at + 2, ports[i]);
+        uint8_t *from = names;
+        port_name_designator(&names, t->nexus->target, ports[i]);
+        be16_store(at + 10, (uint16_t)(names - from));
+        at = names;
+    }
     return (size_t)(at - p);
 }
 
@@ -172,6 +182,11 @@ bool scsi_vpd_known(const struct scsi_task *t, uint8_t page)
     uint8_t list[16] = {0};
     size_t len = put_supported(t, list);
     return memchr(list + 4, page, len - 4) != NULL;
+}
+
+size_t scsi_vpd_room(uint8_t page)
+{
+    return page == 0x88 ? SCSI_VPD_PORTS_MAX : SCSI_VPD_MAX;
 }
 
 size_t scsi_vpd_put(const struct scsi_task *t, uint8_t page, uint8_t *p)

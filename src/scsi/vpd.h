@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Vital product data (SPC-4 7.8, SBC-3 6.5), and the limits it announces. */
 #pragma once
+#include "dev/paths.h"
 #include "scsi/scsi.h"
 
 #define SCSI_VENDOR "ZEROFS  "
@@ -10,7 +11,8 @@
 #define SCSI_REVISION "0001"
 #define SCSI_REVISION_LEN 4
 
-#define SCSI_VPD_MAX 1024
+#define SCSI_VPD_MAX 1024 /* of a page, but for that of the ports */
+#define SCSI_VPD_PORTS_MAX (4 + DEV_TAGS_MAX * (12 + 4 + DEV_IQN_MAX + 17))
 
 /* Limits of VPD page B0h, which the commands enforce. */
 #define SCSI_TRANSFER_MAX_BYTES DEV_IO_MAX
@@ -24,7 +26,9 @@ void scsi_naa_put(const struct uuid *u, uint8_t ret_naa[SCSI_NAA_BYTES]);
 /* The designation descriptor of a target, at most 4 + 224 + 4 bytes; its length. */
 size_t scsi_target_designator_put(const char *iqn, uint8_t *ret);
 bool scsi_vpd_known(const struct scsi_task *t, uint8_t page);
-/* Writes the page at p, SCSI_VPD_MAX zero bytes; its length. */
+/* Room for the page. */
+size_t scsi_vpd_room(uint8_t page);
+/* Writes the page at p, so many zero bytes; its length. */
 size_t scsi_vpd_put(const struct scsi_task *t, uint8_t page, uint8_t *p);
 /* Peripheral qualifier and device type of what the task's LUN is. */
 uint8_t scsi_peripheral(const struct scsi_task *t);

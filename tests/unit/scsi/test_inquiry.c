@@ -6,7 +6,7 @@ static void standard_data_names_us(struct world *w)
     struct reply *r = in(w->a, 0, 255, CDB(0x12, 0, 0, 0, 255));
     CHECK(r->status == SCSI_GOOD && r->len == 96);
     CHECK(r->data[0] == 0 && r->data[1] == 0 && r->data[2] == 6 && r->data[3] == 0x12);
-    CHECK(r->data[4] == 91 && r->data[7] == 0x02);
+    CHECK(r->data[4] == 91 && r->data[5] == 0x38 && r->data[7] == 0x02);
     CHECK(memcmp(r->data + 8, "ZEROFS  ", 8) == 0);
     CHECK(be16_load(r->data + 58) == 0x00a0 && be16_load(r->data + 60) == 0x0960);
     CHECK(be16_load(r->data + 62) == 0x0460 && be16_load(r->data + 64) == 0x04c0);
@@ -66,6 +66,9 @@ static void identification_holds_its_designators(struct world *w)
         case 0x14:
             CHECK(d[0] == 0x51 && (d[1] & 0x80) && be32_load(d + 4) == 1);
             break;
+        case 0x15:
+            CHECK(d[0] == 0x51 && (d[1] & 0x80) && d[3] == 4 && be32_load(d + 4) == 1);
+            break;
         case 0x18:
             CHECK(d[0] == 0x53 && strcmp((const char *)d + 4, FAKE_IQN ",t,0x0001") == 0);
             CHECK(d[3] % 4 == 0);
@@ -78,7 +81,7 @@ static void identification_holds_its_designators(struct world *w)
         }
         seen++;
     }
-    CHECK(seen == 5); /* no port group: TPGS is 0 */
+    CHECK(seen == 6);
 }
 WORLD_TEST(identification_holds_its_designators)
 

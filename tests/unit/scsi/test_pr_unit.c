@@ -7,11 +7,20 @@
 
 /* SPC-4 table 65, SBC-4 table 13, by name: commands that are not listed are refused by every type.
  */
-static const char *const any[] = {"TEST UNIT READY",     "REQUEST SENSE",     "INQUIRY",
-                                  "READ CAPACITY(10)",   "READ CAPACITY(16)", "LOG SENSE",
-                                  "REPORT LUNS",         "RESERVE(6)",        "RESERVE(10)",
-                                  "RELEASE(6)",          "RELEASE(10)",       "PERSISTENT RESERVE",
-                                  "COPY OPERATION ABORT"};
+static const char *const any[] = {"TEST UNIT READY",
+                                  "REQUEST SENSE",
+                                  "INQUIRY",
+                                  "READ CAPACITY(10)",
+                                  "READ CAPACITY(16)",
+                                  "LOG SENSE",
+                                  "REPORT LUNS",
+                                  "RESERVE(6)",
+                                  "RESERVE(10)",
+                                  "RELEASE(6)",
+                                  "RELEASE(10)",
+                                  "PERSISTENT RESERVE",
+                                  "COPY OPERATION ABORT",
+                                  "REPORT TARGET PORT GROUPS"};
 static const char *const reading[] = {"READ(",
                                       "VERIFY(",
                                       "PRE-FETCH(",
