@@ -475,6 +475,16 @@ static void set_isns_flag(struct reader *rd)
     set_bool(rd, domains ? &rd->c->iscsi.isns.domains : &rd->c->iscsi.isns.notifications);
 }
 
+static void set_iscsi_connections(struct reader *rd)
+{
+    set_whole(rd, &rd->c->iscsi.session_connections, 1, CONFIG_ISCSI_CONNECTIONS);
+}
+
+static void set_iscsi_recovery(struct reader *rd)
+{
+    set_whole(rd, &rd->c->iscsi.error_recovery, 0, CONFIG_ISCSI_RECOVERY);
+}
+
 static void set_admin_socket(struct reader *rd)
 {
     set_text(rd, &rd->c->admin.unix_socket);
@@ -556,6 +566,8 @@ static const struct key {
     {"servers.iscsi.isns.esi_transport", set_isns_transport, false},
     {"servers.iscsi.isns.discovery_domains", set_isns_flag, false},
     {"servers.iscsi.isns.notifications", set_isns_flag, false},
+    {"servers.iscsi.session_connections", set_iscsi_connections, false},
+    {"servers.iscsi.error_recovery", set_iscsi_recovery, false},
     {"admin.unix_socket", set_admin_socket, false},
     {"runtime.cores", set_cores, false},
     {"runtime.log_level", set_log_level, false},
@@ -757,6 +769,8 @@ int config_load(const char *path, FILE *errors, struct config **ret_config)
     c->runtime.log_level = MSG_INFO;
     c->iscsi.isns.period_s = 3600;
     c->iscsi.isns.esi_interval_s = 60;
+    c->iscsi.session_connections = CONFIG_ISCSI_CONNECTIONS;
+    c->iscsi.error_recovery = CONFIG_ISCSI_RECOVERY;
     struct reader rd = {.c = c, .path = path, .errors = errors, .doc = &doc};
     for (size_t i = 0; i < doc.count; i++) {
         rd.entry = &doc.entries[i];

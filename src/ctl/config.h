@@ -26,6 +26,8 @@
 #define CONFIG_DEFAULT_NAME "zerofs.toml"
 #define CONFIG_SYSTEM_PATH "/etc/zerofs/zerofs.toml"
 #define CONFIG_GB 1000000000ull /* GB in *_gb keys are 10^9 bytes */
+#define CONFIG_ISCSI_CONNECTIONS 8u /* of a session, at most, and unless said otherwise */
+#define CONFIG_ISCSI_RECOVERY 2u     /* ErrorRecoveryLevel, likewise */
 
 /* Strings of one array key. */
 struct config_list {
@@ -84,6 +86,8 @@ struct config {
             bool domains;
             bool notifications; /* default: as domains */
         } isns;
+        unsigned session_connections;
+        unsigned error_recovery;
     } iscsi;
     struct {
         char *unix_socket; /* default: zerofs.sock in the cache folder */

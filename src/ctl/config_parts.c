@@ -263,6 +263,8 @@ static const char template_text[] =
     "to\n"
     "# drain_redirect = \"192.0.2.2:3260\"   # where initiators are sent while the server stops\n"
     "# chap_minimum = \"sha256\"     # weaker CHAP algorithms will not do\n"
+    "# session_connections = 1     # MC/S; default: up to 8, if the initiator asks\n"
+    "# error_recovery = 0          # ErrorRecoveryLevel; default: up to 2, if the initiator asks\n"
     "\n"
     "# [servers.iscsi.kerberos]    # for accounts made with --kerberos\n"
     "# keytab = \"/etc/zerofs/zerofs.keytab\"\n"
@@ -418,6 +420,9 @@ unsigned config_report_fixed(const struct config *old, const struct config *fres
         {"servers.iscsi.isns.server", same_text(old->iscsi.isns.server, fresh->iscsi.isns.server)},
         {"servers.iscsi.isns.entity", same_text(old->iscsi.isns.entity, fresh->iscsi.isns.entity)},
         {"servers.iscsi.isns", same_isns(old, fresh)},
+        {"servers.iscsi.session_connections",
+         old->iscsi.session_connections == fresh->iscsi.session_connections},
+        {"servers.iscsi.error_recovery", old->iscsi.error_recovery == fresh->iscsi.error_recovery},
         {"admin.unix_socket", same_text(old->admin.unix_socket, fresh->admin.unix_socket)},
         {"runtime.cores", old->runtime.cores == fresh->runtime.cores},
     };

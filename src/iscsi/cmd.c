@@ -32,6 +32,9 @@ struct iscsi_task *iscsi_task_find(struct iscsi_session *s, uint32_t itt)
 static struct iscsi_task *task_new(struct iscsi_conn *c, const struct iscsi_request *q)
 {
     struct iscsi_session *s = c->session;
+    if (unlikely(s->failed > 0)) {
+        iscsi_session_forget(s, q->itt);
+    }
     struct iscsi_task *t = s->free_tasks;
     if (t) {
         s->free_tasks = t->next;
@@ -59,6 +62,10 @@ static struct iscsi_task *task_new(struct iscsi_conn *c, const struct iscsi_requ
     t->r2tsn = 0;
     t->open = 0;
     t->data_lost = false;
+    t->unsolicited_lost = false;
+    t->asked_again = false;
+    t->egress = NULL;
+    t->moved.waiter = NULL;
     t->no_memory = false;
     atomic_store_explicit(&t->fiber, NULL, memory_order_relaxed);
     t->waits = false;
@@ -231,6 +238,16 @@ static enum iscsi_window_verdict judge(struct iscsi_session *s, const struct isc
                                                                         : verdict;
 }
 
+/* The command has not come: at ErrorRecoveryLevel 1 its initiator repeats it, with its CmdSN. */
+static int bad_digest(struct iscsi_conn *c, const uint8_t *bhs)
+{
+    if (!c->keeps) {
+        return refuse(c, ISCSI_REJECT_DATA_DIGEST, bhs, "data digest");
+    }
+    iscsi_tx_reject(c, ISCSI_REJECT_DATA_DIGEST, bhs);
+    return 0;
+}
+
 static int pass_over(struct iscsi_conn *c)
 {
     int r = iscsi_rx_end(c);
@@ -294,7 +311,7 @@ int iscsi_command(struct iscsi_conn *c, const struct iscsi_request *q, const uin
         r = receive_immediate(t, q);
         if (r != 0) {
             iscsi_task_free(t);
-            return r < 0 ? r : refuse(c, ISCSI_REJECT_DATA_DIGEST, bhs, "data digest");
+            return r < 0 ? r : bad_digest(c, bhs);
         }
     }
     return enter(t, q);
@@ -316,18 +333,36 @@ static void count(struct iscsi_task *t)
     iscsi_count(&k->latency[MIN_OF(bucket, 31u)]);
 }
 
+/* Room for the data of a read, on whatever connection it has come to. */
+static int enter_egress(struct iscsi_task *t, uint64_t len)
+{
+    for (;;) {
+        struct iscsi_conn *c = t->conn;
+        int r = c->broken < 0 ? -ECANCELED : iscsi_egress_enter(c, len);
+        if (likely(r >= 0)) {
+            t->egress = c;
+            t->reading = len;
+            return 0;
+        }
+        if (scsi_task_is_aborted(&t->scsi) || (t->conn == c && c->broken == 0)) {
+            return r;
+        }
+        while (t->conn->broken < 0) {
+            r = iscsi_conn_orphans(t->conn) ? rt_gate_wait(&t->moved, RT_FOREVER) : -ECANCELED;
+            if (r < 0) {
+                return r;
+            }
+        }
+    }
+}
+
 /* The data phase: 0 when the command may be carried out, or its status is decided; negative: there
  * is nothing to answer. */
-static int data_phase(struct iscsi_task *t, uint64_t *ret_reading)
+static int data_phase(struct iscsi_task *t)
 {
     struct scsi_task *s = &t->scsi;
     if (s->dir == SCSI_DIR_IN) {
-        uint64_t len = MIN_OF(s->data_len, s->edtl);
-        int r = iscsi_egress_enter(t->conn, len);
-        if (r >= 0) {
-            *ret_reading = len;
-        }
-        return r;
+        return enter_egress(t, MIN_OF(s->data_len, s->edtl));
     }
     if (s->dir == SCSI_DIR_OUT && s->out_wanted > 0) {
         if (s->out_wanted > DEV_IO_MAX) {
@@ -339,12 +374,11 @@ static int data_phase(struct iscsi_task *t, uint64_t *ret_reading)
     return 0;
 }
 
-static void end(struct iscsi_task *t, uint64_t reading)
+static void end(struct iscsi_task *t)
 {
-    struct iscsi_conn *c = t->conn;
     count(t);
-    if (reading > 0) {
-        iscsi_egress_leave(c, reading);
+    if (t->egress) {
+        iscsi_egress_leave(t->egress, t->reading);
     }
     scsi_task_end(&t->scsi);
     iscsi_task_free(t);
@@ -354,13 +388,11 @@ static void end(struct iscsi_task *t, uint64_t reading)
 static void run(void *arg)
 {
     struct iscsi_task *t = arg;
-    struct iscsi_conn *c = t->conn;
     struct scsi_task *s = &t->scsi;
-    uint64_t reading = 0;
     int r = 0;
     atomic_store(&t->fiber, rt_self());
     if (!s->ended) {
-        r = data_phase(t, &reading);
+        r = data_phase(t);
         if (t->no_memory) {
             scsi_fail_status(s, SCSI_BUSY);
         } else if (t->data_lost) {
@@ -371,12 +403,15 @@ static void run(void *arg)
     }
     rt_cancel_heeded();
     r = iscsi_data_settle(t);
+    struct iscsi_conn *c = t->conn;
     if (c->broken == 0 && (r >= 0 || scsi_task_is_aborted(s) || s->aborted)) {
         iscsi_reply(t);
+    } else if (r >= 0 && !s->aborted && iscsi_conn_orphans(c)) {
+        iscsi_reply_later(t);
     } else if (!t->immediate) {
         iscsi_session_give(c->session); /* nobody hears of it, but the session may go on */
     }
-    end(t, reading);
+    end(t);
 }
 
 /* What can be answered without a wait needs no fiber. */
@@ -395,7 +430,7 @@ static bool run_ready(struct iscsi_task *t)
         return false;
     }
     iscsi_reply(t);
-    end(t, 0);
+    end(t);
     return true;
 }
 
@@ -412,7 +447,7 @@ void iscsi_command_start(struct iscsi_task *t)
     }
     scsi_fail_status(&t->scsi, SCSI_BUSY);
     iscsi_reply(t);
-    end(t, 0);
+    end(t);
 }
 
 /* The task is given up, and whoever carries it out with it. */

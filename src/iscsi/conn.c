@@ -4,7 +4,7 @@
 #include "base/err.h"
 #include "base/msg.h"
 #include "iscsi/rx.h"
-#include "iscsi/task.h"
+#include "iscsi/sent.h"
 #include "iscsi/tx.h"
 
 #include <errno.h>
@@ -57,6 +57,10 @@ static void tell_news(struct iscsi_conn *c)
 void iscsi_conn_do(struct iscsi_conn *c, unsigned what)
 {
     bool full = c->state == ISCSI_CONN_FULL && !c->session->discovery;
+    if (what & ~(unsigned)ISCSI_POKE_NEWS && c->broken < 0) {
+        c->logged_out = true; /* nobody is to take its tasks */
+        iscsi_conn_less(c);
+    }
     if (!c->poke_ready || c->broken < 0) {
         c->poked |= what;
         return;
@@ -78,6 +82,7 @@ void iscsi_conn_do(struct iscsi_conn *c, unsigned what)
         net_send_flush(c->stream);
     }
     if (what & (ISCSI_POKE_ASYNC_DROP | ISCSI_POKE_DROP)) {
+        c->logged_out = true;
         iscsi_conn_break(c, -ECONNABORTED);
     }
 }
@@ -140,6 +145,7 @@ static struct iscsi_conn *conn_new(struct iscsi_server *s, struct net_stream *st
     c->rx.last_ns = rt_now_ns();
     list_init(&c->egress_line);
     list_init(&c->session_link);
+    list_init(&c->sent);
     list_init(&c->all_link);
     list_init(&c->stranger_link);
     rt_mutex_init(&c->egress_lock);
@@ -241,15 +247,22 @@ static void linger(struct iscsi_conn *c)
 /* Full feature phase, or the login, is over for the reason r. */
 static void close_down(struct iscsi_conn *c, int r)
 {
-    rt_shield();
     if (c->broken == 0) {
         c->broken = r;
     }
-    c->state = ISCSI_CONN_CLOSING;
     net_send_flush(c->stream);
     iscsi_ffp_drop_held(c->session, c);
+    if (c->session->fences > 0) {
+        iscsi_fence_wake(c->session);
+    }
+    iscsi_conn_hold(c);
+    rt_shield();
+    c->state = ISCSI_CONN_CLOSING;
+    c->keeps = false;
     iscsi_tasks_abort(c);
+    iscsi_sent_free_all(c);
     iscsi_session_leave(c);
+    iscsi_logout_end(c);
     iscsi_text_reset(c);
     iscsi_rx_free(c);
     rt_unshield();

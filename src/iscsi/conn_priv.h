@@ -10,10 +10,12 @@
  * iscsi_session_poke() and iscsi_conn_poke() only.
  *
  * LIFE OF A CONNECTION
- *     login -> full feature -> closing -> gone
+ *     login -> full feature -> (failed ->) closing -> gone
  * login     receives login requests; has a session of its own that is in no table, until the last
  *           request, when that becomes a session of the table or is given up for one that is there
  * full      has joined its session, which has a nexus (not for discovery)
+ * failed    ErrorRecoveryLevel 2: the stream is broken, its tasks go on, and wait for another
+ *           connection to take them (recovery.c)
  * closing   the stream is broken; its tasks are aborted and waited for; then it leaves the session,
  *           and who leaves last ends the session: nexus, then table entry (session.c)
  * Memory goes when the last reference does.
@@ -47,6 +49,8 @@
 #define ISCSI_GATHER_BYTES (256u << 10)  /* one buffer of gathered data */
 #define ISCSI_SOLICITED_BYTES (8u << 20) /* asked for by R2T at a time, per connection */
 #define ISCSI_DATA_OUT_NS 15000000000ull /* within which asked-for data must come */
+#define ISCSI_REMIND_NS 4000000000ull /* after which it is asked for again, where it may be lost   \
+                                       */
 #define ISCSI_ABORT_DATA_NS 500000000ull /* and after an abort of the task */
 #define ISCSI_TASK_BUCKETS 64u
 #define ISCSI_IMMEDIATE_MAX 16u       /* immediate commands and TMFs under way */
@@ -57,6 +61,11 @@
 #define ISCSI_IDLE_NS 1000000000ull
 #define ISCSI_OPENED_MAX (DEV_GROUPS_MAX * DEV_PORTALS_MAX)
 #define ISCSI_WIDE_LOGINS_MAX 64u
+#define ISCSI_RETAINED_BYTES (16ull << 20) /* sent and kept, of a session */
+#define ISCSI_SENT_MAX 1024u               /* PDUs that a connection may leave unacknowledged */
+#define ISCSI_SOON_NS 1000000000ull        /* after which it is asked to acknowledge */
+#define ISCSI_CONNECTIONS_MAX 8u           /* of a session */
+#define ISCSI_RETAIN_SECONDS 20u           /* DefaultTime2Retain */
 
 struct iscsi_task;
 
@@ -79,11 +88,14 @@ struct iscsi_server {
     struct net_listener *opened[ISCSI_OPENED_MAX];
     size_t opened_count;
     unsigned sessions_max;
+    unsigned connections_max; /* of a session */
+    unsigned recovery;        /* ErrorRecoveryLevel at most */
     uint64_t login_timeout_ns;
     uint64_t nop_interval_ns;
-    unsigned core_commands;    /* that the sessions of a core may have under way: share.c */
-    struct rt_credits ingress; /* immediate and unsolicited data of all windows */
-    struct rt_credits gather;  /* solicited data that is not for the medium */
+    unsigned core_commands;     /* that the sessions of a core may have under way: share.c */
+    struct rt_credits ingress;  /* immediate and unsolicited data of all windows */
+    struct rt_credits gather;   /* solicited data that is not for the medium */
+    struct rt_credits retained; /* what was sent and is kept to be sent again */
     _Atomic bool draining;
     const char *drain_to; /* set before draining; NULL: nowhere */
     _Atomic uint64_t logins;
@@ -115,6 +127,7 @@ struct iscsi_server {
 enum iscsi_conn_state {
     ISCSI_CONN_LOGIN,
     ISCSI_CONN_FULL,
+    ISCSI_CONN_FAILED, /* its tasks wait for another connection */
     ISCSI_CONN_CLOSING,
 };
 
@@ -168,6 +181,7 @@ struct iscsi_session {
     bool in_table;          /* [lock] */
     bool ending;            /* [lock] nobody may join any more */
     struct list conns;      /* [lock] those that have joined, by arrival */
+    unsigned failed;        /* [lock] of these, those that have failed */
     unsigned members;       /* [lock] these, and logins that wait to join: the last one ends it */
 
     uint32_t window_now;
@@ -180,8 +194,12 @@ struct iscsi_session {
     unsigned immediate_count;
     struct iscsi_task *free_tasks;
     uint32_t next_ttt;
+    uint64_t retained;           /* of server->retained: sent.c */
     struct rt_credits solicited; /* what R2Ts hold while their data are on their way */
-    uint64_t fast_abort_told;    /* of the last message with event 5: scsi's abort_id */
+    unsigned fences;             /* fibers that wait for acknowledgements, and where */
+    struct rt_mutex fence_lock;
+    struct rt_waitq fence;
+    uint64_t fast_abort_told; /* of the last message with event 5: scsi's abort_id */
 };
 
 struct iscsi_conn {
@@ -219,7 +237,14 @@ struct iscsi_conn {
     struct iscsi_params params;
     bool header_digest; /* in force */
     bool data_digest;
+    bool keeps;       /* what it sends, until that is acknowledged: ErrorRecoveryLevel > 0 */
+    bool tracks;      /* ExpStatSN: keeps, or one of several connections */
+    bool recovered;   /* it has failed, and its tasks may be reassigned: recovery.c */
+    bool logged_out;  /* and has nothing to be recovered */
+    struct list sent; /* by StatSN: sent.h */
+    unsigned sent_count;
     uint32_t statsn;
+    uint32_t acknowledged; /* ExpStatSN as it was last told */
     struct iscsi_rx rx;
 
     unsigned task_count;     /* of the session's tasks, those that are this connection's */
@@ -245,6 +270,9 @@ struct iscsi_conn {
     uint32_t ping_ttt;     /* ISCSI_TAG_NONE: none outstanding */
     uint64_t logout_by_ns; /* when the session is ended, if logout_requested */
     bool logout_requested;
+    bool logout_due; /* logs out itself: the response is the last thing it hears */
+    uint8_t logout_reason;
+    uint32_t logout_itt;
 };
 
 enum iscsi_poke {
@@ -282,6 +310,26 @@ unsigned iscsi_conn_core(struct iscsi_conn *c) WAITS;
 void iscsi_conn_move(struct iscsi_conn *c, unsigned core, void (*serve)(struct iscsi_conn *c))
     WAITS;
 
+/* recovery.c */
+/* True when the connection is broken, and its tasks go on without it, for another one. */
+static inline bool iscsi_conn_orphans(const struct iscsi_conn *c)
+{
+    return unlikely(c->broken < 0) && c->params.recovery == 2 && c->params.time2retain > 0 &&
+           c->state != ISCSI_CONN_CLOSING && !c->logged_out && c->joined && !c->session->ending;
+}
+/* The connection is broken: keeps its tasks while another one may take them, if that was agreed. */
+void iscsi_conn_hold(struct iscsi_conn *c) WAITS;
+/* Another connection, c, asks for that: its tasks may be reassigned. Breaks it. */
+void iscsi_conn_recover(struct iscsi_conn *c);
+/* TASK REASSIGN, its response apart: what follows the response is done by the second. */
+enum scsi_tmf_response iscsi_reassign_check(struct iscsi_conn *c, const struct iscsi_request *q);
+void iscsi_reassign(struct iscsi_conn *c, const struct iscsi_request *q);
+/* A task tag is used anew: whoever used it last has had the answer. */
+void iscsi_session_forget(struct iscsi_session *s, uint32_t itt);
+
+/* snack.c */
+MUST int iscsi_snack(struct iscsi_conn *c, const struct iscsi_request *q, const uint8_t *bhs) WAITS;
+
 /* session.c */
 /* On which core the session lives that a login with this TSIH wants to join; the caller's own if
  * there is none. */
@@ -317,10 +365,18 @@ MUST int iscsi_session_window(struct iscsi_session *s);
 MUST int iscsi_ffp_run(struct iscsi_conn *c) WAITS;
 /* The CmdSN window has moved: requests whose turn has come. */
 MUST int iscsi_ffp_turn(struct iscsi_conn *c) WAITS;
+/* Asks for a sign of life, and for an acknowledgement. */
+void iscsi_ping(struct iscsi_conn *c);
 /* True when a request with that CmdSN is held already. */
 bool iscsi_ffp_holds(struct iscsi_session *s, uint32_t cmdsn);
 /* Frees the connection's requests that never had their turn; NULL: those that nobody waits for. */
 void iscsi_ffp_drop_held(struct iscsi_session *s, const struct iscsi_conn *c);
+
+/* logout.c */
+/* 0, or why the connection ends. */
+MUST int iscsi_logout(struct iscsi_conn *c, const struct iscsi_request *q);
+/* The connection has left its session: the response that it waits for, if it does. */
+void iscsi_logout_end(struct iscsi_conn *c) WAITS;
 
 /* text_request.c */
 MUST int iscsi_text_request(struct iscsi_conn *c, const struct iscsi_request *q, const void *data,
@@ -328,6 +384,8 @@ MUST int iscsi_text_request(struct iscsi_conn *c, const struct iscsi_request *q,
 void iscsi_text_reset(struct iscsi_conn *c);
 
 /* tmf.c */
+/* A connection of the session has heard of more. */
+void iscsi_fence_wake(struct iscsi_session *s);
 MUST int iscsi_tmf_request(struct iscsi_conn *c, const struct iscsi_request *q) WAITS;
 static inline bool iscsi_tmf_is_of_target(uint8_t function)
 {
@@ -363,7 +421,7 @@ static inline struct iscsi_core *iscsi_conn_counters(struct iscsi_conn *c)
 /* A task of the connection has ended, or a fiber that uses it has. */
 static inline void iscsi_conn_less(struct iscsi_conn *c)
 {
-    if (unlikely(c->state == ISCSI_CONN_CLOSING)) {
+    if (unlikely(c->state >= ISCSI_CONN_FAILED)) {
         rt_gate_wake(&c->all_done);
     }
 }

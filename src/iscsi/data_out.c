@@ -5,8 +5,14 @@
  *
  * Order is checked to the byte (DataPDUInOrder and DataSequenceInOrder are Yes): each sequence has
  * its next offset and DataSN, and whatever else comes is an error of the protocol, which at
- * ErrorRecoveryLevel 0 ends the session. Data for a task that is no longer there is passed over: it
- * may have been aborted.
+ * ends the connection. Data for a task that is no longer there is passed over: it may have been
+ * aborted.
+ *
+ * LOSSES. A PDU with a wrong data digest is lost, and a gap in DataSN says that one was. At
+ * ErrorRecoveryLevel 0 the command fails with its sequence. Above, what follows in the sequence is
+ * passed over until F, and then a recovery R2T, with a number of its own, asks for all from the
+ * loss on; so it does when a later sequence begins before the end of an earlier one, or when
+ * nothing comes for a while.
  */
 #include "base/err.h"
 #include "base/msg.h"
@@ -15,6 +21,7 @@
 #include "iscsi/tx.h"
 
 #include <errno.h>
+#include <string.h>
 
 int iscsi_data_receive(struct iscsi_conn *c, struct iscsi_task *t, uint32_t offset)
 {
@@ -104,6 +111,68 @@ static void account(struct iscsi_task *t, struct iscsi_burst *b, const struct is
     }
 }
 
+static void send_burst(struct iscsi_task *t, const struct iscsi_burst *b)
+{
+    struct iscsi_conn *c = t->conn;
+    struct iscsi_r2t p = {.lun = t->lun,
+                          .itt = t->itt,
+                          .ttt = b->ttt,
+                          .r2tsn = b->r2tsn,
+                          .offset = b->offset,
+                          .len = b->len};
+    uint8_t bhs[ISCSI_BHS_BYTES];
+    struct iscsi_sn sn = iscsi_tx_sn(c);
+    iscsi_encode_r2t(bhs, &p, &sn);
+    iscsi_tx_copy(c, bhs, NULL, 0);
+}
+
+void iscsi_r2t_again(struct iscsi_task *t, const struct iscsi_burst *b)
+{
+    if (t->conn->broken == 0) {
+        send_burst(t, b);
+    }
+}
+
+/* A recovery R2T: for what is missing of it. */
+static void ask_again(struct iscsi_task *t, struct iscsi_burst *b)
+{
+    *b = (struct iscsi_burst){.ttt = iscsi_session_ttt(t->conn->session),
+                              .offset = b->offset + b->got,
+                              .len = b->len - b->got,
+                              .r2tsn = t->r2tsn++};
+    send_burst(t, b);
+}
+
+/* The PDU is lost, or follows one that was. */
+static void pass_over(struct iscsi_task *t, struct iscsi_burst *b, const struct iscsi_request *q)
+{
+    if (b) {
+        b->lost = true;
+        b->datasn = q->data_out.datasn + 1;
+        if (q->final) {
+            ask_again(t, b);
+        }
+        return;
+    }
+    t->unsolicited_lost = true;
+    t->unsolicited_sn = q->data_out.datasn + 1;
+    t->unsolicited = !q->final;
+    if (q->final && t->waits) {
+        rt_event_set(&t->wake);
+    }
+}
+
+/* Sequences come in order: what is missing of older ones will not come. */
+static void ask_for_older(struct iscsi_task *t, uint32_t r2tsn)
+{
+    for (unsigned i = 0; i < ISCSI_R2T_MAX; i++) {
+        struct iscsi_burst *b = &t->bursts[i];
+        if (b->len > 0 && iscsi_sn_before(b->r2tsn, r2tsn)) {
+            ask_again(t, b);
+        }
+    }
+}
+
 static int skip(struct iscsi_conn *c)
 {
     int r = iscsi_rx_end(c);
@@ -116,9 +185,19 @@ static int skip(struct iscsi_conn *c)
  */
 static bool is_gap(struct iscsi_task *t, const struct iscsi_burst *b, const struct iscsi_request *q)
 {
-    uint32_t expected = b ? b->datasn : t->unsolicited_sn;
-    t->data_lost = t->data_lost || q->data_out.datasn != expected;
-    return t->data_lost;
+    bool lost = t->data_lost || (b ? b->lost : t->unsolicited_lost);
+    lost = lost || q->data_out.datasn != (b ? b->datasn : t->unsolicited_sn);
+    t->data_lost = lost && !t->conn->keeps;
+    return lost;
+}
+
+static void give_over(struct iscsi_task *t, struct iscsi_burst *b, const struct iscsi_request *q)
+{
+    if (t->conn->keeps && !t->no_memory) {
+        pass_over(t, b, q);
+    } else {
+        account(t, b, q);
+    }
 }
 
 /* Receives the data to where they belong. 0, 1: lost, or negative. */
@@ -143,12 +222,18 @@ int iscsi_data_out(struct iscsi_conn *c, const struct iscsi_request *q, const ui
     }
     bool solicited = q->data_out.ttt != ISCSI_TAG_NONE;
     struct iscsi_burst *b = solicited ? find_burst(t, q->data_out.ttt) : NULL;
+    if (c->keeps && (solicited ? !b : !t->unsolicited)) {
+        return skip(c); /* a second copy, or the late answer to what was asked for again */
+    }
     if (solicited ? !b : !t->unsolicited) {
         return protocol_error(c, bhs, "data that were neither asked for nor announced");
     }
     if (t->no_memory || is_gap(t, b, q)) {
-        account(t, b, q);
+        give_over(t, b, q);
         return skip(c);
+    }
+    if (unlikely(c->keeps) && b) {
+        ask_for_older(t, b->r2tsn);
     }
     const char *why = b ? check_burst(b, q) : check_unsolicited(t, q);
     if (why) {
@@ -159,38 +244,74 @@ int iscsi_data_out(struct iscsi_conn *c, const struct iscsi_request *q, const ui
         return r < 0 ? r : 0; /* it ended meanwhile */
     }
     c->rx_task = NULL;
-    t->data_lost = r > 0;
-    account(t, b, q);
+    if (r > 0) {
+        t->data_lost = !c->keeps;
+        give_over(t, b, q);
+    } else {
+        account(t, b, q);
+    }
     return 0;
 }
 
 /* True when the fiber need not wait any more, whatever for. */
 static bool is_over(const struct iscsi_task *t)
 {
-    return t->conn->broken < 0 || scsi_task_is_aborted(&t->scsi);
+    const struct iscsi_conn *c = t->conn;
+    return scsi_task_is_aborted(&t->scsi) || (c->broken < 0 && !iscsi_conn_orphans(c));
+}
+
+/* Nothing has come for long. At ErrorRecoveryLevel 1 it is asked for once more. */
+static void remind_or_drop(struct iscsi_task *t)
+{
+    struct iscsi_conn *c = t->conn;
+    if (c->keeps && !t->asked_again) {
+        t->asked_again = true;
+        t->unsolicited_lost = t->unsolicited_lost || t->unsolicited;
+        t->unsolicited = false;
+        rt_event_set(&t->wake);
+        ask_for_older(t, t->r2tsn);
+        return;
+    }
+    msg_warn_paced("iscsi", "%s: %s does not send the data it was asked for", c->peer,
+                   c->session->initiator);
+    iscsi_tx_async(c, ISCSI_ASYNC_DROP_CONNECTION,
+                   (uint16_t[3]){c->cid, (uint16_t)c->params.time2wait,
+                                 (uint16_t)(c->params.recovery == 2 ? c->params.time2retain : 0)});
+    net_send_flush(c->stream);
+    iscsi_conn_break(c, -ETIMEDOUT);
+}
+
+/* Without a connection, as long as it takes until there is one. */
+static uint64_t more_deadline(const struct iscsi_task *t, uint64_t last_ns)
+{
+    const struct iscsi_conn *c = t->conn;
+    if (c->broken < 0) {
+        return RT_FOREVER;
+    }
+    return last_ns + (c->keeps && !t->asked_again ? ISCSI_REMIND_NS : ISCSI_DATA_OUT_NS);
 }
 
 static int wait_for_more(struct iscsi_task *t)
 {
-    struct iscsi_conn *c = t->conn;
     uint64_t begin = rt_now_ns();
     for (;;) {
+        const struct iscsi_conn *c = t->conn;
         uint64_t last = MAX_OF(begin, c->data_out_ns);
-        int r = rt_event_wait(&t->wake, last + ISCSI_DATA_OUT_NS);
+        int r = rt_event_wait(&t->wake, more_deadline(t, last));
         if (is_over(t)) {
             return -ECANCELED;
         }
         if (r != -ETIMEDOUT) {
             return r;
         }
-        if (MAX_OF(begin, c->data_out_ns) == last) {
-            msg_warn_paced("iscsi", "%s: %s does not send the data it was asked for", c->peer,
-                           c->session->initiator);
-            iscsi_tx_async(c, ISCSI_ASYNC_DROP_CONNECTION,
-                           (uint16_t[3]){c->cid, (uint16_t)c->params.time2wait, 0});
-            net_send_flush(c->stream);
-            iscsi_conn_break(c, -ETIMEDOUT);
-            return -ECANCELED;
+        if (t->conn != c) {
+            begin = rt_now_ns();
+        } else if (c->broken == 0 && MAX_OF(begin, c->data_out_ns) == last) {
+            remind_or_drop(t);
+            begin = rt_now_ns();
+            if (is_over(t)) {
+                return -ECANCELED;
+            }
         }
     }
 }
@@ -202,13 +323,12 @@ static int wait_for_more(struct iscsi_task *t)
  */
 static void await_bursts(struct iscsi_task *t)
 {
-    struct iscsi_conn *c = t->conn;
     uint64_t begin = rt_now_ns();
-    while (t->open > 0 && c->broken == 0) {
-        uint64_t last = MAX_OF(begin, c->data_out_ns);
+    while (t->open > 0 && t->conn->broken == 0) {
+        uint64_t last = MAX_OF(begin, t->conn->data_out_ns);
         rt_event_reset(&t->wake);
         int r = rt_event_wait(&t->wake, last + ISCSI_ABORT_DATA_NS);
-        if (r == -ECANCELED || (r == -ETIMEDOUT && MAX_OF(begin, c->data_out_ns) == last)) {
+        if (r == -ECANCELED || (r == -ETIMEDOUT && MAX_OF(begin, t->conn->data_out_ns) == last)) {
             return;
         }
     }
@@ -244,17 +364,9 @@ static void send_r2t(struct iscsi_task *t, uint32_t want)
     }
     *b = (struct iscsi_burst){.ttt = iscsi_session_ttt(c->session),
                               .offset = t->asked,
-                              .len = MIN_OF(want - t->asked, c->params.max_burst)};
-    struct iscsi_r2t p = {.lun = t->lun,
-                          .itt = t->itt,
-                          .ttt = b->ttt,
-                          .r2tsn = t->r2tsn++,
-                          .offset = b->offset,
-                          .len = b->len};
-    uint8_t bhs[ISCSI_BHS_BYTES];
-    struct iscsi_sn sn = iscsi_tx_sn(c);
-    iscsi_encode_r2t(bhs, &p, &sn);
-    iscsi_tx_copy(c, bhs, NULL, 0);
+                              .len = MIN_OF(want - t->asked, c->params.max_burst),
+                              .r2tsn = t->r2tsn++};
+    send_burst(t, b);
     t->asked += b->len;
     t->open++;
 }
@@ -288,12 +400,12 @@ static int take_space(struct iscsi_task *t)
 /* Back-pressure R: nothing is asked for that there is no room for. */
 static int take_room(struct iscsi_task *t, uint32_t want)
 {
-    struct iscsi_conn *c = t->conn;
+    struct iscsi_session *s = t->conn->session;
     scsi_task_turn(&t->scsi);
     if (is_over(t)) {
         return -ECANCELED;
     }
-    int r = take_credits(t, &c->session->solicited, want);
+    int r = take_credits(t, &s->solicited, want);
     if (r < 0) {
         return r;
     }
@@ -301,8 +413,8 @@ static int take_room(struct iscsi_task *t, uint32_t want)
     if (t->scsi.takes_space) {
         r = take_space(t);
     } else {
-        uint64_t n = MIN_OF((uint64_t)want, c->server->gather.total / 4);
-        r = take_credits(t, &c->server->gather, n);
+        uint64_t n = MIN_OF((uint64_t)want, s->server->gather.total / 4);
+        r = take_credits(t, &s->server->gather, n);
         t->credits = r >= 0 ? n : 0;
     }
     if (r < 0) {
@@ -313,17 +425,17 @@ static int take_room(struct iscsi_task *t, uint32_t want)
 
 static int solicit(struct iscsi_task *t, uint32_t want)
 {
-    struct iscsi_conn *c = t->conn;
     t->asked = t->unsolicited_at;
     for (;;) {
         rt_event_reset(&t->wake);
         if (is_over(t)) {
             return -ECANCELED;
         }
-        while (t->asked < want && t->open < c->params.max_r2t && !t->data_lost) {
+        while (t->asked < want && t->open < t->conn->params.max_r2t && !t->data_lost &&
+               t->conn->broken == 0) {
             send_r2t(t, want);
         }
-        if (t->open == 0) {
+        if (t->open == 0 && (t->asked >= want || t->data_lost)) {
             return 0;
         }
         int r = wait_for_more(t);
@@ -359,4 +471,41 @@ int iscsi_data_gather(struct iscsi_task *t)
     r = iscsi_gather_chain(&t->gather, want, &t->scsi.data_out);
     t->no_memory = r < 0;
     return 0;
+}
+
+/* Up to where all data of it have come. */
+static uint32_t complete_upto(const struct iscsi_task *t)
+{
+    uint32_t upto = t->asked;
+    for (unsigned i = 0; i < ISCSI_R2T_MAX; i++) {
+        const struct iscsi_burst *b = &t->bursts[i];
+        upto = b->len > 0 ? MIN_OF(upto, b->offset + b->got) : upto;
+    }
+    return upto;
+}
+
+void iscsi_task_reassign(struct iscsi_task *t, struct iscsi_conn *to, uint32_t exp_r2tsn)
+{
+    struct iscsi_conn *from = t->conn;
+    if (from->rx_task == t) {
+        from->rx_task = NULL;
+    }
+    if (t->egress) {
+        iscsi_egress_leave(t->egress, t->reading);
+        t->egress = NULL;
+    }
+    t->conn = to;
+    to->task_count++;
+    if (t->waits) {
+        t->asked = complete_upto(t);
+        memset(t->bursts, 0, sizeof t->bursts);
+        t->open = 0;
+        t->r2tsn = MIN_OF(t->r2tsn, exp_r2tsn);
+        t->unsolicited = false;
+        t->asked_again = false;
+        rt_event_set(&t->wake);
+    }
+    rt_gate_wake(&t->moved);
+    from->task_count--;
+    iscsi_conn_less(from);
 }

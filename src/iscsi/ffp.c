@@ -14,7 +14,7 @@
 #include "base/err.h"
 #include "base/msg.h"
 #include "iscsi/rx.h"
-#include "iscsi/task.h"
+#include "iscsi/sent.h"
 #include "iscsi/tx.h"
 
 #include <errno.h>
@@ -40,48 +40,6 @@ static void answer_nop(struct iscsi_conn *c, const struct iscsi_request *q, cons
     iscsi_tx_answer(c, &a, data, (uint32_t)MIN_OF(len, c->params.send_len));
 }
 
-/* Whatever is under way on the connection that goes is not answered after this. */
-static int log_out(struct iscsi_conn *c, const struct iscsi_request *q, struct iscsi_conn *which)
-{
-    if (q->logout.reason == ISCSI_LOGOUT_SESSION && !c->session->discovery) {
-        list_for_each(&c->session->conns, struct iscsi_conn, session_link, other) {
-            if (other != c) {
-                iscsi_conn_break(other, -ESHUTDOWN);
-            }
-        }
-        iscsi_session_end(c->session);
-    } else if (which && which != c) {
-        iscsi_conn_break(which, -ESHUTDOWN);
-        return 0;
-    }
-    return -ESHUTDOWN;
-}
-
-static int answer_logout(struct iscsi_conn *c, const struct iscsi_request *q)
-{
-    struct iscsi_answer a = {.opcode = ISCSI_LOGOUT_RESPONSE, .flags = ISCSI_FINAL, .itt = q->itt};
-    struct iscsi_conn *which = c;
-    a.param[1] = (uint16_t)c->params.time2wait;
-    if (q->logout.reason > ISCSI_LOGOUT_RECOVERY) {
-        return ERR_PROTOCOL;
-    }
-    if (q->logout.reason != ISCSI_LOGOUT_SESSION && q->logout.cid != c->cid) {
-        which = iscsi_session_cid(c->session, q->logout.cid);
-    }
-    if (!which) {
-        a.result = ISCSI_LOGOUT_NO_CID;
-    } else if (q->logout.reason == ISCSI_LOGOUT_RECOVERY) {
-        a.result = ISCSI_LOGOUT_NO_RECOVERY;
-    }
-    if (a.result != ISCSI_LOGOUT_OK) {
-        iscsi_tx_answer(c, &a, NULL, 0);
-        return 0;
-    }
-    int r = log_out(c, q, which);
-    iscsi_tx_answer(c, &a, NULL, 0);
-    return r;
-}
-
 /* A request other than a SCSI command, whose turn it is. */
 static int take_request(struct iscsi_conn *c, const struct iscsi_request *q, const void *data,
                         size_t len)
@@ -99,7 +57,7 @@ static int take_request(struct iscsi_conn *c, const struct iscsi_request *q, con
     case ISCSI_TEXT_REQUEST:
         return iscsi_text_request(c, q, data, len);
     default:
-        return answer_logout(c, q);
+        return iscsi_logout(c, q);
     }
 }
 
@@ -198,6 +156,7 @@ static enum iscsi_window_verdict judge(const struct iscsi_conn *c, const struct 
     }
     bool waits = q->opcode == ISCSI_TMF_REQUEST && q->tmf.function != SCSI_TMF_ABORT_TASK &&
                  q->tmf.function != SCSI_TMF_QUERY_TASK &&
+                 q->tmf.function != SCSI_TMF_TASK_REASSIGN &&
                  !iscsi_tmf_is_of_target(q->tmf.function) &&
                  iscsi_sn_before(c->session->window.exp, q->cmdsn);
     return waits ? ISCSI_WINDOW_HOLD : ISCSI_WINDOW_NOW;
@@ -237,7 +196,9 @@ static int take_with_data(struct iscsi_conn *c, const struct iscsi_header *h)
     int r = iscsi_rx_all(c, &data);
     if (r > 0) {
         iscsi_tx_reject(c, ISCSI_REJECT_DATA_DIGEST, bhs);
-        r = q.immediate ? 0 : ERR_PROTOCOL; /* its CmdSN is lost: the session must start again */
+        /* Its CmdSN is missing: above ErrorRecoveryLevel 0 it comes again, else all starts again.
+         */
+        r = q.immediate || c->keeps ? 0 : ERR_PROTOCOL;
     } else if (r == 0) {
         r = ordered_request(c, &q, &data);
     }
@@ -261,8 +222,26 @@ static bool fits_discovery(uint8_t opcode)
            opcode == ISCSI_NOP_OUT;
 }
 
+/* What has arrived at the initiator: every request tells. */
+static void track(struct iscsi_conn *c, uint32_t exp_statsn)
+{
+    if (!iscsi_sn_before(c->acknowledged, exp_statsn) || iscsi_sn_before(c->statsn, exp_statsn)) {
+        return;
+    }
+    c->acknowledged = exp_statsn;
+    if (c->keeps) {
+        iscsi_sent_acknowledge(c, exp_statsn);
+    }
+    if (c->session->fences > 0) {
+        iscsi_fence_wake(c->session);
+    }
+}
+
 static int dispatch(struct iscsi_conn *c, const struct iscsi_header *h)
 {
+    if (unlikely(c->tracks)) {
+        track(c, h->req.exp_statsn);
+    }
     if (h->req.data_len > c->params.recv_len) {
         iscsi_tx_reject(c, ISCSI_REJECT_PROTOCOL, h->bhs);
         return ERR_PROTOCOL;
@@ -279,7 +258,7 @@ static int dispatch(struct iscsi_conn *c, const struct iscsi_header *h)
     case ISCSI_DATA_OUT:
         return iscsi_data_out(c, &h->req, h->bhs);
     case ISCSI_SNACK_REQUEST:
-        return reject(c, ISCSI_REJECT_SNACK, h->bhs);
+        return iscsi_snack(c, &h->req, h->bhs);
     case ISCSI_LOGIN_REQUEST:
         iscsi_tx_reject(c, ISCSI_REJECT_PROTOCOL, h->bhs);
         return ERR_PROTOCOL;
@@ -292,6 +271,9 @@ static uint64_t idle_deadline(const struct iscsi_conn *c)
 {
     unsigned intervals = c->ping_ttt == ISCSI_TAG_NONE ? 1 : 2;
     uint64_t deadline = c->rx.last_ns + intervals * c->server->nop_interval_ns;
+    if (unlikely(c->sent_count > 0) && intervals == 1) {
+        deadline = MIN_OF(deadline, c->rx.last_ns + ISCSI_SOON_NS); /* so that it acknowledges */
+    }
     return c->logout_requested ? MIN_OF(deadline, c->logout_by_ns) : deadline;
 }
 
@@ -299,6 +281,20 @@ static uint64_t idle_deadline(const struct iscsi_conn *c)
 static bool overstays(struct iscsi_conn *c)
 {
     return unlikely(c->logout_requested) && rt_now_ns() >= c->logout_by_ns;
+}
+
+void iscsi_ping(struct iscsi_conn *c)
+{
+    if (c->ping_ttt != ISCSI_TAG_NONE) {
+        return;
+    }
+    c->ping_ttt = iscsi_session_ttt(c->session);
+    struct iscsi_answer a = {
+        .opcode = ISCSI_NOP_IN, .flags = ISCSI_FINAL, .itt = ISCSI_TAG_NONE, .ttt = c->ping_ttt};
+    uint8_t bhs[ISCSI_BHS_BYTES];
+    struct iscsi_sn sn = iscsi_tx_sn(c); /* no StatSN is taken: §11.19.1 */
+    iscsi_encode_answer(bhs, &a, &sn);
+    iscsi_tx_copy(c, bhs, NULL, 0);
 }
 
 /* Nothing has come for an interval: is the peer still there? */
@@ -311,13 +307,7 @@ static int ping(struct iscsi_conn *c)
     if (c->session->task_count == 0) {
         iscsi_task_pool_free(c->session);
     }
-    c->ping_ttt = iscsi_session_ttt(c->session);
-    struct iscsi_answer a = {
-        .opcode = ISCSI_NOP_IN, .flags = ISCSI_FINAL, .itt = ISCSI_TAG_NONE, .ttt = c->ping_ttt};
-    uint8_t bhs[ISCSI_BHS_BYTES];
-    struct iscsi_sn sn = iscsi_tx_sn(c); /* no StatSN is taken: §11.19.1 */
-    iscsi_encode_answer(bhs, &a, &sn);
-    iscsi_tx_copy(c, bhs, NULL, 0);
+    iscsi_ping(c);
     return 0;
 }
 
@@ -400,6 +390,9 @@ int iscsi_ffp_run(struct iscsi_conn *c)
         if (taken >= ISCSI_TURN_PDUS) {
             taken = 0;
             rt_yield();
+            if (c->broken < 0) {
+                return c->broken; /* what the buffer has of it has never come */
+            }
         }
     }
 }

@@ -38,6 +38,8 @@ struct iscsi_options {
     unsigned sessions_max;    /* 0 = 16384 */
     unsigned login_timeout_s; /* 0 = 15 */
     unsigned nop_interval_s;  /* 0 = 30 */
+    unsigned connections_max; /* that a session may have, if its initiator asks; 0 = 1, at most 8 */
+    unsigned recovery;        /* the highest ErrorRecoveryLevel, if its initiator asks */
     unsigned chap_minimum;    /* number of the weakest CHAP algorithm that will do; 0 = MD5 */
     const char *keytab;       /* file with the keys of Kerberos; NULL: no such logins */
     const char *principal;    /* whom tickets must be for; NULL: iscsi/ and the target's name */

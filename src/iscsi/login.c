@@ -399,11 +399,21 @@ static int take_key(struct login *l, const struct iscsi_key *k)
     return 0;
 }
 
+static void foresee(struct login *l)
+{
+    struct iscsi_text t = iscsi_text_of(l->in.data, l->in.len);
+    struct iscsi_key k;
+    while (l->negotiates && iscsi_text_next(&t, &k) > 0) {
+        iscsi_nego_foresee(&l->nego, &k);
+    }
+}
+
 static int take_text(struct login *l)
 {
     struct iscsi_text t = iscsi_text_of(l->in.data, l->in.len);
     struct iscsi_key k;
     int r;
+    foresee(l);
     while ((r = iscsi_text_next(&t, &k)) > 0) {
         r = take_key(l, &k);
         if (r < 0) {
@@ -567,6 +577,9 @@ int iscsi_login(struct iscsi_conn *c)
     atomic_fetch_add(&c->server->logins, 1);
     c->header_digest = c->params.header_digest;
     c->data_digest = c->params.data_digest;
+    c->keeps = c->params.recovery > 0;
+    c->tracks = c->keeps || c->params.max_connections > 1;
+    c->acknowledged = c->statsn;
     c->state = ISCSI_CONN_FULL;
     msg_debug("iscsi", "%s: %s logged in to %s", c->peer, c->session->initiator,
               c->session->iqn ? c->session->iqn : "discovery");

@@ -47,7 +47,7 @@ static const struct rule rules[] = {
     {"MaxOutstandingR2T", RULE_MIN, true, 1, 65535, 0, AT(max_r2t)},
     {"DataPDUInOrder", RULE_OR, true, 0, 0, 1, RESULT_NONE},
     {"DataSequenceInOrder", RULE_OR, true, 0, 0, 1, RESULT_NONE},
-    {"ErrorRecoveryLevel", RULE_MIN, false, 0, 2, 0, RESULT_NONE},
+    {"ErrorRecoveryLevel", RULE_MIN, false, 0, 2, 0, AT(recovery)},
     {"TaskReporting", RULE_REPORTING, true, 0, 0, 0, AT(fast_abort)},
     {"iSCSIProtocolLevel", RULE_MIN, true, 0, 31, 2, AT(level)},
     /* §13.25: obsolete markers. */
@@ -88,6 +88,10 @@ static uint32_t ours_of(const struct iscsi_nego *n, const struct rule *rule)
         return n->limits.max_r2t;
     case AT(max_connections):
         return n->limits.max_connections;
+    case AT(recovery):
+        return n->discovery ? 0 : n->limits.recovery;
+    case AT(time2retain):
+        return n->retains ? n->limits.time2retain : 0;
     case AT(initial_r2t):
         return n->limits.unsolicited ? 0 : 1;
     case AT(immediate):
@@ -203,6 +207,14 @@ static int answer(struct iscsi_nego *n, const struct rule *rule, const struct is
         return 0;
     }
     return 0;
+}
+
+void iscsi_nego_foresee(struct iscsi_nego *n, const struct iscsi_key *k)
+{
+    uint64_t level;
+    if (iscsi_key_is(k, "ErrorRecoveryLevel") && iscsi_text_number(k->value, &level) >= 0) {
+        n->retains = level == 2 && n->limits.recovery == 2 && !n->discovery;
+    }
 }
 
 int iscsi_nego_key(struct iscsi_nego *n, const struct iscsi_key *k, struct bytes_writer *out)

@@ -24,9 +24,11 @@ struct iscsi_limits {
     uint32_t max_burst;
     uint32_t first_burst;
     uint32_t max_r2t;
-    uint32_t max_connections;
-    bool immediate;   /* ImmediateData=Yes is fine */
-    bool unsolicited; /* InitialR2T=No is fine */
+    uint32_t max_connections; /* 0: one */
+    uint32_t recovery;        /* ErrorRecoveryLevel */
+    uint32_t time2retain;     /* at ErrorRecoveryLevel 2; below that nothing is retained */
+    bool immediate;           /* ImmediateData=Yes is fine */
+    bool unsolicited;         /* InitialR2T=No is fine */
 };
 
 struct iscsi_params {
@@ -40,6 +42,7 @@ struct iscsi_params {
     uint32_t first_burst;
     uint32_t max_r2t;
     uint32_t max_connections;
+    uint32_t recovery; /* ErrorRecoveryLevel */
     uint32_t time2wait;
     uint32_t time2retain;
     uint32_t level;  /* iSCSIProtocolLevel */
@@ -50,11 +53,14 @@ struct iscsi_nego {
     struct iscsi_params agreed;
     struct iscsi_limits limits;
     bool discovery;
+    bool retains;  /* ErrorRecoveryLevel 2 is being agreed on */
     uint32_t seen; /* a bit for each rule */
 };
 
 /* Everything at its default of §13. */
 void iscsi_nego_init(struct iscsi_nego *n, const struct iscsi_limits *limits, bool discovery);
+/* Looks at a key of the same request ahead of its turn: the answer to one may hang on another. */
+void iscsi_nego_foresee(struct iscsi_nego *n, const struct iscsi_key *k);
 MUST int iscsi_nego_key(struct iscsi_nego *n, const struct iscsi_key *k, struct bytes_writer *out);
 /* Declares our MaxRecvDataSegmentLength, once. */
 void iscsi_nego_declare(struct iscsi_nego *n, struct bytes_writer *out);

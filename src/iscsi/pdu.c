@@ -61,6 +61,7 @@ static void decode_tmf(const uint8_t *bhs, struct iscsi_request *q)
     q->tmf.function = bhs[AT_FLAGS] & 0x7f;
     q->tmf.ref_itt = be32_load(bhs + 20);
     q->tmf.ref_cmdsn = be32_load(bhs + 32);
+    q->tmf.exp_datasn = be32_load(bhs + AT_DATASN);
 }
 
 int iscsi_request_decode(const uint8_t bhs[ISCSI_BHS_BYTES], struct iscsi_request *ret)
@@ -99,6 +100,11 @@ int iscsi_request_decode(const uint8_t bhs[ISCSI_BHS_BYTES], struct iscsi_reques
         ret->logout.cid = be16_load(bhs + 20);
         return 0;
     case ISCSI_SNACK_REQUEST:
+        ret->snack.type = bhs[AT_FLAGS] & 0xf;
+        ret->snack.ttt = be32_load(bhs + AT_TTT);
+        ret->snack.begin = be32_load(bhs + AT_OFFSET);
+        ret->snack.length = be32_load(bhs + AT_LAST);
+        ret->cmdsn = 0;
         return 0;
     default:
         return ERR_PROTOCOL;
@@ -170,6 +176,7 @@ void iscsi_encode_scsi_response(uint8_t bhs[ISCSI_BHS_BYTES], const struct iscsi
     bhs[AT_RESULT] = p->response;
     bhs[3] = p->status;
     be32_store(bhs + AT_ITT, p->itt);
+    be32_store(bhs + AT_TTT, p->snack_tag);
     be32_store(bhs + AT_DATASN, p->exp_datasn);
     be32_store(bhs + 40, p->bidi_residual);
     be32_store(bhs + AT_LAST, p->residual);
@@ -179,9 +186,10 @@ void iscsi_encode_data_in(uint8_t bhs[ISCSI_BHS_BYTES], const struct iscsi_data_
                           const struct iscsi_sn *sn)
 {
     encode_head(bhs, ISCSI_DATA_IN, p->flags, p->data_len, sn);
-    be64_store(bhs + AT_LUN, p->lun);
+    bool asks = p->flags & ISCSI_DATA_IN_ACK;
+    be64_store(bhs + AT_LUN, asks ? p->lun : 0);
     be32_store(bhs + AT_ITT, p->itt);
-    be32_store(bhs + AT_TTT, ISCSI_TAG_NONE);
+    be32_store(bhs + AT_TTT, asks ? p->ttt : ISCSI_TAG_NONE);
     if (p->flags & ISCSI_DATA_IN_STATUS) {
         bhs[3] = p->status;
         be32_store(bhs + AT_LAST, p->residual);
@@ -242,4 +250,10 @@ void iscsi_encode_answer(uint8_t bhs[ISCSI_BHS_BYTES], const struct iscsi_answer
     default:
         break;
     }
+}
+
+void iscsi_encode_again(uint8_t bhs[ISCSI_BHS_BYTES], const struct iscsi_sn *sn)
+{
+    be32_store(bhs + AT_EXP_CMDSN, sn->exp_cmd);
+    be32_store(bhs + AT_MAX_CMDSN, sn->max_cmd);
 }

@@ -43,6 +43,7 @@ struct iscsi_request {
             uint8_t function;
             uint32_t ref_itt;
             uint32_t ref_cmdsn;
+            uint32_t exp_datasn;
         } tmf;
         struct {
             uint8_t stage;      /* CSG */
@@ -60,6 +61,12 @@ struct iscsi_request {
             uint8_t reason;
             uint16_t cid;
         } logout;
+        struct {
+            uint8_t type;
+            uint32_t ttt; /* or SNACK Tag */
+            uint32_t begin;
+            uint32_t length;
+        } snack;
     };
 };
 
@@ -102,15 +109,17 @@ struct iscsi_scsi_response {
     uint32_t exp_datasn;
     uint32_t residual;
     uint32_t bidi_residual;
+    uint32_t snack_tag;
     uint32_t data_len;
 };
 void iscsi_encode_scsi_response(uint8_t bhs[ISCSI_BHS_BYTES], const struct iscsi_scsi_response *p,
                                 const struct iscsi_sn *sn);
 
 struct iscsi_data_in {
-    uint64_t lun;
+    uint64_t lun; /* and ttt: when A is set */
     uint32_t itt;
-    uint8_t flags; /* F, residual bits, S */
+    uint32_t ttt;
+    uint8_t flags; /* F, A, residual bits, S */
     uint8_t status;
     uint32_t datasn;
     uint32_t offset;
@@ -158,3 +167,5 @@ struct iscsi_answer {
 };
 void iscsi_encode_answer(uint8_t bhs[ISCSI_BHS_BYTES], const struct iscsi_answer *p,
                          const struct iscsi_sn *sn);
+/* A PDU that is sent again: ExpCmdSN and MaxCmdSN are as they are now. */
+void iscsi_encode_again(uint8_t bhs[ISCSI_BHS_BYTES], const struct iscsi_sn *sn);

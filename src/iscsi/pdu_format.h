@@ -46,6 +46,7 @@ enum iscsi_opcode { /* §11.2.1.2 */
 #define ISCSI_RESPONSE_OVER 0x04 /* and Data-In, §11.7.3 */
 #define ISCSI_RESPONSE_UNDER 0x02
 #define ISCSI_DATA_IN_STATUS 0x01 /* S of Data-In */
+#define ISCSI_DATA_IN_ACK 0x40    /* A of Data-In */
 
 #define ISCSI_AHS_EXTENDED_CDB 1 /* §11.2.2.1 */
 #define ISCSI_AHS_BIDI_LENGTH 2
@@ -84,9 +85,17 @@ enum iscsi_reject_reason { /* §11.17.1 */
     ISCSI_REJECT_NOT_SUPPORTED = 0x05,
     ISCSI_REJECT_IMMEDIATE = 0x06,
     ISCSI_REJECT_IN_PROGRESS = 0x07,
+    ISCSI_REJECT_DATA_ACK = 0x08,
     ISCSI_REJECT_INVALID_FIELD = 0x09,
     ISCSI_REJECT_LONG_OPERATION = 0x0a,
     ISCSI_REJECT_WAITING_FOR_LOGOUT = 0x0c,
+};
+
+enum iscsi_snack_type {   /* §11.16.1 */
+    ISCSI_SNACK_DATA = 0, /* or R2T */
+    ISCSI_SNACK_STATUS = 1,
+    ISCSI_SNACK_DATA_ACK = 2,
+    ISCSI_SNACK_RESEGMENT = 3, /* R-Data */
 };
 
 enum iscsi_logout_reason { /* §11.14.1 */

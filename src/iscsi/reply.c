@@ -6,7 +6,8 @@
  */
 #include "base/assert.h"
 #include "base/endian.h"
-#include "iscsi/task.h"
+#include "base/msg.h"
+#include "iscsi/sent.h"
 #include "iscsi/tx.h"
 
 #include <errno.h>
@@ -74,21 +75,24 @@ static uint32_t send_data(struct iscsi_task *t, bool with_status, uint8_t residu
     return datasn;
 }
 
-static void send_response(struct iscsi_task *t, uint8_t residual_flags, uint32_t residual,
-                          uint32_t datasn)
+static struct iscsi_scsi_response response_of(const struct iscsi_task *t)
 {
-    struct iscsi_conn *c = t->conn;
-    struct scsi_task *s = &t->scsi;
-    uint8_t data[2 + SCSI_SENSE_MAX];
-    struct iscsi_scsi_response p = {.itt = t->itt,
-                                    .flags = residual_flags,
-                                    .status = (uint8_t)s->status,
-                                    .exp_datasn = datasn + t->r2tsn,
-                                    .residual = residual};
+    struct iscsi_scsi_response p = {.itt = t->itt, .status = (uint8_t)t->scsi.status};
+    p.flags = residual_of(t, &p.residual);
     if (t->bidi) {
         p.flags |= t->bidi_len ? ISCSI_RESPONSE_BIDI_UNDER : 0;
         p.bidi_residual = t->bidi_len;
     }
+    return p;
+}
+
+static void send_response(struct iscsi_task *t, uint32_t datasn)
+{
+    struct iscsi_conn *c = t->conn;
+    struct scsi_task *s = &t->scsi;
+    uint8_t data[2 + SCSI_SENSE_MAX];
+    struct iscsi_scsi_response p = response_of(t);
+    p.exp_datasn = datasn + t->r2tsn;
     if (s->sense_len > 0) {
         be16_store(data, s->sense_len);
         memcpy(data + 2, s->sense, s->sense_len);
@@ -134,6 +138,12 @@ void iscsi_reply(struct iscsi_task *t)
             return;
         }
     }
+    if (unlikely(c->keeps)) {
+        struct iscsi_scsi_response p = response_of(t);
+        if (iscsi_sent_reply(t, &p)) {
+            return;
+        }
+    }
     uint32_t residual;
     uint8_t flags = residual_of(t, &residual);
     uint32_t datasn = 0;
@@ -144,7 +154,18 @@ void iscsi_reply(struct iscsi_task *t)
             return;
         }
     }
-    send_response(t, flags, residual, datasn);
+    send_response(t, datasn);
+}
+
+void iscsi_reply_later(struct iscsi_task *t)
+{
+    struct iscsi_scsi_response p = response_of(t);
+    if (!t->immediate) {
+        iscsi_session_give(t->conn->session);
+    }
+    if (!iscsi_sent_orphan(t, &p)) {
+        msg_warn_paced("iscsi", "%s: a result is lost: no memory", t->conn->peer);
+    }
 }
 
 static bool egress_fits(const struct iscsi_conn *c, uint64_t len)

@@ -13,6 +13,7 @@
 
 #define INGRESS_BYTES (64ull << 20)
 #define GATHER_BYTES (64ull << 20)
+#define RETAINED_BYTES (128ull << 20)
 #define CORE_COMMANDS 8192 /* half of a core's fibers */
 #define DROP_MS 500        /* for what is said last to who does not log out */
 
@@ -80,12 +81,15 @@ static struct iscsi_server *server_new(const struct iscsi_options *opt)
     }
     s->registry = opt->registry;
     s->sessions_max = opt->sessions_max ? opt->sessions_max : 16384;
+    s->connections_max = MIN_OF(MAX_OF(opt->connections_max, 1u), ISCSI_CONNECTIONS_MAX);
+    s->recovery = MIN_OF(opt->recovery, 2u);
     s->core_commands = CORE_COMMANDS;
     s->login_timeout_ns = (opt->login_timeout_s ? opt->login_timeout_s : 15) * 1000000000ull;
     s->nop_interval_ns = (opt->nop_interval_s ? opt->nop_interval_s : 30) * 1000000000ull;
     atomic_init(&s->chap_minimum, opt->chap_minimum ? opt->chap_minimum : ISCSI_CHAP_MD5);
     rt_credits_init(&s->ingress, opt->ingress_bytes ? opt->ingress_bytes : INGRESS_BYTES);
     rt_credits_init(&s->gather, GATHER_BYTES);
+    rt_credits_init(&s->retained, RETAINED_BYTES);
     rt_mutex_init(&s->lock);
     rt_waitq_init(&s->changed);
     rt_lock_init(&s->opening, RT_RANK_SESSION);
@@ -223,6 +227,7 @@ void iscsi_stop(struct iscsi_server *s)
     free_advertise(s->advertise, s->advertise_count);
     rt_credits_destroy(&s->ingress);
     rt_credits_destroy(&s->gather);
+    rt_credits_destroy(&s->retained);
     rt_mutex_destroy(&s->lock);
     rt_lock_destroy(&s->opening);
     server_free(s);

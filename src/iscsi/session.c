@@ -47,6 +47,8 @@ int iscsi_session_new(struct iscsi_server *server, struct iscsi_session **ret_se
     list_init(&s->conns);
     list_init(&s->held);
     rt_credits_init(&s->solicited, ISCSI_SOLICITED_BYTES);
+    rt_mutex_init(&s->fence_lock);
+    rt_waitq_init(&s->fence);
     rt_mem_add(RT_MEM_CONNECTIONS, sizeof *s);
     *ret_session = s;
     return 0;
@@ -67,6 +69,7 @@ void iscsi_session_unref(struct iscsi_session *s)
     iscsi_task_pool_free(s);
     rt_group_destroy(s->group);
     rt_credits_destroy(&s->solicited);
+    rt_mutex_destroy(&s->fence_lock);
     free(s->initiator);
     free(s->iqn);
     free(s);
@@ -184,7 +187,9 @@ void iscsi_session_limits(const struct iscsi_session *s, struct iscsi_limits *re
         .max_burst = ISCSI_BURST_MAX,
         .first_burst = (uint32_t)(s->reserved / ISCSI_WINDOW_MAX),
         .max_r2t = ISCSI_R2T_MAX,
-        .max_connections = 1,
+        .max_connections = s->server->connections_max,
+        .recovery = s->server->recovery,
+        .time2retain = ISCSI_RETAIN_SECONDS,
         .immediate = s->reserved > 0,
         .unsolicited = s->reserved > 0,
     };
@@ -296,7 +301,7 @@ static int open_new(struct iscsi_conn *c, uint64_t deadline_ns)
 struct iscsi_conn *iscsi_session_cid(struct iscsi_session *s, uint16_t cid)
 {
     list_for_each(&s->conns, struct iscsi_conn, session_link, each) {
-        if (each->cid == cid) {
+        if (each->cid == cid && !each->recovered) {
             return each;
         }
     }
@@ -309,6 +314,10 @@ static int replace(struct iscsi_conn *c, struct iscsi_session *s, uint64_t deadl
     struct iscsi_conn *old = iscsi_session_cid(s, c->cid);
     if (old->replaced) {
         return -ISCSI_LOGIN_CANNOT_INCLUDE;
+    }
+    if (s->params.recovery == 2 && s->params.time2retain > 0 && !old->logged_out) {
+        iscsi_conn_recover(old); /* an implicit logout, for recovery */
+        return 0;
     }
     old->replaced = true;
     while (iscsi_session_cid(s, c->cid) == old) {
@@ -336,7 +345,10 @@ static int open_old(struct iscsi_conn *c, uint16_t tsih, uint64_t deadline_ns,
         return -ISCSI_LOGIN_UNAVAILABLE; /* it has come since, or the login is too slow for it */
     }
     bool again = iscsi_session_cid(s, c->cid) != NULL;
-    if (!again && s->members >= s->params.max_connections) {
+    unsigned most = s->params.max_connections;
+    /* Where tasks can be recovered, one more may come for that: §6.3.4. */
+    if (!again && (s->members - s->failed >= most + (s->params.recovery == 2) ||
+                   s->members >= 2 * ISCSI_CONNECTIONS_MAX)) {
         return -ISCSI_LOGIN_TOO_MANY_CONNECTIONS;
     }
     s->members++;
@@ -415,6 +427,10 @@ static void adopt_params(struct iscsi_conn *c)
     c->params.max_r2t = s->params.max_r2t;
     c->params.level = s->params.level;
     c->params.fast_abort = s->params.fast_abort;
+    c->params.max_connections = s->params.max_connections;
+    c->params.recovery = s->params.recovery;
+    c->params.time2wait = s->params.time2wait;
+    c->params.time2retain = s->params.time2retain;
 }
 
 int iscsi_session_open(struct iscsi_conn *c, uint16_t tsih, uint64_t deadline_ns)

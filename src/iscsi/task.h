@@ -37,6 +37,8 @@ struct iscsi_burst { /* an R2T that is open */
     uint32_t len;
     uint32_t got;
     uint32_t datasn;
+    uint32_t r2tsn;
+    bool lost; /* a part of it: what follows is passed over until F */
 };
 
 struct iscsi_task {
@@ -62,11 +64,16 @@ struct iscsi_task {
     uint32_t r2tsn;
     unsigned open;
     struct iscsi_burst bursts[ISCSI_R2T_MAX];
-    bool data_lost; /* to a wrong digest */
+    bool data_lost;        /* to a wrong digest, and not to be recovered */
+    bool unsolicited_lost; /* from unsolicited_at on: it is asked for */
+    bool asked_again;      /* for nothing came */
     bool no_memory;
     bool waits;                     /* wake is initialised */
     struct rt_fiber *_Atomic fiber; /* that carries it out; NULL: none yet */
     struct rt_event wake;
+    struct iscsi_conn *egress; /* which has the next of its read data accounted, or NULL */
+    uint64_t reading;
+    struct rt_gate moved; /* to another connection */
 };
 
 /* cmd.c */
@@ -83,6 +90,8 @@ void iscsi_tasks_abort(struct iscsi_conn *c) WAITS;
 
 /* reply.c */
 void iscsi_reply(struct iscsi_task *t);
+/* The connection has failed: the result is kept for the next one. */
+void iscsi_reply_later(struct iscsi_task *t);
 /* True when iscsi_egress_enter() would not wait. */
 bool iscsi_egress_is_free(const struct iscsi_conn *c, uint64_t len);
 /* Waits until the connection can take len more bytes of Data-In: 0 or -ECANCELED. */
@@ -112,5 +121,9 @@ MUST int iscsi_data_out(struct iscsi_conn *c, const struct iscsi_request *q, con
 /* On the task's fiber: asks for what is missing and waits for it. 0; -ECANCELED when the task is
  * aborted or the connection gone. */
 MUST int iscsi_data_gather(struct iscsi_task *t) WAITS;
+/* Sends the R2T again. */
+void iscsi_r2t_again(struct iscsi_task *t, const struct iscsi_burst *b);
+/* The task is another connection's from here on, whose initiator knows that many R2Ts. */
+void iscsi_task_reassign(struct iscsi_task *t, struct iscsi_conn *to, uint32_t exp_r2tsn);
 /* Waits until no more unsolicited data comes. Results as above. */
 MUST int iscsi_data_settle(struct iscsi_task *t) WAITS;

@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define FENCE_MS 5000 /* for an initiator that acknowledges nothing */
+
 struct tmf {
     struct iscsi_conn *c; /* a reference */
     struct iscsi_request req;
@@ -31,6 +33,65 @@ static void respond(struct iscsi_conn *c, const struct iscsi_request *q, uint8_t
 
 static const uint8_t no_extra[3];
 
+/* Over whole task sets. */
+static bool is_of_many(uint8_t function)
+{
+    return function != SCSI_TMF_ABORT_TASK && function < SCSI_TMF_TASK_REASSIGN;
+}
+
+void iscsi_fence_wake(struct iscsi_session *s)
+{
+    rt_mutex_lock(&s->fence_lock);
+    rt_waitq_wake_all(&s->fence);
+    rt_mutex_unlock(&s->fence_lock);
+}
+
+struct hearer {
+    struct iscsi_conn *c; /* a reference */
+    uint32_t upto;        /* StatSN */
+};
+
+static bool all_heard(const struct hearer *hearers, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        const struct iscsi_conn *c = hearers[i].c;
+        if (c->broken == 0 && iscsi_sn_before(c->acknowledged, hearers[i].upto)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * What was sent on the session's other connections before has arrived there, when the response of a
+ * function over task sets is sent on this one (§4.2.3.3): they are asked to say so.
+ */
+static void fence(struct iscsi_conn *c)
+{
+    struct iscsi_session *s = c->session;
+    struct hearer hearers[2 * ISCSI_CONNECTIONS_MAX];
+    unsigned count = 0;
+    list_for_each(&s->conns, struct iscsi_conn, session_link, other) {
+        if (other != c && other->state == ISCSI_CONN_FULL && other->broken == 0 &&
+            iscsi_sn_before(other->acknowledged, other->statsn) && count < ARRAY_LEN(hearers)) {
+            hearers[count++] = (struct hearer){iscsi_conn_ref(other), other->statsn};
+            iscsi_ping(other);
+        }
+    }
+    uint64_t deadline_ns = rt_after_ms(FENCE_MS);
+    int r = 0;
+    s->fences++;
+    rt_mutex_lock(&s->fence_lock);
+    while (r >= 0 && !all_heard(hearers, count)) {
+        r = rt_waitq_wait(&s->fence, &s->fence_lock, deadline_ns);
+    }
+    rt_mutex_unlock(&s->fence_lock);
+    s->fences--;
+    for (unsigned i = 0; i < count; i++) {
+        iscsi_conn_unref(hearers[i].c);
+    }
+}
+
 static void run(void *arg)
 {
     struct tmf *m = arg;
@@ -39,6 +100,9 @@ static void run(void *arg)
     enum scsi_tmf_response response =
         scsi_tmf(c->session->nexus, (enum scsi_tmf)m->req.tmf.function, m->req.lun,
                  m->req.tmf.ref_itt, extra);
+    if (unlikely(c->tracks) && is_of_many(m->req.tmf.function)) {
+        fence(c);
+    }
     respond(c, &m->req, (uint8_t)response, extra);
     c->session->immediate_count--;
     iscsi_conn_unref(c);
@@ -134,8 +198,15 @@ int iscsi_tmf_request(struct iscsi_conn *c, const struct iscsi_request *q)
         return 0;
     }
     if (q->tmf.function == SCSI_TMF_TASK_REASSIGN) {
-        respond(c, q, SCSI_TMF_NO_REASSIGN, no_extra);
+        enum scsi_tmf_response can = iscsi_reassign_check(c, q);
+        respond(c, q, (uint8_t)can, no_extra); /* before it takes effect: §11.6 */
+        if (can == SCSI_TMF_COMPLETE) {
+            iscsi_reassign(c, q);
+        }
         return 0;
+    }
+    if (q->tmf.function == SCSI_TMF_ABORT_TASK && unlikely(c->session->failed > 0)) {
+        iscsi_session_forget(c->session, q->tmf.ref_itt);
     }
     if (q->tmf.function == SCSI_TMF_ABORT_TASK && abort_unstarted(c, q, &r)) {
         return r;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "iscsi/tx.h"
 
+#include "iscsi/sent.h"
+
 #include "base/crc32c.h"
 #include "base/endian.h"
 
@@ -86,6 +88,9 @@ void iscsi_tx_answer(struct iscsi_conn *c, struct iscsi_answer *a, const void *d
     a->data_len = len;
     iscsi_encode_answer(bhs, a, &sn);
     iscsi_tx_copy(c, bhs, data, len);
+    if (unlikely(c->keeps) && c->broken == 0) {
+        iscsi_sent_answer(c, sn.stat, bhs, data, len);
+    }
 }
 
 void iscsi_tx_reject(struct iscsi_conn *c, enum iscsi_reject_reason reason, const uint8_t *bhs)

@@ -231,6 +231,8 @@ static int start_iscsi(struct serve *s)
         .chap_minimum = c->iscsi.chap_minimum,
         .keytab = c->iscsi.keytab,
         .principal = c->iscsi.principal,
+        .connections_max = c->iscsi.session_connections,
+        .recovery = c->iscsi.error_recovery,
     };
     return iscsi_start(&opt, &s->ops.iscsi);
 }

@@ -362,6 +362,14 @@ bool scsi_nexus_news(struct scsi_nexus *n, uint64_t *ret_lun_raw, uint8_t ret_se
     return false;
 }
 
+void scsi_nexus_cleared(struct scsi_nexus *n, uint64_t lun_raw)
+{
+    struct scsi_itl *itl = scsi_nexus_find(n, scsi_lun_decode(lun_raw));
+    if (itl) {
+        scsi_attention_add(itl, SCSI_UA_PROTOCOL_CLEARED);
+    }
+}
+
 const char *scsi_nexus_initiator(const struct scsi_nexus *n)
 {
     return n->initiator;

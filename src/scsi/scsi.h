@@ -196,6 +196,8 @@ void scsi_hint_reads(struct scsi_nexus *n, uint64_t lun_raw, const uint8_t *cons
  * nexus' unit gets a unit attention (47h/7Fh).
  */
 void scsi_task_give_up(struct scsi_task *t);
+/* That unit attention alone: for a task that has ended, and whose end nobody has heard of. */
+void scsi_nexus_cleared(struct scsi_nexus *n, uint64_t lun_raw);
 /* Leaves the task set and gives the chains back. Every begun task is ended, also one that never
  * ran. */
 void scsi_task_end(struct scsi_task *t);

@@ -80,6 +80,7 @@ class Initiator:
         self.agreed = {"ImmediateData": "Yes", "InitialR2T": "Yes", "FirstBurstLength": "65536",
                        "MaxBurstLength": "262144", "MaxOutstandingR2T": "1"}
         self.cmdsn, self.itt, self.exp_statsn = 1, 1, 0
+        self.cid = 1
         self.header_digest = self.data_digest = False
         self.asyncs = []  # asynchronous messages that came while something else was waited for
         self.send_len = 8192
@@ -180,7 +181,7 @@ class Initiator:
             keys["TargetName"] = self.iqn
         keys.update(self.keys)
         text = b"".join(f"{k}={v}".encode() + b"\0" for k, v in keys.items())
-        fields = ((20, 1 << 16), (24, self.cmdsn))
+        fields = ((20, self.cid << 16), (24, self.cmdsn))
         head = bytearray(self.pack(LOGIN | IMMEDIATE, 0x87, text, fields))
         head[8:14] = self.isid
         head[14:16] = tsih.to_bytes(2, "big")
@@ -211,7 +212,7 @@ class Initiator:
         return self
 
     def logout(self):
-        self.send(LOGOUT | IMMEDIATE, FINAL, fields=((24, self.cmdsn),))
+        self.send(LOGOUT | IMMEDIATE, FINAL, fields=((20, self.cid << 16), (24, self.cmdsn)))
         assert self.receive().opcode == LOGOUT_RESPONSE
         self.close()
 
