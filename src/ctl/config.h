@@ -25,9 +25,9 @@
 
 #define CONFIG_DEFAULT_NAME "zerofs.toml"
 #define CONFIG_SYSTEM_PATH "/etc/zerofs/zerofs.toml"
-#define CONFIG_GB 1000000000ull /* GB in *_gb keys are 10^9 bytes */
+#define CONFIG_GB 1000000000ull     /* GB in *_gb keys are 10^9 bytes */
 #define CONFIG_ISCSI_CONNECTIONS 8u /* of a session, at most, and unless said otherwise */
-#define CONFIG_ISCSI_RECOVERY 2u     /* ErrorRecoveryLevel, likewise */
+#define CONFIG_ISCSI_RECOVERY 2u    /* ErrorRecoveryLevel, likewise */
 
 /* Strings of one array key. */
 struct config_list {

@@ -49,8 +49,7 @@
 #define ISCSI_GATHER_BYTES (256u << 10)  /* one buffer of gathered data */
 #define ISCSI_SOLICITED_BYTES (8u << 20) /* asked for by R2T at a time, per connection */
 #define ISCSI_DATA_OUT_NS 15000000000ull /* within which asked-for data must come */
-#define ISCSI_REMIND_NS 4000000000ull /* after which it is asked for again, where it may be lost   \
-                                       */
+#define ISCSI_REMIND_NS 4000000000ull    /* and after this asked for again, if it may be lost */
 #define ISCSI_ABORT_DATA_NS 500000000ull /* and after an abort of the task */
 #define ISCSI_TASK_BUCKETS 64u
 #define ISCSI_IMMEDIATE_MAX 16u       /* immediate commands and TMFs under way */

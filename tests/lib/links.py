@@ -29,7 +29,7 @@ class Session:
         self.isid = b"\x80" + Initiator.serial.to_bytes(5, "big")
         self.cmdsn, self.itt, self.tsih, self.cid = 1, 1, 0, 0
         self.agreed = {}
-        self.max_cmdsn = 1
+        self.max_cmdsn, self.exp_cmdsn = 1, 1
 
     def link(self, cid=None, keys=None):
         """One more connection, logged in; the first one leads."""
@@ -86,7 +86,10 @@ class Link(Initiator):
 
     def take_pdu(self):
         pdu = super().take_pdu()
-        if pdu is None or pdu.opcode == initiator.LOGIN_RESPONSE:
+        if pdu is None:
+            return pdu
+        self.session.exp_cmdsn = pdu.word(28)
+        if pdu.opcode == initiator.LOGIN_RESPONSE:
             return pdu
         self.session.max_cmdsn = max(self.session.max_cmdsn, pdu.word(32))
         numbered = pdu.opcode != initiator.R2T and (pdu.opcode != initiator.DATA_IN or
@@ -134,12 +137,15 @@ class Link(Initiator):
         itt = self.tmf(REASSIGN, ref_itt, exp_datasn)
         return self.response_to(itt, initiator.TMF_RESPONSE)
 
-    def log_out_of(self, reason, cid):
+    def send_logout(self, reason, cid):
         itt = self.itt
         self.itt += 1
         self.send(initiator.LOGOUT | IMMEDIATE, FINAL | reason, b"",
                   ((20, cid << 16), (24, self.cmdsn)), itt=itt)
-        return self.response_to(itt, initiator.LOGOUT_RESPONSE)
+        return itt
+
+    def log_out_of(self, reason, cid):
+        return self.response_to(self.send_logout(reason, cid), initiator.LOGOUT_RESPONSE)
 
     def recover(self, cid):
         """Logout of another connection, for recovery: the response."""

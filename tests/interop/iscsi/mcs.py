@@ -5,7 +5,6 @@
 replacement, reassignment of reads and writes in every state, and what is refused."""
 import random
 import struct
-import time
 
 import initiator
 import zt
@@ -271,10 +270,9 @@ def given_up(s, rng):
 
     def cleared():
         done = b.run(b"\0" * 6)
-        time.sleep(0.05 if done.status == 0 else 0)
         return done.status == 2 and asc(done) == CLEARED
 
-    zt.wait_for(cleared)
+    zt.wait_for(cleared, every_s=0.05)
     assert b.reassign(itt) == NO_TASK
     assert b.read(5000, 1) == data
     # The reset of a session: whoever logs in anew does not wait for what is retained.

@@ -148,8 +148,8 @@ def damaged(i, *args, **named):
 
 
 def lost_data_out(i, rng):
-    """A PDU of a sequence is damaged: a recovery R2T, with a number of its own, asks for the rest of
-    the sequence, whichever PDU it was."""
+    """A PDU of a sequence is damaged, whichever: a recovery R2T, with a number of its own, asks for
+    the rest of the sequence."""
     for bad in range(4):
         data = rng.randbytes(16384)
         itt = i.command(write16(2000, 32), 16384, FINAL | 0x20)
