@@ -95,6 +95,41 @@ static void table(void **state)
     }
 }
 
+/* What the target may agree to, it agrees to for who asks; and retains for who asks for level 2. */
+static void recovery(void **state)
+{
+    (void)state;
+    static const struct iscsi_limits limits = {
+        .recv_len = 262144, .max_connections = 8, .recovery = 2, .time2retain = 20};
+    static const struct {
+        const char *foreseen;
+        const char *offered;
+        const char *answer;
+    } asked[] = {
+        {"MaxConnections=16", "MaxConnections=16", "MaxConnections=8"},
+        {"MaxConnections=2", "MaxConnections=2", "MaxConnections=2"},
+        {"ErrorRecoveryLevel=2", "ErrorRecoveryLevel=2", "ErrorRecoveryLevel=2"},
+        {"ErrorRecoveryLevel=1", "ErrorRecoveryLevel=1", "ErrorRecoveryLevel=1"},
+        {"ErrorRecoveryLevel=2", "DefaultTime2Retain=60", "DefaultTime2Retain=20"},
+        {"ErrorRecoveryLevel=2", "DefaultTime2Retain=0", "DefaultTime2Retain=0"},
+        {"ErrorRecoveryLevel=1", "DefaultTime2Retain=60", "DefaultTime2Retain=0"},
+        {"MaxConnections=1", "DefaultTime2Retain=60", "DefaultTime2Retain=0"},
+    };
+    for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++) {
+        struct iscsi_nego n;
+        struct iscsi_key k;
+        char answer[256];
+        struct iscsi_text t = iscsi_text_of(asked[i].foreseen, strlen(asked[i].foreseen) + 1);
+        iscsi_nego_init(&n, &limits, false);
+        assert_int_equal(n.agreed.max_connections, 1);
+        assert_int_equal(n.agreed.recovery, 0);
+        assert_int_equal(iscsi_text_next(&t, &k), 1);
+        iscsi_nego_foresee(&n, &k);
+        assert_int_equal(offer(&n, asked[i].offered, answer, sizeof answer), 0);
+        assert_string_equal(answer, asked[i].answer);
+    }
+}
+
 static void unknown_keys(void **state)
 {
     (void)state;
@@ -169,11 +204,9 @@ static void declares_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(table),
-        cmocka_unit_test(unknown_keys),
-        cmocka_unit_test(once_only),
-        cmocka_unit_test(agreed_values),
-        cmocka_unit_test(rejected_keeps_default),
+        cmocka_unit_test(table),         cmocka_unit_test(recovery),
+        cmocka_unit_test(unknown_keys),  cmocka_unit_test(once_only),
+        cmocka_unit_test(agreed_values), cmocka_unit_test(rejected_keeps_default),
         cmocka_unit_test(declares_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

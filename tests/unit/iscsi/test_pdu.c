@@ -95,6 +95,38 @@ static void other_fields(void **state)
     assert_int_equal(q.logout.cid, 4);
 }
 
+static void snack_and_reassign(void **state)
+{
+    (void)state;
+    uint8_t bhs[48] = {0x10, 0x80 | 3};
+    set32(bhs, 20, 0x1111);
+    set32(bhs, 28, 5);
+    set32(bhs, 40, 0x2222);
+    set32(bhs, 44, 0x3333);
+    struct iscsi_request q;
+    assert_int_equal(iscsi_request_decode(bhs, &q), 0);
+    assert_int_equal(q.snack.type, ISCSI_SNACK_RESEGMENT);
+    assert_int_equal(q.snack.ttt, 0x1111);
+    assert_int_equal(q.snack.begin, 0x2222);
+    assert_int_equal(q.snack.length, 0x3333);
+    assert_int_equal(q.exp_statsn, 5);
+    uint8_t tmf[48] = {0x42, 0x80 | 8};
+    set32(tmf, 20, 0x4444);
+    set32(tmf, 36, 7);
+    assert_int_equal(iscsi_request_decode(tmf, &q), 0);
+    assert_int_equal(q.tmf.function, 8);
+    assert_int_equal(q.tmf.ref_itt, 0x4444);
+    assert_int_equal(q.tmf.exp_datasn, 7);
+    /* Sent again: but for ExpCmdSN and MaxCmdSN as it was. */
+    uint8_t again[48];
+    memset(again, 0x77, sizeof again);
+    iscsi_encode_again(again, &(struct iscsi_sn){.stat = 1, .exp_cmd = 2, .max_cmd = 3});
+    for (unsigned i = 0; i < sizeof again; i++) {
+        uint8_t want = i == 31 ? 2 : i == 35 ? 3 : 0;
+        assert_int_equal(again[i], i >= 28 && i < 36 ? want : 0x77);
+    }
+}
+
 static void unknown_opcodes(void **state)
 {
     (void)state;
@@ -258,12 +290,13 @@ static void encode_answers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(common_fields),        cmocka_unit_test(command_fields),
-        cmocka_unit_test(login_fields),         cmocka_unit_test(other_fields),
-        cmocka_unit_test(unknown_opcodes),      cmocka_unit_test(ahs_extended_cdb),
-        cmocka_unit_test(ahs_bidi_and_both),    cmocka_unit_test(ahs_malformed),
-        cmocka_unit_test(encode_response),      cmocka_unit_test(encode_data_in),
-        cmocka_unit_test(encode_r2t_and_login), cmocka_unit_test(encode_answers),
+        cmocka_unit_test(common_fields),      cmocka_unit_test(command_fields),
+        cmocka_unit_test(login_fields),       cmocka_unit_test(other_fields),
+        cmocka_unit_test(snack_and_reassign), cmocka_unit_test(unknown_opcodes),
+        cmocka_unit_test(ahs_extended_cdb),   cmocka_unit_test(ahs_bidi_and_both),
+        cmocka_unit_test(ahs_malformed),      cmocka_unit_test(encode_response),
+        cmocka_unit_test(encode_data_in),     cmocka_unit_test(encode_r2t_and_login),
+        cmocka_unit_test(encode_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
