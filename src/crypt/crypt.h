@@ -47,7 +47,8 @@ enum crypt_kind {
     CRYPT_SEGMENT = 1,
     CRYPT_SST = 2,
     CRYPT_MANIFEST = 3,
-    CRYPT_WRAP = 4, /* a key object */
+    CRYPT_WRAP = 4,   /* a key object */
+    CRYPT_ACCESS = 5, /* an access record */
 };
 
 /* Loads what sealing needs: 0 or -ENOMEM. For rt_offload(), or before there are fibers. */

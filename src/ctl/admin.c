@@ -34,23 +34,45 @@ static bool is_allowed(const struct net_stream *s)
     return true;
 }
 
-/* Queues one response; takes its reference. */
-static int respond(struct net_stream *s, json_t *response)
+/* What is sent goes back to the free lists as it is, so it is wiped before: when it has been taken,
+ * or nothing takes it any more. */
+static int send_and_wipe(struct net_stream *s, struct rt_buf *buf, size_t len) WAITS
+{
+    uint8_t head[4];
+    be32_store(head, (uint32_t)len);
+    int r = net_send_copy(s, head, sizeof head);
+    if (r == 0) {
+        r = net_send_ref(s, buf, buf->data, len);
+    }
+    if (r == 0) {
+        r = net_send_wait(s, 0);
+    }
+    if (r < 0) {
+        net_shutdown(s);
+    }
+    explicit_bzero(buf->data, len);
+    return r;
+}
+
+/* Sends one response; takes its reference. */
+static int respond(struct net_stream *s, json_t *response) WAITS
 {
     char *text = response ? json_dumps(response, JSON_COMPACT) : NULL;
     json_decref(response);
     if (!text) {
         return -ENOMEM;
     }
-    uint8_t head[4];
-    be32_store(head, (uint32_t)strlen(text));
-    int r = net_send_copy(s, head, sizeof head);
+    size_t len = strlen(text);
+    struct rt_buf *buf;
+    int r = rt_buf_alloc(len, RT_MEM_EGRESS, &buf);
     if (r == 0) {
-        r = net_send_copy(s, text, strlen(text));
+        memcpy(buf->data, text, len);
+        r = send_and_wipe(s, buf, len);
+        rt_buf_unref(buf);
     }
-    explicit_bzero(text, strlen(text)); /* iscsi.export may give secrets */
+    explicit_bzero(text, len); /* iscsi.export may give secrets */
     free(text);
-    return r < 0 ? r : net_send_wait(s, 0);
+    return r;
 }
 
 /* One request and its response: 0, or negative when the connection is at its end. */

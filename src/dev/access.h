@@ -121,11 +121,11 @@ bool dev_access_is_empty(const struct dev_access *a);
 struct dev_access *dev_access_ref(struct dev_access *a);
 void dev_access_unref(struct dev_access *a);
 
-/* access_record.c: docs/FORMAT.md "Access records". */
+/* access_record.c: docs/FORMAT.md "Access records", in clear. */
 #define DEV_KEY_ACCESS 0x48
-/* The value; -E2BIG, -ENOMEM. It holds secrets: to be wiped. */
+/* The record; -E2BIG, -ENOMEM. It holds secrets: for memory that is made for them. */
 MUST int dev_access_encode(const struct dev_access *a, struct bytes_writer *w);
-/* 0, ERR_CORRUPT_RECORD, -ENOTSUP (a later version), -ENOMEM. */
+/* 0, ERR_CORRUPT_RECORD, -ENOTSUP (another version), -ENOMEM. */
 MUST int dev_access_decode(const void *value, size_t len, struct dev_access **ret_access);
 
 /* access_store.c: the registry's. */

@@ -44,28 +44,15 @@ int dev_access_get(struct dev_registry *g, const char *iqn, struct dev_access **
     return at ? 0 : -ENOENT;
 }
 
-static int put_rules(struct vol_txn *t, const char *iqn, const struct dev_access *a, bool stored)
+static int put_rules(struct vol *v, struct vol_txn *t, const char *iqn, const struct dev_access *a,
+                     bool stored)
 {
     uint8_t key[DEV_KEY_MAX];
     size_t key_len = access_key(iqn, key);
     if (dev_access_is_empty(a)) {
         return stored ? vol_txn_delete(t, key, key_len) : 0;
     }
-    struct bytes_writer w = {0};
-    /* All the room at once: what grows leaves copies behind. */
-    int r = bytes_grow(&w, DEV_ACCESS_BYTES_MAX * 2) ? 0 : -ENOMEM;
-    w.len = 0;
-    if (r == 0) {
-        r = dev_access_encode(a, &w);
-    }
-    if (r == 0) {
-        r = vol_txn_put(t, key, key_len, w.data, w.len);
-    }
-    if (w.data) {
-        explicit_bzero(w.data, w.cap);
-    }
-    bytes_writer_free(&w);
-    return r;
+    return dev_access_put(v, t, &(struct dev_stored_key){key, key_len}, a);
 }
 
 /* The target's own record says that there are rules. */
@@ -91,7 +78,7 @@ static int commit(struct dev_registry *g, const char *iqn, const struct dev_acce
     if (r < 0) {
         return r;
     }
-    r = put_rules(t, iqn, a, stored);
+    r = put_rules(g->v, t, iqn, a, stored);
     if (r >= 0 && *iqn) {
         r = put_target(t, &info, !dev_access_is_empty(a));
     }
@@ -225,7 +212,7 @@ static int load_one(void *arg, const void *key, size_t key_len, const void *valu
     if (key_len - 1 < sizeof iqn) {
         memcpy(iqn, (const uint8_t *)key + 1, key_len - 1);
     }
-    int r = dev_access_decode(value, value_len, &a);
+    int r = dev_access_take(g->v, &(struct dev_stored_key){key, key_len}, value, value_len, &a);
     if (r == ERR_CORRUPT_RECORD) {
         msg_error("dev", "the access rules of \"%s\" cannot be read: nobody may use it",
                   *iqn ? iqn : "discovery");

@@ -110,6 +110,17 @@ void dev_tree_remove(struct dev_registry *g, struct dev *d);
 
 /* access_store.c */
 MUST int dev_access_load(struct dev_registry *g) WAITS;
+/* access_seal.c. A key of the index, not owned. */
+struct dev_stored_key {
+    const void *bytes;
+    size_t len;
+};
+/* Puts the record into the transaction, sealed if the volume is encrypted: 0, -E2BIG, -ENOMEM. */
+MUST int dev_access_put(struct vol *v, struct vol_txn *t, const struct dev_stored_key *key,
+                        const struct dev_access *a);
+/* What dev_access_put() has stored under that key: as dev_access_decode(). */
+MUST int dev_access_take(const struct vol *v, const struct dev_stored_key *key, const void *value,
+                         size_t len, struct dev_access **ret_access);
 /* The target goes, and its rules. */
 MUST int dev_access_delete(struct dev_registry *g, struct vol_txn *t, const char *iqn);
 

@@ -636,6 +636,11 @@ void vol_uuid(const struct vol *v, struct uuid *ret_uuid)
     *ret_uuid = v->uuid;
 }
 
+const struct crypt_keys *vol_keys(const struct vol *v)
+{
+    return v->opt.keys;
+}
+
 uint64_t vol_epoch(const struct vol *v)
 {
     return v->epoch;

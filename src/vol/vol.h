@@ -105,6 +105,8 @@ void vol_abandon(struct vol *v) WAITS;
 void vol_compression_set(struct vol *v, struct log_compression c);
 struct log_compression vol_compression(const struct vol *v);
 void vol_uuid(const struct vol *v, struct uuid *ret_uuid);
+/* The volume's own reference, good as long as it is open; NULL when it is not encrypted. */
+const struct crypt_keys *vol_keys(const struct vol *v);
 /* Of this opening: each one has a higher epoch than those before it. 0 when opened for reading. */
 uint64_t vol_epoch(const struct vol *v);
 /* The youngest batch that has something in it: a change that was made is in this one, or earlier.

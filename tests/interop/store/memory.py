@@ -3,7 +3,8 @@
 # store: s3
 """The whole memory of a running server is searched for what it was told in secret: the password,
 a new one that came by the admin socket, the keys of the store from the configuration, from the
-environment and from a metadata service. It lies in locked pages that no dump holds, and nowhere
+environment and from a metadata service; and the secrets of CHAP, which come by the admin socket and
+out of the volume. It lies in locked pages that no dump holds, and nowhere
 else; and the server cannot be dumped at all."""
 import datetime
 import http.server
@@ -12,14 +13,18 @@ import os
 import re
 import threading
 
+import chap
 import nbd
 import s3stub
 import zt
+from initiator import Initiator
 
 PASSWORD, CHANGED = "first-Thoo5eekai2u-password", "other-ooRaik8ahL7c-password"
 KEYS = {"configuration": ("AKIDCONF", "cfg/ohw1Daez6shaeZ9-secret+key", "cfg.ieYai4oopheiJ2.token"),
         "environment": ("AKIDENV", "env/Eemah2ooch7aePh-secret+key", "env.uu0Oeshoh3eiKe.token"),
         "service": ("AKIDSERVICE", "srv/eiQu4ahR9ae1Aeb-secret+key", "srv.Ahxoh5aeGh4oos.token")}
+IQN = "iqn.2024-01.net.zerofs:memory"
+INITIATOR, OWN = "chap-EeGh2ohquee5-initiator", "chap-Wi9taiyaeph7-target"
 # Another user than root, who may do what the test's folders need.
 CAPS = "+dac_override,+ipc_lock"
 USER = ["setpriv", "--reuid=65534", "--clear-groups", f"--inh-caps={CAPS}",
@@ -85,8 +90,9 @@ def use(s):
 
 
 def check(s, secret, token, passwords):
-    needles = [secret.encode(), token.encode(), *(p.encode() for p in passwords),
-               *(p.encode().hex().encode() for p in passwords)]
+    words = [*passwords, INITIATOR, OWN]
+    needles = [secret.encode(), token.encode(), *(p.encode() for p in words),
+               *(p.encode().hex().encode() for p in words)]
     found = []
 
     def clean():
@@ -103,6 +109,30 @@ def check(s, secret, token, passwords):
     assert os.stat(f"/proc/{s.process.pid}/maps").st_uid == 0, "the server can be dumped"
     assert inside[secret.encode()], "the key that signs is nowhere: the search is blind"
     assert inside[token.encode()]
+    assert inside[INITIATOR.encode()] and inside[OWN.encode()]
+
+
+def secret_file(s, secret):
+    path = os.path.join(s.dir, "new")
+    with open(path, "w", encoding="ascii") as f:
+        f.write(secret + "\n")
+    os.chmod(path, 0o600)
+    return path
+
+
+def use_chap(s, sets):
+    """Accounts are set, exported and applied, and somebody logs in."""
+    if sets:
+        for words, secret in ((["alice"], INITIATOR), (["target", "--mutual"], OWN)):
+            s.cli("iscsi", "auth", "set", IQN, *words, "--secret-file", secret_file(s, secret))
+        described = os.path.join(s.dir, "described.json")
+        s.cli("iscsi", "export", described, "--with-secrets")
+        with open(described, encoding="utf-8") as f:
+            assert INITIATOR.encode().hex() in f.read()
+        s.cli("iscsi", "apply", described)
+    i = Initiator(s.iscsi_port, IQN)
+    chap.login(i, "alice", INITIATOR, mutual=("target", OWN))
+    i.logout()
 
 
 def life(stub, s, where, env, passwords):
@@ -113,18 +143,16 @@ def life(stub, s, where, env, passwords):
     for name in env:
         del os.environ[name]
     use(s)
+    use_chap(s, sets=where == "configuration")
     for password in passwords[1:]:
-        new = os.path.join(s.dir, "new")
-        with open(new, "w", encoding="ascii") as f:
-            f.write(password + "\n")
-        os.chmod(new, 0o600)
-        s.cli("change-password", "--new-password-file", new)
+        s.cli("change-password", "--new-password-file", secret_file(s, password))
         s.configure(f'[encryption]\npassword = "{password}"')
     s.cli("nbd", "list")
     check(s, secret, token, passwords)
     s.stop()
     said = s.log_text()
-    assert not any(word in said for word in (secret, token, *passwords)), "a secret is in the log"
+    words = (secret, token, *passwords, INITIATOR, OWN)
+    assert not any(word in said for word in words), "a secret is in the log"
 
 
 def main():
@@ -139,6 +167,7 @@ def main():
         wrap = USER if os.geteuid() == 0 else []
         with zt.Server("s", "s3://bucket/s", extra, wrap, endpoint=stub.endpoint) as s:
             s.cli("nbd", "create", "disk", "4M")
+            s.cli("iscsi", "create-target", IQN, "0", "4M")
             life(stub, s, "configuration", {}, [PASSWORD, CHANGED])
             s.configure_without("access_key_id", "secret_access_key", "session_token")
             key, secret, token = KEYS["environment"]

@@ -73,6 +73,7 @@ static int fake_read_result;
 static struct rt_event *fake_read_gate;
 static uint64_t fake_gate_off;
 static struct rt_event *fake_write_gate;
+static const struct crypt_keys *fake_keys;
 
 static inline struct vol *fake_vol_new(void)
 {
@@ -168,6 +169,12 @@ void vol_uuid(const struct vol *v, struct uuid *ret_uuid)
 {
     (void)v;
     *ret_uuid = (struct uuid){{1}};
+}
+
+const struct crypt_keys *vol_keys(const struct vol *v)
+{
+    (void)v;
+    return fake_keys;
 }
 
 int vol_flush(struct vol *v)

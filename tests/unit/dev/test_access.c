@@ -372,6 +372,37 @@ static void damaged_body(void *arg)
     dev_registry_close(reg);
 }
 
+/* In an encrypted volume the record has nothing in clear, and is good for its own target only. */
+static void sealed_body(void *arg)
+{
+    (void)arg;
+    struct dev_target_info info;
+    static const uint8_t key[] = "\x48" IQN;
+    open_it();
+    assert_int_equal(dev_target_create(reg, IQN, &info), 0);
+    assert_int_equal(dev_access_change(reg, IQN, set_sample, NULL), 0);
+    assert_int_equal(dev_access_change(reg, "", set_sample, NULL), 0);
+    struct fake_record *own = fake_find(volume, key, sizeof key - 1);
+    struct fake_record *other = fake_find(volume, key, 1);
+    ASSERT(own && other);
+    assert_int_equal(own->value[0], 3);
+    assert_null(memmem(own->value, own->value_len, "secret", 6));
+    assert_null(memmem(own->value, own->value_len, "alice", 5));
+    assert_int_equal(own->value_len, other->value_len);
+    static uint8_t good[sizeof own->value];
+    memcpy(good, own->value, own->value_len);
+    for (unsigned n = 0; n < 4; n++) {
+        memcpy(own->value, n == 3 ? other->value : good, own->value_len);
+        own->value[n == 0 ? own->value_len - 1 : n == 1 ? 40 : 1] ^= n < 2 ? 1 : 0;
+        dev_registry_close(reg);
+        open_it();
+        struct dev_access *a = rules_of(IQN);
+        assert_int_equal(dev_access_allows(a, "iqn.c", "[fd00::1]:1"), n == 2);
+        dev_access_unref(a);
+    }
+    dev_registry_close(reg);
+}
+
 static void run(void (*body)(void *arg))
 {
     volume = fake_vol_new();
@@ -379,6 +410,25 @@ static void run(void (*body)(void *arg))
     fake_commit_result = 0;
     assert_int_equal(rt_run(&(struct rt_options){.cores = 1}, body, NULL), 0);
     fake_vol_free(volume);
+}
+
+static void with_keys(void (*body)(void *arg))
+{
+    static const uint8_t volume_key[CRYPT_KEY_BYTES] = {7};
+    struct crypt_keys *keys;
+    assert_int_equal(crypt_prepare(NULL), 0);
+    assert_int_equal(crypt_keys_create(volume_key, CRYPT_CHACHA20_POLY1305, &keys), 0);
+    fake_keys = keys;
+    run(body);
+    fake_keys = NULL;
+    crypt_keys_unref(keys);
+}
+
+static void test_sealed(void **state)
+{
+    (void)state;
+    with_keys(sealed_body);
+    with_keys(stored_body);
 }
 
 static void test_stored(void **state)
@@ -400,6 +450,7 @@ int main(void)
         cmocka_unit_test(test_acl),      cmocka_unit_test(test_maps),
         cmocka_unit_test(test_record),   cmocka_unit_test(test_principals),
         cmocka_unit_test(test_stored),   cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_sealed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
