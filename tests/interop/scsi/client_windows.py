@@ -3,8 +3,8 @@
 # compression: any (it is about commands)
 """What Windows Server sends, after Microsoft's public documents, answered as it needs it: the
 software initiator's login, bringing up a disk of more than 2 TiB, the storage tests of cluster
-validation by three nodes with two paths each, thin provisioning and Retrim. docs/WINDOWS.md has
-what is to be tried with the real one."""
+validation by three nodes with two paths each, thin provisioning and Retrim, offloaded copies (ODX).
+docs/WINDOWS.md has what is to be tried with the real one."""
 import os
 import struct
 
@@ -201,6 +201,64 @@ def thin(host):
     assert provisioned(host, at)[0] is False and provisioned(host, at + some)[0] is False
 
 
+def ranges(where):
+    text = b"".join(struct.pack(">QIxxxx", lba, blocks) for lba, blocks in where)
+    return struct.pack(">H", len(text)) + text
+
+
+def read_offloaded(host, number, where):
+    """FSCTL_OFFLOAD_READ: the token, which stands for all of it."""
+    put = bytes(12) + ranges(where)
+    put = struct.pack(">H", len(put)) + put
+    host.step("populate", f"83 10 00 00 00 00 {number}:32 {len(put)}:32 00 00", put=put)
+    data = result(host, number, 0x10, sum(blocks for _, blocks in where))
+    at = 32 + data[13]
+    assert replay.field(data, at, 4) == 2 + 512 and len(data) == at + 4 + 2 + 512, data.hex()
+    return data[at + 6:]
+
+
+def result(host, number, action, blocks):
+    return host.step("information", f"84 07 {number}:32 0:32 1024:32 00 00", get=1024,
+                     has={"of": (4, 1, lambda v: v & 31 == action), "status": (5, 1, 1),
+                          "units": (15, 1, 0xF1), "blocks": (16, 8, blocks)})
+
+
+def write_offloaded(host, number, token, where, offset=0):
+    """FSCTL_OFFLOAD_WRITE: how the command ended."""
+    put = struct.pack(">B5xQ", 0, offset) + token + bytes(6) + ranges(where)
+    put = struct.pack(">H", len(put)) + put
+    return host.run(replay.cdb(f"83 11 00 00 00 00 {number}:32 {len(put)}:32 00 00"), out=put)
+
+
+def offload(host, other):
+    """A file is copied by token, by another node too; what cannot be is told so that the copy
+    engine goes on by reads and writes."""
+    host.step("third party copy", "12 01 8f 04 00 00", get=1024,
+              has={"limits": (4, 2, 0), "length": (6, 2, 0x20),
+                   "ranges": (14, 2, lambda v: v >= 1), "timeout": (16, 4, lambda v: v >= 30),
+                   "token blocks": (24, 8, lambda v: v >= 2048),
+                   "optimal": (32, 8, lambda v: v >= 2048)})
+    source, target, blocks = 1 << 25, 1 << 26, 2048
+    data = os.urandom(blocks * BLOCK)
+    host.step("file", f"8a 00 {source}:64 {blocks}:32 00 00", put=data)
+    token = read_offloaded(host, 1, [(source + 1024, 1024), (source, 1024)])
+    host.step("overwritten", f"93 00 {source}:64 {blocks}:32 00 00", put=bytes(512))
+    for number, node in enumerate((host, other)):
+        to = target + number * blocks
+        assert write_offloaded(node, 2, token, [(to + 1024, 1024)]).status == 0
+        result(node, 2, 0x11, 1024)
+        assert write_offloaded(node, 3, token, [(to, 1024)], 1024).status == 0
+        assert node.step("copy", f"88 00 {to}:64 {blocks}:32 00 00", get=len(data)) == data
+    zero = struct.pack(">IxxH", 0xFFFF0001, 0x1F8).ljust(512, b"\0")
+    assert write_offloaded(host, 4, zero, [(target, blocks)]).status == 0
+    assert not any(host.step("zero", f"88 00 {target}:64 {blocks}:32 00 00", get=len(data)))
+    forged = token[:100] + bytes([token[100] ^ 1]) + token[101:]
+    key, code, _ = replay.sense_of(write_offloaded(host, 5, forged, [(target, blocks)]))
+    assert key == 5 and code >> 8 == 0x23, (key, hex(code))  # INVALID TOKEN OPERATION
+    key, code, _ = replay.sense_of(write_offloaded(host, 6, token, [(BLOCKS, 8)]))
+    assert (key, code) == (5, 0x2100), (key, hex(code))
+
+
 def main():
     with zt.Server() as s:
         s.cli("iscsi", "create-target", IQN, "0", "3T")
@@ -210,6 +268,7 @@ def main():
         validation(one, two, three)
         one = failover(s, one, two)
         thin(one)
+        offload(one, two)
         for node in (one, two, three):
             node.logout()
 
