@@ -403,6 +403,8 @@ void iscsi_portals_put(struct iscsi_conn *c, const char *iqn, struct bytes_write
 
 /* isns.c */
 MUST int iscsi_isns_start(struct iscsi_server *s, const struct iscsi_isns_options *opt) WAITS;
+/* An initiator is about to log in, or to discover: what it may see is found out. */
+void iscsi_isns_meet(struct iscsi_server *s, const char *initiator) WAITS;
 /* What discovery domains say; the rest is said elsewhere. */
 bool iscsi_isns_allows(struct iscsi_server *s, const char *iqn, const char *initiator);
 /* Deregisters: initiators shall not look for us here. */

@@ -12,6 +12,7 @@
 
 #define TARGETS_AT_ONCE 4
 #define LEAVE_MS 1500
+#define MEET_MS 2000
 
 /*
  * The address that stands for a listener. One that is bound to all addresses is told by the one
@@ -184,6 +185,11 @@ int iscsi_isns_start(struct iscsi_server *s, const struct iscsi_isns_options *op
     }
     dev_targets_watch(s->registry, on_targets, s->isns);
     return 0;
+}
+
+void iscsi_isns_meet(struct iscsi_server *s, const char *initiator)
+{
+    isns_client_meet(s->isns, initiator, rt_after_ms(MEET_MS));
 }
 
 bool iscsi_isns_allows(struct iscsi_server *s, const char *iqn, const char *initiator)

@@ -153,6 +153,7 @@ int iscsi_session_admit(struct iscsi_conn *c, bool is_new)
     struct iscsi_server *server = c->server;
     struct iscsi_session *s = c->session;
     if (s->discovery) {
+        iscsi_isns_meet(server, s->initiator);
         return 0;
     }
     rt_mutex_lock(&server->lock);
@@ -175,8 +176,10 @@ int iscsi_session_admit(struct iscsi_conn *c, bool is_new)
     }
     bool allowed = dev_access_allows(rules, s->initiator, c->peer);
     dev_access_unref(rules);
-    /* A connection more does not ask anew whether the session may be. */
-    allowed = allowed && (!is_new || iscsi_isns_allows(server, s->iqn, s->initiator));
+    if (allowed && is_new) { /* a connection more does not ask anew whether the session may be */
+        iscsi_isns_meet(server, s->initiator);
+        allowed = iscsi_isns_allows(server, s->iqn, s->initiator);
+    }
     return allowed ? 0 : -ISCSI_LOGIN_FORBIDDEN;
 }
 

@@ -31,6 +31,7 @@
 #define BACKOFF_MAX_MS 30000u
 #define LASTING_NS 10000000000ull /* so long a connection is no attempt among many */
 #define PACE_MS 1000u             /* between answers to what the server tells */
+#define VISIT_NS 30000000000ull   /* so long an initiator's own view is relied on */
 #define DOMAINS_MS 60000u         /* not every change is told */
 #define INQUIRIES_MISSED 3u       /* before we ask ourselves */
 
@@ -51,6 +52,7 @@ static void be(struct isns_client *c, enum isns_state state, const char *why)
         c->counts.since_ns = rt_now_ns();
     }
     c->counts.state = state;
+    rt_waitq_wake_all(&c->changed); /* who has waited for the server */
     (void)snprintf(c->counts.why, sizeof c->counts.why, "%s", why);
     size_t targets = c->counts.targets;
     rt_mutex_unlock(&c->lock);
@@ -81,7 +83,7 @@ static void be(struct isns_client *c, enum isns_state state, const char *why)
 
 static bool is_told(const struct isns_news *n)
 {
-    return n->stop || n->changed || n->lost || n->domains;
+    return n->stop || n->changed || n->lost || n->domains || n->visitors;
 }
 
 /* Waits for one of these, and takes what it returns. broken: the connection's end is news, too. */
@@ -126,6 +128,9 @@ static int attend(struct isns_client *c, const char *local, struct isns_news *du
     if (r == 0) {
         due->lost = due->changed = false;
         be(c, c->registered.nodes.len > 0 ? ISNS_REGISTERED : ISNS_IDLE, "");
+    }
+    if (r == 0 && c->opt.domains) {
+        r = isns_ask_visitors(c);
     }
     if (r == 0 && c->opt.domains && (due->domains || now >= c->domains_ns)) {
         r = isns_ask_domains(c);
@@ -293,6 +298,7 @@ static struct isns_client *client_new(const struct isns_options *opt)
     c->fresh = true;
     rt_mutex_init(&c->lock);
     rt_waitq_init(&c->changed);
+    isns_visitors_init(&c->visitors);
     c->server = strdup(opt->server);
     if (!c->server || rt_group_create(&c->group) < 0) {
         isns_client_free(c);
@@ -342,9 +348,35 @@ bool isns_client_allows(struct isns_client *c, const char *target, const char *i
         return true;
     }
     rt_mutex_lock(&c->lock);
-    bool allows = isns_domains_allow(c->domains, target, initiator);
+    bool allows = isns_domains_allow(c->domains, target, initiator) ||
+                  isns_visitors_sees(&c->visitors, initiator, target);
     rt_mutex_unlock(&c->lock);
     return allows;
+}
+
+void isns_client_meet(struct isns_client *c, const char *initiator, uint64_t deadline_ns)
+{
+    if (!c || !c->opt.domains) {
+        return;
+    }
+    rt_mutex_lock(&c->lock);
+    const struct isns_visitor *v = isns_visitors_find(&c->visitors, initiator);
+    bool lately = v && v->told_ns > 0 && rt_now_ns() - v->told_ns < VISIT_NS;
+    bool waits =
+        !lately && c->counts.state == ISNS_REGISTERED && isns_visitors_ask(&c->visitors, initiator);
+    if (waits) {
+        c->news.visitors = true;
+        rt_waitq_wake_all(&c->changed);
+    }
+    int r = 0;
+    while (waits && r >= 0 && c->counts.state == ISNS_REGISTERED) {
+        v = isns_visitors_find(&c->visitors, initiator);
+        waits = v && v->asked;
+        if (waits) {
+            r = rt_waitq_wait(&c->changed, &c->lock, deadline_ns);
+        }
+    }
+    rt_mutex_unlock(&c->lock);
 }
 
 bool isns_client_registers(struct isns_client *c, const char *name)
@@ -384,6 +416,7 @@ void isns_client_free(struct isns_client *c)
     isns_ears_close(c);
     isns_picture_free(&c->registered);
     isns_domains_free(c->domains);
+    isns_visitors_free(&c->visitors);
     rt_mutex_destroy(&c->lock);
     free(c->server);
     free(c);

@@ -11,6 +11,7 @@
 #include "isns/domains.h"
 #include "isns/isns.h"
 #include "isns/pdu.h"
+#include "isns/visitors.h"
 #include "rt/rt.h"
 #include "rt/sync.h"
 
@@ -39,9 +40,10 @@ struct isns_wire {
 /* [lock] what the client's fiber has to see to. */
 struct isns_news {
     bool stop;
-    bool changed; /* the picture */
-    bool lost;    /* the server has forgotten us, or something of ours */
-    bool domains; /* may have changed */
+    bool changed;  /* the picture */
+    bool lost;     /* the server has forgotten us, or something of ours */
+    bool domains;  /* may have changed */
+    bool visitors; /* some are to be asked about */
 };
 
 struct isns_client {
@@ -61,11 +63,12 @@ struct isns_client {
 
     struct rt_mutex lock;
     struct rt_waitq changed;
-    struct isns_news news;        /* [lock] */
-    struct isns_counts counts;    /* [lock] */
-    uint64_t inquired_ns;         /* [lock] when the last ESI came, or ESI began */
-    bool ended;                   /* [lock] the client's fiber */
-    struct isns_domains *domains; /* [lock] NULL: nothing is known */
+    struct isns_news news;         /* [lock] */
+    struct isns_counts counts;     /* [lock] */
+    uint64_t inquired_ns;          /* [lock] when the last ESI came, or ESI began */
+    bool ended;                    /* [lock] the client's fiber */
+    struct isns_visitors visitors; /* [lock] */
+    struct isns_domains *domains;  /* [lock] NULL: nothing is known */
 };
 
 /* wire.c */
@@ -104,5 +107,7 @@ bool isns_client_registers(struct isns_client *c, const char *name);
 MUST int isns_register(struct isns_client *c, const char *local, bool all) WAITS;
 /* Takes all of it back. */
 MUST int isns_deregister(struct isns_client *c) WAITS;
+/* Asks what those may see who have come. 0 or an error. */
+MUST int isns_ask_visitors(struct isns_client *c) WAITS;
 /* Asks who may see each target. 0 or an error. */
 MUST int isns_ask_domains(struct isns_client *c) WAITS;

@@ -51,6 +51,11 @@ MUST int isns_client_start(const struct isns_options *opt, struct isns_client **
 /* From any core. Does not wait. Accept NULL. */
 void isns_client_changed(struct isns_client *c);
 /*
+ * An initiator has come: when the server is there, and has not been asked lately what that one may
+ * see, it is asked now, and its answer waited for, until the deadline.
+ */
+void isns_client_meet(struct isns_client *c, const char *initiator, uint64_t deadline_ns) WAITS;
+/*
  * Whether target and initiator have a discovery domain in common. Also true as long as no server
  * has said anything about this target, and when domains are not asked for.
  */

@@ -298,6 +298,67 @@ static int ask_about(struct isns_client *c, const char *target, struct isns_doma
     return r;
 }
 
+/* As the initiator would ask: which targets there are for it. */
+static int ask_as(struct isns_client *c, const char *initiator, struct isns_domains *d) WAITS
+{
+    struct bytes_writer payload = {0};
+    struct bytes_reader answer;
+    isns_put_text(&payload, ISNS_NODE_NAME, initiator);
+    isns_put_u32(&payload, ISNS_NODE_TYPE, ISNS_TARGET);
+    isns_put_null(&payload, ISNS_DELIMITER);
+    isns_put_null(&payload, ISNS_NODE_NAME);
+    struct isns_header h = {.function = ISNS_DEV_ATTR_QRY};
+    int r = isns_domains_target(d, initiator);
+    if (r >= 0) {
+        r = payload.failed ? -ENOMEM : isns_wire_call(c, h, &payload, &answer);
+    }
+    bytes_writer_free(&payload);
+    if (r == ISNS_OK) {
+        r = take_members(d, answer, ISNS_NODE_NAME);
+    }
+    return r == ISNS_NO_SUCH_ENTRY ? 0 : r;
+}
+
+/* One answer, and whoever waits for it hears of it. */
+static int ask_visitor(struct isns_client *c, const char *name) WAITS
+{
+    struct isns_domains *d = isns_domains_new();
+    int r = d ? ask_as(c, name, d) : -ENOMEM;
+    if (r == 0) {
+        isns_domains_seal(d);
+    } else {
+        isns_domains_free(d);
+        d = NULL;
+    }
+    if (r >= 0) {
+        rt_mutex_lock(&c->lock);
+        isns_visitors_told(&c->visitors, name, d, rt_now_ns());
+        rt_waitq_wake_all(&c->changed);
+        rt_mutex_unlock(&c->lock);
+    }
+    return r < 0 ? r : 0;
+}
+
+int isns_ask_visitors(struct isns_client *c)
+{
+    char name[ISNS_NAME_MAX + 1];
+    int r = 0;
+    bool more = true;
+    while (more && r == 0) {
+        rt_mutex_lock(&c->lock);
+        const struct isns_visitor *one = isns_visitors_next(&c->visitors);
+        more = one != NULL;
+        if (one) {
+            memcpy(name, one->name, sizeof name);
+        }
+        rt_mutex_unlock(&c->lock);
+        if (more) {
+            r = ask_visitor(c, name);
+        }
+    }
+    return r;
+}
+
 int isns_ask_domains(struct isns_client *c)
 {
     struct isns_domains *d = isns_domains_new();
@@ -314,6 +375,7 @@ int isns_ask_domains(struct isns_client *c)
     struct isns_domains *old = c->domains;
     c->domains = d;
     c->counts.restricted = isns_domains_count(d);
+    isns_visitors_stale(&c->visitors);
     rt_mutex_unlock(&c->lock);
     if (!isns_domains_equal(old, d)) {
         msg_info("isns", "the discovery domains of %zu targets are known", isns_domains_count(d));

@@ -21,7 +21,7 @@ int isns_wire_recv(struct net_stream *s, struct isns_assembly *a, uint64_t deadl
     isns_assembly_reset(a);
     while (r == 0) {
         uint8_t head[ISNS_HEADER_LEN];
-        struct isns_header h;
+        struct isns_header h = {0};
         r = net_recv_all(s, head, sizeof head, deadline_ns);
         if (r >= 0) {
             r = isns_header_read(head, &h);
@@ -71,11 +71,10 @@ static void receive(void *arg)
 {
     struct isns_client *c = arg;
     struct isns_assembly a = {0};
-    int r;
-    while ((r = isns_wire_recv(c->wire.stream, &a, RT_FOREVER)) == 0) {
+    while (isns_wire_recv(c->wire.stream, &a, RT_FOREVER) == 0) {
         if (a.first.function & ISNS_RESPONSE) {
             take_response(c, &a);
-        } else if ((r = take_request(c, &a)) < 0) {
+        } else if (take_request(c, &a) < 0) {
             break;
         }
     }

@@ -186,6 +186,25 @@ def follows(s, isnsd):
     zt.wait_for(lambda: isnsd.names("nodes", "iSCSI name") == [IQN + "a", IQN + "c", control.NAME])
 
 
+def groups(s, isnsd):
+    """A portal group is registered with what it advertises; a target that is not reached through it
+    has no tag there."""
+    def as_said():
+        found = re.findall(r'group name = "([^"]*)"\n.*\n.*port = (\d+)/tcp\n.*group tag = (\d+)',
+                           isnsd.admin("--list", "portal-groups"))
+        tags = {(name, port): tag for name, port, tag in found}
+        return [tags.get((IQN + target, port)) for target in "ac" for port in (main, "3299")] == [
+            "1", "7", "1", None]
+
+    main = str(s.iscsi_port)
+    s.cli("iscsi", "portal-group", "create", "far", "--tag", "7", "--portals",
+          f"127.0.0.2:{free_port()}", "--advertise", "192.0.2.7:3299")
+    s.cli("iscsi", "portal-group", "assign", IQN + "c", "default")
+    zt.wait_for(as_said)
+    s.cli("iscsi", "portal-group", "delete", "far")
+    zt.wait_for(lambda: "3299/tcp" not in isnsd.names("portals", "Portal TCP/UDP port"))
+
+
 def forgotten(s, isnsd):
     """A server that has lost all is told all; meanwhile nobody misses it."""
     i = Initiator(s.iscsi_port, IQN + "a").ready()
@@ -231,6 +250,11 @@ def domains_hide(s, isnsd):
         assert targets_of(s, f"{HOST}{n}") == [IQN + target]
     assert targets_of(s, HOST + "3") == []
     assert refused(s, IQN + "c", HOST + "1") and refused(s, IQN + "a", HOST + "3")
+    # One that is a member, and does not register.
+    isnsd.domain("dd-id=1", f"member-name={HOST}4")
+    zt.wait_for(lambda: targets_of(s, HOST + "4") == [IQN + "a"], LIMIT_S)
+    Initiator(s.iscsi_port, IQN + "a", name=HOST + "4").ready().logout()
+    assert refused(s, IQN + "c", HOST + "4")
     i = Initiator(s.iscsi_port, IQN + "a", name=HOST + "1").ready()
     isnsd.domain("dd-id=2", f"member-name={HOST}1")
     zt.wait_for(lambda: set(targets_of(s, HOST + "1")) == {IQN + "a", IQN + "c"}, LIMIT_S)
@@ -257,6 +281,7 @@ esi_interval_secs = 1
         s.configure(f"[servers.iscsi]\naddresses = {json.dumps(portals)}\n")
         registers(s, isnsd, portals)
         follows(s, isnsd)
+        groups(s, isnsd)
         forgotten(s, isnsd)
         leaves(s, isnsd)
         s.configure('[servers.iscsi.isns]\nesi_transport = "udp"\n')

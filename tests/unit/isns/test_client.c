@@ -46,6 +46,7 @@ static struct {
     size_t refusals;
     uint32_t query_status;
     bool knows_initiator; /* who may see A; nobody B */
+    bool shows_b;         /* to who asks as I */
     struct net_stream *stream;
     unsigned connections;
     struct request requests[REQUESTS_MAX];
@@ -126,6 +127,9 @@ static void answer(struct net_stream *s, const struct isns_assembly *m)
     if (q->function == ISNS_DEV_ATTR_QRY && members && world.knows_initiator &&
         strcmp(q->first, A) == 0) {
         isns_put_text(&payload, ISNS_DD_MEMBER_NAME, I);
+    }
+    if (q->function == ISNS_DEV_ATTR_QRY && world.shows_b && strcmp(q->first, I) == 0) {
+        isns_put_text(&payload, ISNS_NODE_NAME, B);
     }
     isns_message_put(&out,
                      &(struct isns_header){.function = q->function | ISNS_RESPONSE,
@@ -435,6 +439,37 @@ static void honours_domains(void *arg)
     end();
 }
 
+/* What a server tells nobody but the initiator: it is asked when that one comes, and not again
+ * soon. */
+static void meets_initiators(void *arg)
+{
+    (void)arg;
+    begin(A, B, true);
+    world.shows_b = true;
+    isns_client_meet(world.client, I, rt_after_ms(2000)); /* nobody is there yet */
+    wait_requests(5);
+    (void)rt_sleep_ms(100);
+    CHECK(!isns_client_allows(world.client, B, I));
+    isns_client_meet(world.client, I, rt_after_ms(2000));
+    CHECK(world.count == 6 && strcmp(world.requests[5].first, I) == 0);
+    CHECK(isns_client_allows(world.client, B, I) && !isns_client_allows(world.client, A, I));
+    CHECK(!isns_client_allows(world.client, B, I "2"));
+    isns_client_meet(world.client, I, rt_after_ms(2000));
+    CHECK(world.count == 6);
+    /* A server that says nothing is not waited for long. */
+    world.silent = true;
+    (void)rt_sleep_ms(31000);
+    uint64_t before_ns = rt_now_ns();
+    isns_client_meet(world.client, I, rt_after_ms(2000));
+    CHECK(rt_now_ns() - before_ns <= 2100000000ull);
+    CHECK(isns_client_allows(world.client, B, I));
+    wait_state(ISNS_AWAY);
+    before_ns = rt_now_ns();
+    isns_client_meet(world.client, I "3", rt_after_ms(2000));
+    CHECK(rt_now_ns() == before_ns);
+    end();
+}
+
 /* Ours was removed there: all is said again. */
 static void heals(void *arg)
 {
@@ -503,6 +538,7 @@ TEST(asks_for_less)
 TEST(stands_a_refusal)
 TEST(stands_silence)
 TEST(honours_domains)
+TEST(meets_initiators)
 TEST(heals)
 TEST(answers_inquiries)
 
@@ -518,6 +554,7 @@ int main(void)
         cmocka_unit_test(test_stands_a_refusal),
         cmocka_unit_test(test_stands_silence),
         cmocka_unit_test(test_honours_domains),
+        cmocka_unit_test(test_meets_initiators),
         cmocka_unit_test(test_heals),
         cmocka_unit_test(test_answers_inquiries),
     };
