@@ -31,8 +31,9 @@ static uint8_t pattern[LONG_WRITE];
 
 struct command {
     uint8_t cdb[16];
-    uint32_t in;        /* bytes expected */
-    uint32_t out;       /* bytes of pattern that are written */
+    uint32_t in;  /* bytes expected */
+    uint32_t out; /* bytes of pattern that are written, or of */
+    const uint8_t *list;
     uint32_t immediate; /* so many of them with the command */
     bool unsolicited;   /* and the rest without being asked */
 };
@@ -95,7 +96,7 @@ static int run(struct peer *p, const struct command *c)
     be32_store(bhs + 24, p->cmdsn++);
     be32_store(bhs + 28, p->exp_statsn);
     memcpy(bhs + 32, c->cdb, 16);
-    send(p, bhs, pattern, c->immediate);
+    send(p, bhs, c->list ? c->list : pattern, c->immediate);
     if (rest_follows) {
         data_out(p, itt, 0xffffffff, c->immediate, c->out - c->immediate);
     }
@@ -151,6 +152,38 @@ static int read_and_write(struct peer *p, uint32_t at)
         }
         CHECK(!must || r == 0);
         CHECK(r != 0 || !c[i].out || memcmp(ram.bytes + at, pattern, c[i].out) == 0);
+    }
+    return 0;
+}
+
+/* POPULATE TOKEN; what came of it; WRITE USING TOKEN, in the background and then as a command; a
+ * copy by EXTENDED COPY(LID4) and its status. */
+static int copy_things(struct peer *p)
+{
+    static uint8_t populate[32] = {0, 30, [15] = 16, [27] = 8};
+    static uint8_t later[552] = {2, 38, 1, [535] = 16, [547] = 8};
+    static uint8_t now[552] = {2, 38, 2, [535] = 16, [547] = 8};
+    static uint8_t copy[76] = {1,        0,         0,        32,        [15] = 1,    [16] = 0xff,
+                               [23] = 4, [45] = 28, [48] = 2, [51] = 24, [52] = 0xff, 0xff,
+                               0xff,     0xff,      [59] = 8, [75] = 64};
+    const struct command all[] = {
+        {.cdb = {0x83, 0x10, [9] = 1, [13] = 32}, .out = 32, .immediate = 32, .list = populate},
+        {.cdb = {0x84, 0x07, [5] = 1, [12] = 4}, .in = 1024},
+        {.cdb = {0x83, 0x11, [9] = 2, [12] = 2, 40}, .out = 552, .immediate = 552, .list = later},
+        {.cdb = {0x83, 0x11, [9] = 3, [12] = 2, 40}, .out = 552, .immediate = 552, .list = now},
+        {.cdb = {0x83, 0x01, [13] = 76}, .out = 76, .immediate = 76, .list = copy},
+        {.cdb = {0x84, 0x05, [5] = 4, [13] = 64}, .in = 64},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        int r = run(p, &all[i]);
+        if (r < -1) {
+            return r;
+        }
+        CHECK(!must || r == 0);
+        if (i == 1 && r == 0 && p->len >= 550) {
+            memcpy(later + 16, p->data + 38, 512);
+            memcpy(now + 16, p->data + 38, 512);
+        }
     }
     return 0;
 }
@@ -354,6 +387,9 @@ static int session(struct peer *p, uint32_t at)
     }
     if (r >= 0) {
         r = read_and_write(p, at);
+    }
+    if (r >= 0) {
+        r = copy_things(p);
     }
     if (r >= 0) {
         r = other_requests(p);

@@ -197,6 +197,96 @@ static void do_copy(struct proc *p, uint64_t from, uint64_t to, uint64_t count)
     }
 }
 
+#define HOLDS_MAX 64u
+
+struct holds {
+    size_t count;
+    uint64_t inodes[HOLDS_MAX];
+};
+
+static void hold_key(uint64_t inode, uint8_t ret_key[9])
+{
+    ret_key[0] = 0x41;
+    be64_store(ret_key + 1, inode);
+}
+
+/* With a record, by which the next opening finds what a crash leaves of it. */
+static int hold_make(struct proc *p, uint64_t size, uint64_t *ret_inode, struct vol_file **ret_hold)
+{
+    uint8_t key[9];
+    struct vol_txn *t;
+    int r = vol_txn_begin(p->v, &t);
+    ASSERT(r == 0);
+    r = vol_txn_inode_create(t, size, ret_inode);
+    ASSERT(r == 0);
+    hold_key(*ret_inode, key);
+    r = vol_txn_put(t, key, sizeof key, key, 1);
+    ASSERT(r == 0);
+    r = vol_txn_commit(t);
+    return r < 0 ? r : vol_file_open(p->v, *ret_inode, ret_hold);
+}
+
+static void hold_delete(struct proc *p, uint64_t inode)
+{
+    uint8_t key[9];
+    struct vol_txn *t;
+    int r = vol_txn_begin(p->v, &t);
+    ASSERT(r == 0);
+    hold_key(inode, key);
+    r = vol_txn_delete(t, key, sizeof key);
+    ASSERT(r == 0);
+    r = vol_txn_inode_delete(t, inode);
+    ASSERT(r == 0);
+    check_result(p, "a deleted inode", vol_txn_commit(t));
+}
+
+static int hold_found(void *arg, const void *key, size_t key_len, const void *value,
+                      size_t value_len)
+{
+    struct holds *all = arg;
+    (void)value;
+    ASSERT(key_len == 9 && value_len == 1 && all->count < HOLDS_MAX);
+    all->inodes[all->count++] = be64_load((const uint8_t *)key + 1);
+    return 0;
+}
+
+static void holds_reclaim(struct proc *p)
+{
+    const uint8_t prefix = 0x41;
+    struct holds all = {0};
+    check_result(p, "a scan", vol_scan(p->v, &prefix, 1, hold_found, &all));
+    for (size_t i = 0; i < all.count; i++) {
+        hold_delete(p, all.inodes[i]);
+    }
+}
+
+/* A copy by way of another file, which goes then. */
+static void do_hold(struct proc *p, uint64_t from, uint64_t to, uint64_t count)
+{
+    uint64_t off = from % 8 * SECTOR_BYTES;
+    uint64_t len = count * SECTOR_BYTES;
+    uint64_t inode;
+    struct vol_file *hold;
+    int r = hold_make(p, off + len, &inode, &hold);
+    check_result(p, "a new inode", r);
+    if (r < 0) {
+        return;
+    }
+    r = vol_copy(p->f, from * SECTOR_BYTES, hold, off, len);
+    check_result(p, "a copy into a hold", r);
+    if (r == 0) {
+        uint32_t op = model_begin(p->w, p->life, false);
+        model_copy(p->w, op, from, to, count);
+        r = vol_copy(hold, off, p->f, to * SECTOR_BYTES, len);
+        check_result(p, "a copy out of a hold", r);
+        if (r == 0) {
+            model_end(p->w, op);
+        }
+    }
+    vol_file_close(hold);
+    hold_delete(p, inode);
+}
+
 static void do_put(struct proc *p, unsigned index)
 {
     uint8_t key[2] = {0x40, (uint8_t)index};
@@ -280,7 +370,12 @@ static void step(struct proc *p, unsigned index)
         do_zero(p, first, count);
     } else if (what < 40 && first >= low + 8 + count) {
         uint64_t from = low + rt_random() % (first - low - count - 7);
-        do_copy(p, chance(80) ? from / 8 * 8 + first % 8 : from, first, count);
+        from = chance(80) ? from / 8 * 8 + first % 8 : from;
+        if (chance(40)) {
+            do_hold(p, from, first, count);
+        } else {
+            do_copy(p, from, first, count);
+        }
     } else if (what < 60) {
         do_read(p, first, count);
     } else {
@@ -557,6 +652,7 @@ void proc_main(void *arg)
         int r = open_volume(p);
         if (r == 0) {
             if (verify(p)) {
+                holds_reclaim(p);
                 use(p);
                 if (p->last) {
                     last_checks(p);
