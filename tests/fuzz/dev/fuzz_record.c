@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A record: one byte says how long the key is. What decodes is encoded the same again. */
 #include "base/assert.h"
+#include "dev/access.h"
 #include "dev/loss_record.h"
 #include "dev/paths.h"
 #include "dev/record.h"
@@ -85,6 +86,25 @@ static void groups(const struct dev_record_bytes *in)
     dev_groups_unref(s);
 }
 
+static void access_rules(const struct dev_record_bytes *in)
+{
+    struct dev_access *a;
+    struct dev_access *again;
+    struct bytes_writer w = {0};
+    if (dev_access_decode(in->value, in->value_len, &a) < 0) {
+        return;
+    }
+    if (dev_access_encode(a, &w) == 0) {
+        ASSERT(dev_access_decode(w.data, w.len, &again) == 0);
+        ASSERT(again->account_count == a->account_count && again->acl_count == a->acl_count);
+        ASSERT(again->map_count == a->map_count && !again->own.secret == !a->own.secret);
+        ASSERT(dev_access_has(again, true) == dev_access_has(a, true));
+        dev_access_unref(again);
+    }
+    bytes_writer_free(&w);
+    dev_access_unref(a);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0 || size - 1 < data[0]) {
@@ -99,5 +119,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     loss(&in);
     paths(&in);
     groups(&in);
+    access_rules(&in);
     return 0;
 }
