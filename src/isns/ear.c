@@ -21,7 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define EAR_CONNECTIONS 8u
+#define EAR_CONNECTIONS 64u
 #define EAR_IDLE_MS 300000u
 #define EAR_DATAGRAMS 16 /* at a time */
 

@@ -302,7 +302,7 @@ static int ask_about(struct isns_client *c, const char *target, struct isns_doma
 static int ask_as(struct isns_client *c, const char *initiator, struct isns_domains *d) WAITS
 {
     struct bytes_writer payload = {0};
-    struct bytes_reader answer;
+    struct bytes_reader answer = {0};
     isns_put_text(&payload, ISNS_NODE_NAME, initiator);
     isns_put_u32(&payload, ISNS_NODE_TYPE, ISNS_TARGET);
     isns_put_null(&payload, ISNS_DELIMITER);

@@ -133,17 +133,16 @@ class ControlNode:
 
     def hears_of(self, name):
         self.listener.settimeout(zt.LIMIT_S)
-        s, _ = self.listener.accept()
-        with s:
-            s.settimeout(zt.LIMIT_S)
-            heard = b""
-            while name.encode() not in heard:
-                head, payload = self.receive(s)
-                assert head[2:4] == b"\0\x08", head
-                heard += payload
-                answer = bytes(4) + attr(NODE, self.NAME)
-                s.sendall(struct.pack(">2HHH", 1, 0x8008, len(answer), 0x8C00) + head[8:10]
-                          + bytes(2) + answer)
+        self.heard, _ = self.listener.accept()  # stays open: isnsd does not like its end
+        self.heard.settimeout(zt.LIMIT_S)
+        heard = b""
+        while name.encode() not in heard:
+            head, payload = self.receive(self.heard)
+            assert head[2:4] == b"\0\x08", head
+            heard += payload
+            answer = bytes(4) + attr(NODE, self.NAME)
+            self.heard.sendall(struct.pack(">4H", 1, 0x8008, len(answer), 0x8C00) + head[8:10]
+                               + bytes(2) + answer)
 
 
 def status(s):
@@ -179,7 +178,7 @@ def registers(s, isnsd, portals):
 
 
 def follows(s, isnsd):
-    control = ControlNode(isnsd)
+    control = isnsd.control = ControlNode(isnsd)
     s.cli("iscsi", "create-target", IQN + "c")
     control.hears_of(IQN + "c")
     s.cli("iscsi", "delete-target", IQN + "b", "--force")
@@ -215,7 +214,7 @@ def forgotten(s, isnsd):
     isnsd.start()
     zt.wait_for(lambda: has(s, state="registered"), LIMIT_S)
     assert isnsd.names("nodes", "iSCSI name") == [IQN + "a", IQN + "c"]
-    assert s.log_text().count("is not reached") == 1
+    assert s.log_text().count("is not reached") in (1, 2)  # a line for each reason
     i.logout()
 
 
