@@ -373,8 +373,10 @@ static void plan_luns(struct ops_plan *p, const char *iqn, const json_t *target)
     free(wanted);
 }
 
-/* seen: an object with each name that the description has. */
-static void plan_target(struct ops_plan *p, const json_t *target, json_t *seen)
+/* groups: the portal groups of the description, if it has any; seen: an object with each name that
+ * it has. */
+static void plan_target(struct ops_plan *p, const json_t *target, const json_t *groups,
+                        json_t *seen)
 {
     char iqn[DEV_IQN_MAX + 1], why[256] = "";
     struct dev_target_info info;
@@ -401,7 +403,7 @@ static void plan_target(struct ops_plan *p, const json_t *target, json_t *seen)
     plan_rules(p, iqn, target);
     plan_luns(p, iqn, target);
     if (!p->failed) {
-        ops_plan_paths(p, iqn, target);
+        ops_plan_paths(p, iqn, target, groups);
     }
 }
 
@@ -455,7 +457,7 @@ static void make_plan(struct ops_plan *p, const json_t *description)
     json_array_foreach(json_object_get(description, "targets"), i, each)
     {
         if (!p->failed) {
-            plan_target(p, each, seen);
+            plan_target(p, each, groups, seen);
         }
     }
     if (!p->failed) {

@@ -132,7 +132,39 @@ static json_t *section_request(const struct ops_plan *p, const char *iqn, const 
                      "disconnect", (int)is_disconnecting(p));
 }
 
-void ops_plan_paths(struct ops_plan *p, const char *iqn, const json_t *target)
+/* The portal group is one of the description, or, when that has none, of the volume. */
+static void check_name(struct ops_plan *p, const char *iqn, const json_t *word,
+                       const json_t *groups)
+{
+    const char *name = json_string_value(word);
+    bool known = name && (strcmp(name, DEV_GROUP_DEFAULT) == 0 || is_wanted(groups, name));
+    if (name && !known && !groups) {
+        struct dev_groups *now = dev_groups_get(p->o->registry);
+        known = dev_groups_find(now, name) != NULL;
+        dev_groups_unref(now);
+    }
+    if (!known) {
+        ops_plan_fail(p, ops_failure(OPS_NOT_FOUND, "%s: there is no portal group '%.63s'", iqn,
+                                     name ? name : ""));
+    }
+}
+
+static void check_names(struct ops_plan *p, const char *iqn, const json_t *target,
+                        const json_t *groups)
+{
+    size_t i;
+    json_t *each;
+    json_array_foreach(json_object_get(target, "portal_groups"), i, each)
+    {
+        check_name(p, iqn, each, groups);
+    }
+    json_array_foreach(json_object_get(target, "access_states"), i, each)
+    {
+        check_name(p, iqn, json_object_get(each, "group"), groups);
+    }
+}
+
+void ops_plan_paths(struct ops_plan *p, const char *iqn, const json_t *target, const json_t *groups)
 {
     json_t *members = json_object_get(target, "portal_groups");
     json_t *states = json_object_get(target, "access_states");
@@ -145,12 +177,13 @@ void ops_plan_paths(struct ops_plan *p, const char *iqn, const json_t *target)
     if (states && !ops_plan_check_list(p, states, iqn, "group lun state preferred")) {
         return;
     }
+    check_names(p, iqn, target, groups);
     if (dev_paths_get(p->o->registry, iqn, &now) < 0) {
         now = NULL; /* a target that is to be */
     }
-    struct dev_groups *groups = dev_groups_get(p->o->registry);
-    json_t *members_now = ops_members_json(groups, now);
-    json_t *states_now = ops_states_json(p->o, iqn, groups, now);
+    struct dev_groups *made = dev_groups_get(p->o->registry);
+    json_t *members_now = ops_members_json(made, now);
+    json_t *states_now = ops_states_json(p->o, iqn, made, now);
     if (members && !json_equal(members, members_now)) {
         ops_plan_step(p, PHASE_RULES, section_request(p, iqn, "portal_groups", members),
                       "~ %s: portal groups", iqn);
@@ -161,6 +194,6 @@ void ops_plan_paths(struct ops_plan *p, const char *iqn, const json_t *target)
     }
     json_decref(members_now);
     json_decref(states_now);
-    dev_groups_unref(groups);
+    dev_groups_unref(made);
     dev_paths_unref(now);
 }

@@ -38,5 +38,6 @@ bool ops_plan_check_list(struct ops_plan *p, const json_t *list, const char *whe
 /* ops_apply_paths.c: the portal groups; what a target has of them, at its place; those that go,
  * when everything else has gone. */
 void ops_plan_groups(struct ops_plan *p, const json_t *groups);
-void ops_plan_paths(struct ops_plan *p, const char *iqn, const json_t *target);
+void ops_plan_paths(struct ops_plan *p, const char *iqn, const json_t *target,
+                    const json_t *groups);
 void ops_plan_group_removals(struct ops_plan *p, const json_t *groups);

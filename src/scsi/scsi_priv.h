@@ -263,8 +263,6 @@ bool scsi_alua_lets(unsigned access, const struct scsi_command *c);
 
 /* nexus.c */
 struct scsi_pr_nexus;
-
-/* nexus.c */
 /* Looks whether the LUN list has changed, and takes the new one. */
 void scsi_nexus_refresh(struct scsi_nexus *n);
 struct scsi_itl *scsi_nexus_find(const struct scsi_nexus *n, uint32_t lun);

@@ -61,6 +61,19 @@ static void one_command(struct scsi_nexus *n, const uint8_t *cdb, uint8_t flags)
     scsi_task_end(&t);
 }
 
+/* There is one portal group besides the default one. */
+static void make_group(void)
+{
+    fake_ways_reset();
+    fake_ways.groups = dev_groups_copy(NULL);
+    struct dev_group *group = calloc(1, sizeof *group);
+    ASSERT(fake_ways.groups && group);
+    group->tag = 7;
+    memcpy(group->name, "seven", sizeof "seven");
+    ASSERT(dev_groups_put(fake_ways.groups, group) == 0);
+    free(group);
+}
+
 static void run_input(void *arg)
 {
     struct scsi_host *h;
@@ -69,6 +82,7 @@ static void run_input(void *arg)
     (void)arg;
     struct dev_registry *g = fake_registry();
     fake_add(g, 0, 1u << 20);
+    make_group();
     ASSERT(scsi_host_create(g, &h) == 0);
     ASSERT(scsi_target_get(h, FAKE_IQN, &target) == 0);
     struct scsi_nexus_options opt = {.initiator_name = "iqn.fuzz", .tpgt = 1, .relative_port = 1};
@@ -84,6 +98,7 @@ static void run_input(void *arg)
     scsi_target_put(target);
     scsi_host_destroy(h);
     fake_registry_free(g);
+    fake_ways_reset();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)

@@ -150,9 +150,10 @@ def described(s):
     assert apply(wanted) == steps and apply(wanted) == []
     assert found(s.right) == {A: [f"127.0.0.1:{s.left},2", f"127.0.0.1:{s.right},3"],
                               B: [f"127.0.0.1:{s.left},2", f"127.0.0.1:{s.right},3"]}
-    apply({**wanted, "portal_groups": []}, code=6)  # nothing goes without force
+    free = [{**t, "portal_groups": None} for t in wanted["targets"]]
+    apply({**wanted, "portal_groups": [], "targets": free}, code=6)  # nothing goes without force
     unknown = {**wanted["targets"][0], "portal_groups": ["nowhere"]}
-    apply({**wanted, "targets": [unknown, wanted["targets"][1]]}, code=4)
+    apply({**wanted, "targets": [unknown, wanted["targets"][1]]}, "--dry-run", code=4)
     assert apply(before, "--force") == [
         "~ portal group left", f"~ {A}: portal groups", f"~ {B}: portal groups",
         "- portal group right"]
