@@ -141,6 +141,13 @@ static json_t *words_of(const json_t *value)
     return list;
 }
 
+/* Never NULL. */
+static const char *word_of(const json_t *word)
+{
+    const char *text = json_string_value(word);
+    return text ? text : "";
+}
+
 static json_t *take_portals(const json_t *from, struct dev_group *group)
 {
     json_t *words = words_of(json_object_get(from, "portals"));
@@ -150,12 +157,12 @@ static json_t *take_portals(const json_t *from, struct dev_group *group)
     group->portal_count = 0;
     json_array_foreach(words, i, each)
     {
-        char why[160] = "it is no text";
-        const char *text = json_string_value(each);
+        char why[160];
+        const char *text = word_of(each);
         if (group->portal_count == DEV_PORTALS_MAX) {
             failed =
                 ops_failure(OPS_USAGE, "a portal group has at most %u portals", DEV_PORTALS_MAX);
-        } else if (!text || !config_address_ok(text, why, sizeof why)) {
+        } else if (!config_address_ok(text, why, sizeof why)) {
             failed = ops_failure(OPS_USAGE, "a portal: %s", why);
         } else if (dev_portal_parse(text, &group->portals[group->portal_count]) < 0) {
             failed = ops_failure(OPS_USAGE, "'%.60s' is no portal: it needs a port", text);
@@ -181,11 +188,11 @@ static json_t *take_advertise(const json_t *from, struct dev_group *group)
     group->advertise_count = 0;
     json_array_foreach(words, i, each)
     {
-        const char *text = json_string_value(each);
+        const char *text = word_of(each);
         failed = group->advertise_count == DEV_PORTALS_MAX
                      ? ops_failure(OPS_USAGE, "a portal group advertises at most %u addresses",
                                    DEV_PORTALS_MAX)
-                     : ops_address_check(text ? text : "");
+                     : ops_address_check(text);
         if (failed) {
             break;
         }
@@ -199,10 +206,10 @@ json_t *ops_group_take(const json_t *from, const struct dev_group *old, struct d
 {
     char why[160];
     uint64_t tag = 0;
-    const char *name = ops_text(from, "name");
+    const char *name = word_of(json_object_get(from, "name"));
     json_t *failed = NULL;
     *ret_group = old ? *old : (struct dev_group){0};
-    if (dev_group_name_check(name ? name : "", why, sizeof why) < 0) {
+    if (dev_group_name_check(name, why, sizeof why) < 0) {
         return ops_failure(OPS_USAGE, "%s", why);
     }
     if (strcmp(name, DEV_GROUP_DEFAULT) == 0) {

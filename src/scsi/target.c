@@ -148,28 +148,33 @@ static void look_at_paths(struct scsi_target *t)
     }
 }
 
-/* The target after that one, with a reference, whose own goes; NULL: the first, and after the last.
- */
-static struct scsi_target *next_target(struct scsi_host *h, struct scsi_target *after)
+/* The target after that one (NULL: the first), with a reference; NULL: there is none. */
+static struct scsi_target *next_target(struct scsi_host *h, const struct scsi_target *after)
 {
+    struct scsi_target *found = NULL;
+    bool passed = !after;
     rt_mutex_lock(&h->m);
-    struct list *at = after ? after->link.next : h->targets.next;
-    struct scsi_target *t = at == &h->targets ? NULL : container_of(at, struct scsi_target, link);
-    if (t) {
-        t->refs++;
+    list_for_each(&h->targets, struct scsi_target, link, t) {
+        if (passed && !found) {
+            found = t;
+            found->refs++;
+        }
+        passed = passed || t == after;
     }
     rt_mutex_unlock(&h->m);
-    scsi_target_put(after);
-    return t;
+    return found;
 }
 
 void scsi_paths_changed(struct scsi_host *h, const char *iqn)
 {
-    struct scsi_target *t = NULL;
-    while ((t = next_target(h, t)) != NULL) {
+    struct scsi_target *t = next_target(h, NULL);
+    while (t) {
         if (!iqn || strcmp(t->iqn, iqn) == 0) {
             look_at_paths(t);
         }
+        struct scsi_target *next = next_target(h, t);
+        scsi_target_put(t);
+        t = next;
     }
 }
 
