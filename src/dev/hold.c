@@ -157,6 +157,7 @@ static int fill_piece(const struct dev_fill *f, const struct dev_piece *p) WAITS
             return r;
         }
         done += len;
+        rt_yield(); /* it may have been done without a wait */
     }
     return 0;
 }

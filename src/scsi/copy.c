@@ -161,7 +161,13 @@ static bool is_cleared(const struct scsi_copy_unit *u)
     return u->guest && scsi_task_is_aborted(u->guest);
 }
 
-/* Nothing has come in between: an abort, here or there, or a reservation. */
+/* A map hides it now, or shows it in another way. */
+static bool is_out_of_sight(const struct scsi_copy_unit *u)
+{
+    return u->itl && u->itl->gone;
+}
+
+/* Nothing has come in between: an abort, here or there, another map, or a reservation. */
 static bool may_go_on(struct scsi_task *t, const struct job *j, const struct scsi_copy_unit *src,
                       const struct scsi_copy_unit *dst)
 {
@@ -170,6 +176,9 @@ static bool may_go_on(struct scsi_task *t, const struct job *j, const struct scs
     }
     if (is_cleared(src) || is_cleared(dst)) {
         return abort_copy(t, j, SCSI_ASC_COMMANDS_CLEARED, is_cleared(dst) ? AT_DST : AT_SRC);
+    }
+    if (is_out_of_sight(src) || is_out_of_sight(dst)) {
+        return abort_copy(t, j, SCSI_ASC_COPY_UNREACHABLE, is_out_of_sight(dst) ? AT_DST : AT_SRC);
     }
     if (scsi_copy_refused(t, src, SCSI_ACCESS_READ)) {
         return abort_copy(t, j, SCSI_ASC_THIRD_PARTY_FAILURE, AT_SRC);
@@ -206,6 +215,7 @@ static bool copy_segment(struct scsi_task *t, struct job *j) WAITS
         c.src_off += c.len;
         c.dst_off += c.len;
         left -= c.len;
+        rt_yield(); /* it may have been done without a wait */
     }
     return true;
 }

@@ -83,8 +83,8 @@ MUST bool scsi_copy_claim(struct scsi_task *t, uint32_t id, struct scsi_copy_res
 /* The task has its status; accepts NULL. */
 void scsi_copy_settle(struct scsi_task *t, struct scsi_copy_result *result);
 struct scsi_copy_result *scsi_copy_find(struct scsi_itl *itl, uint32_t id);
-/* False: the copy is to end, and the task has failed: it is aborted, or stopped. result may be
- * NULL. */
+/* False: the copy is to end, and the task has failed: it is aborted, or stopped, or its unit is
+ * hidden from it by now. result may be NULL. */
 bool scsi_copy_goes_on(struct scsi_task *t, const struct scsi_copy_result *result);
 /* Fails the task by what is wrong with its parameter list. */
 void scsi_copy_fail_list(struct scsi_task *t, const struct scsi_copy_error *e);

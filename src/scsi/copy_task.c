@@ -59,6 +59,10 @@ bool scsi_copy_goes_on(struct scsi_task *t, const struct scsi_copy_result *resul
         scsi_fail_status(t, SCSI_TASK_ABORTED);
         return false;
     }
+    if (t->itl->gone) {
+        scsi_fail(t, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_LUN_NOT_SUPPORTED);
+        return false;
+    }
     if (result && result->stop) {
         scsi_fail(t, SCSI_KEY_COPY_ABORTED, SCSI_ASC_PROCESS_TERMINATED);
         return false;

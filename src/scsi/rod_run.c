@@ -242,6 +242,7 @@ static bool write_range(struct scsi_task *t, struct job *j, const struct scsi_ro
         off += len;
         from += len;
         j->result->done += len >> shift;
+        rt_yield();
     }
     return true;
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# heavy
 """ODX: 96 MiB by tokens from one target to another, in the foreground and in the background. What
 is written after a token was made is not in it; next to nothing goes to the store; and what tokens
 hold is given back when they are deleted, and by the opening after a kill -9."""

@@ -428,6 +428,38 @@ static void an_abort_ends_it_between_steps(struct world *w)
 }
 WORLD_TEST(an_abort_ends_it_between_steps)
 
+static unsigned copied;
+
+static void hide(void *arg)
+{
+    (void)arg;
+    rules_set(world, &world->registry->rules, mapped(0, false));
+    (void)tur(world->a, 0);
+}
+
+static void hide_once(void)
+{
+    if (copied++ == 0) {
+        CHECK(rt_group_spawn(jobs, "hide", hide, NULL) == 0);
+    }
+}
+
+static void what_is_hidden_meanwhile_is_out_of_reach(struct world *w)
+{
+    world = w;
+    CHECK(rt_group_create(&jobs) == 0);
+    disk(w, 0)->info.size_bytes = 64u << 20;
+    disk(w, 1)->info.size_bytes = 64u << 20;
+    simple(w, 0xffff, 0, 0); /* two steps */
+    fake_copied = hide_once;
+    CHECK(copy(w) != 0 && aborted_is(0x0d02, 0, 6) && copied == 1);
+    fake_copied = NULL;
+    rt_group_wait(jobs);
+    rt_group_destroy(jobs);
+    rules_set(w, &w->registry->rules, NULL);
+}
+WORLD_TEST(what_is_hidden_meanwhile_is_out_of_reach)
+
 static void the_page_tells_what_there_is(struct world *w)
 {
     struct reply *r = in(w->a, 0, 96, CDB(0x12, 0, 0, 0, 96));
@@ -460,6 +492,7 @@ int main(void)
         cmocka_unit_test(test_what_is_masked_is_out_of_reach),
         cmocka_unit_test(test_other_targets_are_within_reach),
         cmocka_unit_test(test_an_abort_ends_it_between_steps),
+        cmocka_unit_test(test_what_is_hidden_meanwhile_is_out_of_reach),
         cmocka_unit_test(test_the_page_tells_what_there_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
