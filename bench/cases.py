@@ -6,6 +6,7 @@ NBDKIT_MEMORY, NBDKIT_FILE = "nbdkit memory", "nbdkit file"
 QEMU, TGT, NULL = "qemu-nbd", "tgt -t 1", "null"
 ZEROFS_TWO_CPUS = "zerofs, two CPUs"
 NULL_TWO_CPUS = "null, two CPUs"
+ZEROFS_DIGESTS = "zerofs with digests"
 MIB = 1 << 20
 
 
@@ -65,6 +66,19 @@ CASES = (
          (ZEROFS, TGT),
          (Goal("IOPS over tgt, at least 3", "iops", TGT, at_least=3),),
          ("-w", "100", "-d", "32"), protocol="iscsi", size=160 * MIB, seconds=20),
+    Case("iscsi-read-digests", "iSCSI, 4 KiB random read, depth 32, digests off and on (no goal)",
+         (ZEROFS, ZEROFS_DIGESTS), (), ("-d", "32"), protocol="iscsi"),
+    Case("iscsi-read-1m", "iSCSI, 1 MiB random read, depth 8, digests off and on",
+         (ZEROFS, ZEROFS_DIGESTS),
+         (Goal("MB/s with digests over without, at least 0.85", "mb_s", ZEROFS, at_least=0.85,
+               of=ZEROFS_DIGESTS),),
+         ("-d", "8", "-b", str(MIB)), protocol="iscsi"),
+    Case("iscsi-write-1m",
+         "iSCSI, 1 MiB random write, depth 8, until the dirty limit, digests off and on",
+         (ZEROFS, ZEROFS_DIGESTS),
+         (Goal("MB/s with digests over without, at least 0.85", "mb_s", ZEROFS, at_least=0.85,
+               of=ZEROFS_DIGESTS),),
+         ("-w", "100", "-d", "8", "-b", str(MIB)), protocol="iscsi", size=160 * MIB, seconds=20),
     Case("nbd-read-1m", "NBD, 1 MiB random read, depth 8, of what was written in sequence",
          (ZEROFS, NBDKIT_MEMORY, NULL),
          (Goal("MB/s over nbdkit memory, at least 1", "mb_s", NBDKIT_MEMORY, at_least=1),

@@ -113,6 +113,7 @@ class Peer:
 
 
 class Zerofs(Peer):
+    options = ()
     url = "file://{folder}/store"
     encryption = 'mode = "none"'
     protocols = ("nbd", "iscsi")
@@ -153,7 +154,7 @@ addresses = ["127.0.0.1:{self.ports["iscsi"]}"]
 
     def target(self, protocol):
         if protocol == "iscsi":
-            return ["iscsi", "127.0.0.1", str(self.ports["iscsi"]), IQN]
+            return ["iscsi", "127.0.0.1", str(self.ports["iscsi"]), IQN, *self.options]
         return super().target(protocol)
 
     def settle(self):
@@ -169,6 +170,10 @@ addresses = ["127.0.0.1:{self.ports["iscsi"]}"]
 
 class ZerofsMemory(Zerofs):
     url = "memory:"
+
+
+class ZerofsDigests(Zerofs):
+    options = ("-g",)
 
 
 class NbdkitMemory(Peer):
@@ -224,7 +229,8 @@ class Tgt(Peer):
         return ["iscsi", "127.0.0.1", str(self.ports["iscsi"]), IQN, "-l", "1"]
 
 
-KINDS = {"zerofs": Zerofs, "zerofs memory:": ZerofsMemory, "nbdkit memory": NbdkitMemory,
+KINDS = {"zerofs": Zerofs, "zerofs memory:": ZerofsMemory,
+         "zerofs with digests": ZerofsDigests, "nbdkit memory": NbdkitMemory,
          "nbdkit file": NbdkitFile, "qemu-nbd": QemuNbd, "tgt -t 1": Tgt, "null": Null}
 TWO_CPUS = ", two CPUs"
 

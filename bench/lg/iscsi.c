@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * iSCSI (RFC 7143), one session of one connection, one LUN, no digests. Login goes straight to full
- * feature; writes send immediate data, then unsolicited data up to the first burst, then what R2Ts
- * ask for.
+ * iSCSI (RFC 7143), one session of one connection, one LUN. Login goes straight to full feature;
+ * writes send immediate data, then unsolicited data up to the first burst, then what R2Ts ask for.
+ * With digests everything that is sent has them; those that come are thrown away like the data.
  */
+#include "base/crc32c.h"
 #include "base/endian.h"
 #include "lg.h"
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 
 #define BHS 48
+#define DIGEST 4
 #define CDB_FUA 0x08
 #define NO_TAG 0xffffffffu
 #define TEXT_MAX 8192
@@ -40,8 +42,6 @@ static size_t login_text(void)
     static const char *const keys[] = {
         "InitiatorName=iqn.2024-01.net.zerofs:lg",
         "SessionType=Normal",
-        "HeaderDigest=None",
-        "DataDigest=None",
         "InitialR2T=No",
         "ImmediateData=Yes",
         "MaxRecvDataSegmentLength=262144",
@@ -59,6 +59,9 @@ static size_t login_text(void)
     for (unsigned i = 0; i < ARRAY_LEN(keys); i++) {
         n += (size_t)snprintf(text + n, TEXT_MAX - n, "%s", keys[i]) + 1;
     }
+    const char *digest = lg_options.digests ? "CRC32C" : "None";
+    n += (size_t)snprintf(text + n, TEXT_MAX - n, "HeaderDigest=%s", digest) + 1;
+    n += (size_t)snprintf(text + n, TEXT_MAX - n, "DataDigest=%s", digest) + 1;
     n += (size_t)snprintf(text + n, TEXT_MAX - n, "TargetName=%s", lg_options.name) + 1;
     if (n > TEXT_MAX) {
         lg_die("the name is too long");
@@ -83,15 +86,24 @@ static void take_key(struct lg_iscsi *s, const char *key)
     }
 }
 
+/* Bytes of a digest behind so much. */
+static size_t digest_of(const struct lg_conn *c, size_t len)
+{
+    return c->iscsi.digests && len > 0 ? DIGEST : 0;
+}
+
 /* Reads one answer, its data into text (NUL-terminated): the data's length. */
 static uint32_t read_pdu(struct lg_conn *c, uint8_t *h)
 {
+    uint8_t digest[DIGEST];
     lg_wire_read(&c->wire, h, BHS);
+    lg_wire_read(&c->wire, digest, digest_of(c, BHS));
     uint32_t len = be24_load(h + 5);
     if (len > TEXT_MAX) {
         lg_die("an answer is too long");
     }
     lg_wire_read(&c->wire, text, padded(len));
+    lg_wire_read(&c->wire, digest, digest_of(c, len));
     text[len] = 0;
     c->iscsi.exp_stat_sn = be32_load(h + 24) + 1;
     c->iscsi.max_cmd_sn = be32_load(h + 32);
@@ -101,7 +113,7 @@ static uint32_t read_pdu(struct lg_conn *c, uint8_t *h)
 /* The unit attentions of a new nexus are taken away by TEST UNIT READY. */
 static void settle(struct lg_conn *c)
 {
-    uint8_t h[BHS];
+    uint8_t h[BHS + DIGEST];
     for (unsigned i = 0; i < 8; i++) {
         memset(h, 0, sizeof h);
         h[0] = OP_COMMAND;
@@ -110,7 +122,8 @@ static void settle(struct lg_conn *c)
         be32_store(h + 16, i);
         be32_store(h + 24, c->iscsi.cmd_sn++);
         be32_store(h + 28, c->iscsi.exp_stat_sn);
-        lg_wire_write(&c->wire, h, BHS);
+        le32_store(h + BHS, crc32c(0, h, BHS));
+        lg_wire_write(&c->wire, h, BHS + digest_of(c, BHS));
         (void)read_pdu(c, h);
         if (h[3] == 0) {
             return;
@@ -149,6 +162,7 @@ static void login(struct lg_conn *c)
         }
         len = 0;
     }
+    c->iscsi.digests = lg_options.digests;
     settle(c);
 }
 
@@ -157,12 +171,31 @@ static bool may_submit(const struct lg_conn *c)
     return (int32_t)(c->iscsi.max_cmd_sn - c->iscsi.cmd_sn) >= 0;
 }
 
+static uint8_t *begin_pdu(struct lg_conn *c)
+{
+    return lg_wire_header(&c->wire, BHS + digest_of(c, BHS));
+}
+
+/* The header is complete; len bytes for that place of the device follow. */
+static void end_pdu(struct lg_conn *c, uint8_t *h, uint64_t offset, uint32_t len)
+{
+    if (!c->iscsi.digests) {
+        lg_wire_payload(&c->wire, offset, len);
+        return;
+    }
+    le32_store(h + BHS, crc32c(0, h, BHS));
+    if (len > 0) {
+        const uint8_t *data = lg_wire_payload(&c->wire, offset, len);
+        le32_store(lg_wire_header(&c->wire, DIGEST), crc32c(0, data, len));
+    }
+}
+
 /* One burst of Data-Out PDUs. */
 static void data_out(struct lg_conn *c, uint32_t slot, uint32_t ttt, uint32_t off, uint32_t len)
 {
     for (uint32_t sn = 0; len > 0; sn++) {
         uint32_t n = MIN_OF(len, c->iscsi.segment_max);
-        uint8_t *h = lg_wire_header(&c->wire, BHS);
+        uint8_t *h = begin_pdu(c);
         h[0] = OP_DATA_OUT;
         h[1] = n == len ? 0x80 : 0;
         h[9] = (uint8_t)lg_options.lun;
@@ -172,7 +205,7 @@ static void data_out(struct lg_conn *c, uint32_t slot, uint32_t ttt, uint32_t of
         be32_store(h + 28, c->iscsi.exp_stat_sn);
         be32_store(h + 36, sn);
         be32_store(h + 40, off);
-        lg_wire_payload(&c->wire, c->slots[slot].offset + off, n);
+        end_pdu(c, h, c->slots[slot].offset + off, n);
         off += n;
         len -= n;
     }
@@ -186,7 +219,7 @@ static void submit(struct lg_conn *c, uint32_t slot)
     uint32_t len = s->op == LG_FLUSH ? 0 : lg_options.block_size;
     uint32_t unsolicited = s->op == LG_WRITE ? MIN_OF(len, i->first_burst) : 0;
     uint32_t immediate = i->immediate_data ? MIN_OF(unsolicited, i->segment_max) : 0;
-    uint8_t *h = lg_wire_header(&c->wire, BHS);
+    uint8_t *h = begin_pdu(c);
     if (i->initial_r2t) {
         unsolicited = immediate;
     }
@@ -204,7 +237,7 @@ static void submit(struct lg_conn *c, uint32_t slot)
     h[33] = s->op == LG_WRITE && lg_options.durable ? CDB_FUA : 0;
     be64_store(h + 34, s->offset / 512);
     be32_store(h + 42, len / 512);
-    lg_wire_payload(&c->wire, s->offset, immediate);
+    end_pdu(c, h, s->offset, immediate);
     if (unsolicited > immediate) {
         data_out(c, slot, NO_TAG, immediate, unsolicited - immediate);
     }
@@ -212,7 +245,7 @@ static void submit(struct lg_conn *c, uint32_t slot)
 
 static void answer_nop(struct lg_conn *c, const uint8_t *in)
 {
-    uint8_t *h = lg_wire_header(&c->wire, BHS);
+    uint8_t *h = begin_pdu(c);
     h[0] = OP_IMMEDIATE | OP_NOP_OUT;
     h[1] = 0x80;
     memcpy(h + 8, in + 8, 8);
@@ -220,6 +253,7 @@ static void answer_nop(struct lg_conn *c, const uint8_t *in)
     memcpy(h + 20, in + 20, 4);
     be32_store(h + 24, c->iscsi.cmd_sn);
     be32_store(h + 28, c->iscsi.exp_stat_sn);
+    end_pdu(c, h, 0, 0);
 }
 
 static void take_status(struct lg_conn *c, const uint8_t *h)
@@ -233,13 +267,15 @@ static void take_status(struct lg_conn *c, const uint8_t *h)
 
 static bool parse(struct lg_conn *c)
 {
-    const uint8_t *h = lg_wire_peek(&c->wire, BHS);
+    size_t header_len = BHS + digest_of(c, BHS);
+    const uint8_t *h = lg_wire_peek(&c->wire, header_len);
     if (!h) {
         return false;
     }
     unsigned op = h[0] & 0x3f;
-    c->wire.rx_skip = padded(be24_load(h + 5));
-    lg_wire_used(&c->wire, BHS);
+    uint32_t len = be24_load(h + 5);
+    c->wire.rx_skip = padded(len) + digest_of(c, len);
+    lg_wire_used(&c->wire, header_len);
     c->iscsi.max_cmd_sn = be32_load(h + 32);
     if (op == OP_RESPONSE) {
         take_status(c, h);

@@ -33,6 +33,7 @@ struct lg_options {
     unsigned flush_every; /* a flush after so many writes; 0 = none */
     bool durable;         /* each write: FUA */
     bool sequential;
+    bool digests; /* iSCSI: CRC32C of headers and data */
     uint32_t block_size;
     uint32_t depth;
     double seconds;
@@ -83,6 +84,7 @@ struct lg_iscsi {
     uint32_t first_burst;
     bool immediate_data;
     bool initial_r2t;
+    bool digests; /* in force */
 };
 
 struct lg_conn {
@@ -128,7 +130,8 @@ void lg_wire_open(struct lg_wire *w);
 void lg_wire_write(struct lg_wire *w, const void *data, size_t len); /* at once */
 void lg_wire_read(struct lg_wire *w, void *dst, size_t len); /* exactly; before the load begins */
 uint8_t *lg_wire_header(struct lg_wire *w, size_t len);      /* queued, zeroed */
-void lg_wire_payload(struct lg_wire *w, uint64_t offset, size_t len);
+/* Queues data for that place of the device, and gives them. */
+const uint8_t *lg_wire_payload(struct lg_wire *w, uint64_t offset, size_t len);
 void lg_wire_flush(struct lg_wire *w);
 void lg_wire_fill(struct lg_wire *w);
 /* The next len bytes if they are there, else NULL; lg_wire_used() passes over them. */

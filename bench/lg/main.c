@@ -50,6 +50,7 @@ static NORETURN void usage(void)
         "  -s BYTES    use so much of the device (all; needed for iscsi)\n"
         "  -c N        connections (1)                  -q        in sequence, not random\n"
         "  -l N        the LUN (0)                      -u        each write is durable (FUA)\n"
+        "  -g          digests of headers and data (iscsi)\n"
         "prints: ops IOPS MB/s p50_us p99_us client_user_s client_system_s\n");
     exit(2);
 }
@@ -66,7 +67,7 @@ static void parse_options(int argc, char **argv)
     o->port = argv[3];
     o->name = argv[4];
     optind = 5;
-    while ((opt = getopt(argc, argv, "w:f:b:d:t:n:s:c:l:qu")) != -1) {
+    while ((opt = getopt(argc, argv, "w:f:b:d:t:n:s:c:l:qug")) != -1) {
         switch (opt) {
         case 'w':
             o->write_percent = (unsigned)lg_number(optarg, 100);
@@ -97,6 +98,9 @@ static void parse_options(int argc, char **argv)
             break;
         case 'u':
             o->durable = true;
+            break;
+        case 'g':
+            o->digests = true;
             break;
         case 'q':
             o->sequential = true;

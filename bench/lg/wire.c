@@ -118,10 +118,10 @@ uint8_t *lg_wire_header(struct lg_wire *w, size_t len)
     return h;
 }
 
-void lg_wire_payload(struct lg_wire *w, uint64_t offset, size_t len)
+const uint8_t *lg_wire_payload(struct lg_wire *w, uint64_t offset, size_t len)
 {
     if (len == 0) {
-        return;
+        return lg_payload;
     }
     if (w->iov_count == LG_IOV_MAX) {
         lg_wire_flush(w);
@@ -129,6 +129,7 @@ void lg_wire_payload(struct lg_wire *w, uint64_t offset, size_t len)
     /* Not the same bytes everywhere on the device. */
     size_t from = offset % (LG_PAYLOAD_SIZE - len + 1) & ~(size_t)511;
     w->iov[w->iov_count++] = (struct iovec){.iov_base = lg_payload + from, .iov_len = len};
+    return lg_payload + from;
 }
 
 void lg_wire_fill(struct lg_wire *w)
