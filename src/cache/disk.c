@@ -518,3 +518,27 @@ void cache_disk_counts(struct cache_disk *d, struct cache_disk_counts *ret_count
     rt_mutex_unlock(&d->m);
     *ret_counts = c;
 }
+
+static int cut_job(void *arg)
+{
+    struct cache_disk *d = arg;
+    return d->io.cut(d->io.arg);
+}
+
+#define CLEAR_WAIT_MS 10000u
+#define CLEAR_STEP_MS 20u
+
+/*
+ * What is on its way to the disk is there before it is cut. The index guesses as before, and finds
+ * nothing: each entry is only believed by its mark.
+ */
+int cache_disk_clear(struct cache_disk *d)
+{
+    for (unsigned ms = 0; rt_credits_used(&d->write_room) > 0; ms += CLEAR_STEP_MS) {
+        int r = ms < CLEAR_WAIT_MS ? rt_sleep_ms(CLEAR_STEP_MS) : -ETIMEDOUT;
+        if (r < 0) {
+            return r;
+        }
+    }
+    return disk_call(d, cut_job, d);
+}

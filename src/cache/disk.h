@@ -83,6 +83,10 @@ void cache_disk_put_wait(struct cache_disk *d, struct rt_buf *buf,
 /* What was read is not what it should be: it was no hit after all. */
 void cache_disk_drop(struct cache_disk *d, const struct cache_disk_frame *frame);
 
+/* Nothing of what it holds is to be found in the file afterwards; it begins anew. 0, or the disk's
+ * error. */
+MUST int cache_disk_clear(struct cache_disk *d) WAITS;
+
 struct cache_disk_counts {
     uint64_t hits;
     uint64_t misses;

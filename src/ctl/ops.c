@@ -189,6 +189,10 @@ json_t *ops_device_json(struct ops *o, const struct dev_info *info)
         json_object_set_new(device, "lun", json_integer(info->lun));
         json_object_set_new(device, "removable", json_boolean(info->removable));
         json_object_set_new(device, "ejected", json_boolean(info->ejected));
+        static const char *const states[] = {[DEV_SANITIZED_NOT] = "no",
+                                             [DEV_SANITIZING] = "running",
+                                             [DEV_SANITIZE_FAILED] = "failed"};
+        json_object_set_new(device, "sanitize", json_string(states[info->sanitize]));
     }
     return device;
 }

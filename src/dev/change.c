@@ -394,7 +394,10 @@ enum setting {
     SETTING_READ_ONLY,
     SETTING_SAVED_MODES,
     SETTING_EJECTED,
+    SETTING_SANITIZE, /* enum dev_sanitize, and SANITIZE_AUSE */
 };
+
+#define SANITIZE_AUSE 0x80u
 
 /* False when it is so already. */
 static bool change_info(struct dev_info *info, enum setting what, uint8_t value)
@@ -413,6 +416,10 @@ static bool change_info(struct dev_info *info, enum setting what, uint8_t value)
     case SETTING_EJECTED:
         info->ejected = value;
         return info->ejected != before.ejected;
+    case SETTING_SANITIZE:
+        info->sanitize = value & ~SANITIZE_AUSE;
+        info->sanitize_ause = value & SANITIZE_AUSE;
+        return true;
     }
     return false;
 }
@@ -425,6 +432,10 @@ static int change_locked(struct dev_registry *g, struct dev *d, enum setting wha
     }
     struct dev_info info;
     dev_info(d, &info);
+    if (what == SETTING_SANITIZE && info.sanitize == DEV_SANITIZING &&
+        (value & ~SANITIZE_AUSE) == DEV_SANITIZING) {
+        return ERR_IN_USE;
+    }
     if (!change_info(&info, what, value)) {
         return 0;
     }
@@ -446,7 +457,15 @@ static int change_locked(struct dev_registry *g, struct dev *d, enum setting wha
     atomic_store(&d->read_only, info.read_only);
     atomic_store(&d->saved_modes, info.saved_modes);
     atomic_store(&d->ejected, info.ejected);
+    d->sanitize_ause = info.sanitize_ause;
+    if (info.sanitize != DEV_SANITIZED_NOT) {
+        atomic_store(&d->sanitize, (uint8_t)info.sanitize);
+    }
     r = vol_flush(g->v); /* also covers what was written while the cache was on */
+    if (what == SETTING_SANITIZE) {
+        atomic_store(&d->sanitize, (uint8_t)info.sanitize);
+        return r;
+    }
     dev_notify(d, what == SETTING_EJECTED ? DEV_EVENT_MEDIUM : DEV_EVENT_SETTINGS);
     return r;
 }
@@ -478,6 +497,11 @@ int dev_medium_set(struct dev_registry *g, struct dev *d, bool in, bool force)
         return ERR_IN_USE;
     }
     return change(g, d, SETTING_EJECTED, !in);
+}
+
+int dev_sanitize_set(struct dev_registry *g, struct dev *d, enum dev_sanitize state, bool ause)
+{
+    return change(g, d, SETTING_SANITIZE, (uint8_t)(state | (ause ? SANITIZE_AUSE : 0)));
 }
 
 void dev_prevent(struct dev *d, bool more)

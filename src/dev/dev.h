@@ -30,6 +30,12 @@
 #define DEV_MOVED_MAX 127
 #define DEV_IO_MAX (32u << 20)
 
+enum dev_sanitize {
+    DEV_SANITIZED_NOT, /* or it is over, and went well */
+    DEV_SANITIZING,
+    DEV_SANITIZE_FAILED,
+};
+
 enum dev_kind {
     DEV_NBD,
     DEV_ISCSI,
@@ -47,6 +53,8 @@ struct dev_info {
     bool read_only;                /* changes of its data are refused */
     bool removable;                /* its medium can be taken out */
     bool ejected;                  /* and has been: no I/O */
+    enum dev_sanitize sanitize;    /* not _NOT: no I/O */
+    bool sanitize_ause;            /* a failure may be left without sanitizing again */
     uint8_t saved_modes;           /* of SCSI mode pages, kept for scsi */
     uint32_t logical_block_bytes;  /* 512 or 4096 */
     uint32_t physical_block_bytes; /* 512 to 4096, not less than the logical */
@@ -106,6 +114,17 @@ MUST int dev_medium_set(struct dev_registry *g, struct dev *d, bool in, bool for
 void dev_prevent(struct dev *d, bool more);
 bool dev_is_prevented(const struct dev *d);
 bool dev_is_ejected(const struct dev *d);
+/*
+ * Removes for good what the device ever held (sanitize.c): begins, and goes on by itself, over a
+ * restart as well. I/O gives -EINPROGRESS until it has ended well. 0; ERR_IN_USE: it is under way.
+ */
+MUST int dev_sanitize_start(struct dev_registry *g, struct dev *d, bool ause) WAITS;
+/* Until it has ended, well or not: 0, -ECANCELED. */
+MUST int dev_sanitize_wait(struct dev *d) WAITS;
+/* After a failure: 0, or -EPERM, when that was not allowed from the beginning. */
+MUST int dev_sanitize_exit(struct dev_registry *g, struct dev *d) WAITS;
+/* progress: of 65536; may be NULL. */
+enum dev_sanitize dev_sanitize_state(const struct dev *d, uint32_t *ret_progress);
 MUST int dev_saved_modes_set(struct dev_registry *g, struct dev *d, uint8_t modes) WAITS;
 /*
  * ERR_IN_USE while attached, unless force: then watchers are told (DEV_EVENT_REMOVED) and I/O gives

@@ -71,6 +71,9 @@ struct dev {
     _Atomic bool write_cache;
     _Atomic bool read_only;
     _Atomic bool ejected;
+    _Atomic uint8_t sanitize;   /* enum dev_sanitize */
+    _Atomic bool sanitize_ause; /* changes with it, under the registry's change */
+    _Atomic uint32_t sanitize_progress;
     _Atomic uint32_t prevents; /* clients that keep the medium in */
     _Atomic uint8_t saved_modes;
     _Atomic uint64_t size_bytes;
@@ -128,6 +131,11 @@ MUST int dev_access_delete(struct dev_registry *g, struct vol_txn *t, const char
 MUST int dev_paths_load(struct dev_registry *g) WAITS;
 /* The target goes, and the ways to it. */
 MUST int dev_paths_delete(struct dev_registry *g, struct vol_txn *t, const char *iqn);
+
+/* sanitize.c, change.c */
+MUST int dev_sanitize_resume(struct dev *d);
+MUST int dev_sanitize_set(struct dev_registry *g, struct dev *d, enum dev_sanitize state, bool ause)
+    WAITS;
 
 /* watch.c */
 void dev_notify(struct dev *d, enum dev_event event);

@@ -29,6 +29,9 @@ static int check(const struct dev *d, uint64_t off, uint64_t len)
     if (unlikely(dev_is_ejected(d))) {
         return -ENOMEDIUM;
     }
+    if (unlikely(dev_sanitize_state(d, NULL) != DEV_SANITIZED_NOT)) {
+        return -EINPROGRESS;
+    }
     uint64_t size = atomic_load_explicit(&d->size_bytes, memory_order_acquire);
     return unlikely(len == 0 || off > size || len > size - off) ? -EINVAL : 0;
 }

@@ -10,6 +10,9 @@ enum {
     FLAG_READ_ONLY = 2,
     FLAG_REMOVABLE = 4,
     FLAG_EJECTED = 8,
+    FLAG_SANITIZING = 16,
+    FLAG_SANITIZE_FAILED = 32,
+    FLAG_SANITIZE_AUSE = 64,
 };
 
 size_t dev_record_key(const struct dev_info *info, uint8_t ret_key[DEV_KEY_MAX])
@@ -27,13 +30,31 @@ size_t dev_record_key(const struct dev_info *info, uint8_t ret_key[DEV_KEY_MAX])
     return n;
 }
 
+static uint8_t sanitize_flags(const struct dev_info *info)
+{
+    static const uint8_t states[] = {[DEV_SANITIZED_NOT] = 0,
+                                     [DEV_SANITIZING] = FLAG_SANITIZING,
+                                     [DEV_SANITIZE_FAILED] = FLAG_SANITIZE_FAILED};
+    return (uint8_t)(states[info->sanitize] | (info->sanitize_ause ? FLAG_SANITIZE_AUSE : 0));
+}
+
+/* The first version that has to know all of it. */
+static uint8_t version_of(const struct dev_info *info)
+{
+    if (sanitize_flags(info)) {
+        return 4;
+    }
+    return info->removable ? 3 : info->read_only ? 2 : 1;
+}
+
 size_t dev_record_value(const struct dev_info *info, uint8_t ret_value[DEV_VALUE_MAX])
 {
     uint8_t *p = ret_value;
-    p[0] = info->removable ? 3 : info->read_only ? 2 : 1;
-    p[1] = (uint8_t)((info->write_cache ? FLAG_WRITE_CACHE : 0) |
-                     (info->read_only ? FLAG_READ_ONLY : 0) |
-                     (info->removable ? FLAG_REMOVABLE : 0) | (info->ejected ? FLAG_EJECTED : 0));
+    p[0] = version_of(info);
+    p[1] =
+        (uint8_t)((info->write_cache ? FLAG_WRITE_CACHE : 0) |
+                  (info->read_only ? FLAG_READ_ONLY : 0) | (info->removable ? FLAG_REMOVABLE : 0) |
+                  (info->ejected ? FLAG_EJECTED : 0) | sanitize_flags(info));
     memcpy(p + 2, info->uuid.bytes, 16);
     le64_store(p + 18, info->inode);
     le64_store(p + 26, info->created_ns);
@@ -135,6 +156,10 @@ int dev_record_decode(const struct dev_record_bytes *in, struct dev_info *ret_in
     info.read_only = flags & FLAG_READ_ONLY;
     info.removable = flags & FLAG_REMOVABLE;
     info.ejected = info.removable && flags & FLAG_EJECTED;
+    info.sanitize_ause = flags & FLAG_SANITIZE_AUSE;
+    if (flags & (FLAG_SANITIZING | FLAG_SANITIZE_FAILED)) {
+        info.sanitize = flags & FLAG_SANITIZING ? DEV_SANITIZING : DEV_SANITIZE_FAILED;
+    }
     if (bytes_left(&r) > 0) {
         info.saved_modes = bytes_u8(&r);
     }

@@ -92,6 +92,8 @@ int dev_new(struct dev_registry *g, const struct dev_info *info, struct dev **re
     atomic_init(&d->write_cache, info->write_cache);
     atomic_init(&d->read_only, info->read_only);
     atomic_init(&d->ejected, info->ejected);
+    atomic_init(&d->sanitize, info->sanitize);
+    d->sanitize_ause = info->sanitize_ause;
     atomic_init(&d->saved_modes, info->saved_modes);
     atomic_init(&d->size_bytes, vol_file_size(d->file));
     dev_ranges_init(&d->ranges);
@@ -237,6 +239,18 @@ static int load(struct loading *l) WAITS
     return 0;
 }
 
+/* Who only reads leaves it to others. */
+static int resume_sanitizing(struct dev_registry *g)
+{
+    int r = 0;
+    tree_for_each(&g->devices, struct dev, node, d) {
+        if (r >= 0 && dev_sanitize_state(d, NULL) == DEV_SANITIZING && !vol_is_read_only(g->v)) {
+            r = dev_sanitize_resume(d);
+        }
+    }
+    return r;
+}
+
 int dev_registry_open(struct vol *v, const char *witness, struct dev_registry **ret_registry)
 {
     struct dev_registry *g = calloc(1, sizeof *g);
@@ -267,6 +281,9 @@ int dev_registry_open(struct vol *v, const char *witness, struct dev_registry **
     }
     if (r >= 0) {
         r = rt_group_spawn(g->work, "dev tender", dev_loss_tender, g);
+    }
+    if (r >= 0) {
+        r = resume_sanitizing(g);
     }
     if (r < 0) {
         dev_registry_close(g);
@@ -350,6 +367,8 @@ void dev_info(struct dev *d, struct dev_info *ret_info)
     ret_info->write_cache = atomic_load(&d->write_cache);
     ret_info->read_only = atomic_load(&d->read_only);
     ret_info->ejected = atomic_load(&d->ejected);
+    ret_info->sanitize = dev_sanitize_state(d, NULL);
+    ret_info->sanitize_ause = d->sanitize_ause;
     ret_info->saved_modes = atomic_load(&d->saved_modes);
     rt_mutex_lock(&d->m);
     ret_info->attached = d->attached;

@@ -251,3 +251,20 @@ void log_segments_remove(struct log_frames *f, const uint64_t *seqs, size_t coun
     }
     vec_free(&names);
 }
+
+int log_segment_scan(struct log_frames *f, uint64_t seq,
+                     void (*each)(void *arg, const struct log_frame *frame), void *arg)
+{
+    struct log_home home = {f->opt.store, f->opt.volume, f->opt.keys};
+    struct log_slot slot = {0};
+    int r = log_slot_read(&home, seq, &slot);
+    if (r < 0) {
+        return r;
+    }
+    r = slot.missing ? -ENOENT : 0;
+    for (size_t i = 0; r == 0 && i < slot.directory.frames.len; i++) {
+        each(arg, &slot.directory.frames.at[i]);
+    }
+    log_slot_free(&slot);
+    return r;
+}

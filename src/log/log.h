@@ -217,6 +217,10 @@ MUST int log_frame_decode(struct log_frames *f, const struct log_location *at, u
 MUST int log_frame_reread(struct log_frames *f, enum obj_class c, const struct log_location *at,
                           unsigned count, struct rt_piece *ret_piece) WAITS;
 
+/* each() for every frame of a stored segment, by its directory: 0, -ENOENT, ERR_CORRUPT_SEGMENT,
+ * what the store says. */
+MUST int log_segment_scan(struct log_frames *f, uint64_t seq,
+                          void (*each)(void *arg, const struct log_frame *frame), void *arg) WAITS;
 void log_segment_name(uint64_t seq, char ret_name[OBJ_NAME_SIZE]);
 /* Deletes a segment: 0, also when there was none; -EPERM for a fence (I5); ERR_CORRUPT_SEGMENT when
  * its header is not authentic. */

@@ -145,10 +145,13 @@ static void print_luns(const json_t *target, const char *indent)
         size_format(number_of(lun, "size"), size);
         size_format_grouped(number_of(lun, "size"), grouped);
         const char *medium = flag_of(lun, "ejected") ? "  removable, ejected" : "  removable";
-        printf("%sLUN %-5" PRIu64 " %12s %24s %8" PRIu64 " clients  %5s%s%s\n", indent,
+        const char *sanitize = text_of(lun, "sanitize");
+        bool ready = strcmp(sanitize, "running") != 0 && strcmp(sanitize, "failed") != 0;
+        printf("%sLUN %-5" PRIu64 " %12s %24s %8" PRIu64 " clients  %5s%s%s%s%s\n", indent,
                number_of(lun, "lun"), size, grouped, number_of(lun, "attached"), format_of(lun),
                flag_of(lun, "read_only") ? "  read-only" : "",
-               flag_of(lun, "removable") ? medium : "");
+               flag_of(lun, "removable") ? medium : "",
+               ready ? "" : "  sanitize: ", ready ? "" : sanitize);
     }
 }
 

@@ -94,8 +94,8 @@ static const struct scsi_command by_opcode[256] = {
               .flags = SCSI_CMD_MEDIUM | SCSI_CMD_WRITES, OUT(7, 2),
               DOES(scsi_unmap_parse, scsi_unmap_run)},
     [0x4d] = {ROW(0x4d, "LOG SENSE", 10, ANY), .states = SCSI_STATES_STANDBY,
-              .usage = {0x4d, 0x01, 0xff, 0xff, 0, FF2, FF2, NACA}, IN(7, 2),
-              DOES(scsi_log_sense_parse, scsi_log_sense_run)},
+              .usage = {0x4d, 0x01, 0xff, 0xff, 0, FF2, FF2, NACA}, .flags = SCSI_CMD_SANITIZING,
+              IN(7, 2), DOES(scsi_log_sense_parse, scsi_log_sense_run)},
     [0x55] = {ROW(0x55, "MODE SELECT(10)", 10, WRITE), .states = SCSI_STATES_STANDBY,
               .usage = {0x55, 0x11, 0, 0, 0, 0, 0, FF2, NACA}, OUT(7, 2), .flags = SCSI_CMD_GOVERNS,
               DOES(scsi_mode_select_parse, scsi_mode_select_run)},
@@ -186,6 +186,15 @@ static const struct scsi_command by_opcode[256] = {
             DOES(NULL, fn)                                                                         \
     }
 
+/* SANITIZE; bits: those looked at in byte 1. */
+#define SANITIZE(sa, text, bits, fn)                                                               \
+    {                                                                                              \
+        ACTION(0x48, sa, "SANITIZE, " text, 10, WRITE),                                            \
+            .usage = {0x48, (bits & ~0x1f) | sa, 0, 0, 0, 0, 0, FF2, NACA},                        \
+            .flags = SCSI_CMD_WRITES | SCSI_CMD_LOADED | SCSI_CMD_SANITIZING, OUT(7, 2),           \
+            DOES(scsi_sanitize_parse, fn)                                                          \
+    }
+
 static const struct scsi_command by_action[] = {
     PR_IN(0x00, "READ KEYS", scsi_pr_read_keys_run),
     PR_IN(0x01, "READ RESERVATION", scsi_pr_read_reservation_run),
@@ -199,6 +208,8 @@ static const struct scsi_command by_action[] = {
     PR_OUT(0x05, "PREEMPT AND ABORT", 0xff),
     PR_OUT(0x06, "REGISTER AND IGNORE EXISTING KEY", 0),
     PR_OUT(0x07, "REGISTER AND MOVE", 0),
+    SANITIZE(0x02, "BLOCK ERASE", 0xbf, scsi_sanitize_run),
+    SANITIZE(0x1f, "EXIT FAILURE MODE", 0x1f, scsi_sanitize_exit_run),
     COPY_OUT(0x00, "EXTENDED COPY(LID1)", WRITE, 0, 0, scsi_copy_parse, scsi_copy_run),
     COPY_OUT(0x01, "EXTENDED COPY(LID4)", WRITE, 0, 0, scsi_copy_parse, scsi_copy_run),
     COPY_OUT(0x10, "POPULATE TOKEN", READ, 0xff, SCSI_CMD_LOADED, scsi_rod_parse,
@@ -223,10 +234,11 @@ static const struct scsi_command by_action[] = {
      DOES(scsi_report_groups_parse, scsi_report_groups_run)},
     {ACTION(0xa3, 0x0c, "REPORT SUPPORTED OPERATION CODES", 12, READ),
      .states = SCSI_STATES_STANDBY, .usage = {0xa3, 0x0c, 0x87, 0xff, FF2, FF4, 0, NACA},
-     .flags = 0, IN(6, 4), DOES(scsi_report_opcodes_parse, scsi_report_opcodes_run)},
+     .flags = SCSI_CMD_SANITIZING, IN(6, 4),
+     DOES(scsi_report_opcodes_parse, scsi_report_opcodes_run)},
     {ACTION(0xa3, 0x0d, "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", 12, READ),
-     .states = SCSI_STATES_STANDBY, .usage = {0xa3, 0x0d, 0x80, 0, 0, 0, FF4, 0, NACA}, .flags = 0,
-     IN(6, 4), DOES(NULL, scsi_report_tmfs_run)},
+     .states = SCSI_STATES_STANDBY, .usage = {0xa3, 0x0d, 0x80, 0, 0, 0, FF4, 0, NACA},
+     .flags = SCSI_CMD_SANITIZING, IN(6, 4), DOES(NULL, scsi_report_tmfs_run)},
     {ACTION(0xa4, 0x0a, "SET TARGET PORT GROUPS", 12, WRITE), .states = SCSI_STATES_UNAVAILABLE,
      .usage = {0xa4, 0x0a, 0, 0, 0, 0, FF4, 0, NACA}, .flags = SCSI_CMD_GOVERNS, OUT(6, 4),
      DOES(scsi_set_groups_parse, scsi_set_groups_run)},

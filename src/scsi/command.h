@@ -19,7 +19,9 @@ enum scsi_cmd_flags {
     SCSI_CMD_QUICK = 128,     /* has no data, never waits: ends within begin */
     SCSI_CMD_GOVERNS = 256,   /* decides what others may do with the medium: refused to who may only
                                  read by his map */
-    SCSI_CMD_LOADED = 512,    /* as those of MEDIUM, refused while the medium is out */
+    SCSI_CMD_SANITIZING = 1024, /* carried out while the unit is sanitized, and after a failure, as
+                                   those of UA_OK */
+    SCSI_CMD_LOADED = 512,      /* as those of MEDIUM, refused while the medium is out */
 };
 
 /*
@@ -138,6 +140,10 @@ void scsi_orwrite_parse(struct scsi_task *t);
 void scsi_orwrite_run(struct scsi_task *t) WAITS;
 void scsi_write_atomic_parse(struct scsi_task *t);
 void scsi_write_atomic_run(struct scsi_task *t) WAITS;
+/* sanitize.c */
+void scsi_sanitize_parse(struct scsi_task *t);
+void scsi_sanitize_run(struct scsi_task *t) WAITS;
+void scsi_sanitize_exit_run(struct scsi_task *t) WAITS;
 /* provisioning.c */
 void scsi_unmap_parse(struct scsi_task *t);
 void scsi_unmap_run(struct scsi_task *t) WAITS;

@@ -323,6 +323,11 @@ MUST int scsi_taskset_wait(struct scsi_lu *lu, const struct scsi_taskset_filter 
 /* How many blocks a WRITE ATOMIC may have. */
 uint32_t scsi_atomic_blocks(const struct scsi_lu *lu);
 
+/* sanitize.c */
+struct scsi_sense;
+/* Why a unit that is being sanitized, or has failed to be, does nothing else. */
+void scsi_sanitize_sense(const struct scsi_lu *lu, struct scsi_sense *ret_sense);
+
 /* threshold.c */
 unsigned scsi_threshold_exponent(const struct scsi_lu *lu);
 void scsi_threshold_counts(const struct scsi_lu *lu, struct scsi_space *ret_space);

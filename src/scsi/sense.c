@@ -8,6 +8,10 @@
 static void put_field(const struct scsi_sense *s, uint8_t ret[3])
 {
     ret[0] = 0x80; /* SKSV */
+    if (s->has_progress) {
+        be16_store(ret + 1, s->progress);
+        return;
+    }
     if (s->field == SCSI_FIELD_CDB) {
         ret[0] |= 0x40;
     } else if (s->field == SCSI_FIELD_SEGMENT) {
@@ -33,7 +37,7 @@ static size_t build_fixed(const struct scsi_sense *s, uint8_t *ret)
         be32_store(ret + 8, s->command_info);
     }
     be16_store(ret + 12, s->asc);
-    if (s->field != SCSI_FIELD_NONE) {
+    if (s->field != SCSI_FIELD_NONE || s->has_progress) {
         put_field(s, ret + 15);
     }
     return 18;
@@ -59,7 +63,7 @@ static size_t build_descriptor(const struct scsi_sense *s, uint8_t *ret)
         be32_store(ret + len + 8, s->command_info);
         len += 12;
     }
-    if (s->field != SCSI_FIELD_NONE) {
+    if (s->field != SCSI_FIELD_NONE || s->has_progress) {
         ret[len] = 0x02; /* sense key specific descriptor, SPC-4 4.5.2.4 */
         ret[len + 1] = 0x06;
         put_field(s, ret + len + 4);
@@ -133,6 +137,7 @@ static const struct {
     {EDQUOT, SCSI_CHECK_CONDITION, SCSI_KEY_DATA_PROTECT, SCSI_ASC_SPACE_ALLOCATION_FAILED},
     {EPERM, SCSI_CHECK_CONDITION, SCSI_KEY_DATA_PROTECT, SCSI_ASC_WRITE_PROTECTED},
     {EROFS, SCSI_CHECK_CONDITION, SCSI_KEY_NOT_READY, SCSI_ASC_MANUAL_INTERVENTION},
+    {EINPROGRESS, SCSI_CHECK_CONDITION, SCSI_KEY_NOT_READY, SCSI_ASC_SANITIZE_IN_PROGRESS},
     {ENOMEDIUM, SCSI_CHECK_CONDITION, SCSI_KEY_NOT_READY, SCSI_ASC_MEDIUM_NOT_PRESENT},
     {ENODEV, SCSI_CHECK_CONDITION, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_LUN_NOT_SUPPORTED},
     {EINVAL, SCSI_CHECK_CONDITION, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_LBA_OUT_OF_RANGE},

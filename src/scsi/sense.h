@@ -29,6 +29,7 @@ enum scsi_asc { /* ASC << 8 | ASCQ, SPC-4 annex F */
     SCSI_ASC_PORT_IN_STANDBY = 0x040b,
     SCSI_ASC_PORT_UNAVAILABLE = 0x040c,
     SCSI_ASC_OFFLINE = 0x0412,
+    SCSI_ASC_SANITIZE_IN_PROGRESS = 0x041b,
     SCSI_ASC_WRITE_ERROR = 0x0c00,
     SCSI_ASC_THIRD_PARTY_FAILURE = 0x0d01,
     SCSI_ASC_COPY_UNREACHABLE = 0x0d02,
@@ -77,6 +78,7 @@ enum scsi_asc { /* ASC << 8 | ASCQ, SPC-4 annex F */
     SCSI_ASC_CLEARED_BY_PROTOCOL = 0x477f, /* SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT */
     SCSI_ASC_COMMAND_TIMEOUT = 0x2e01,
     SCSI_ASC_SAVING_NOT_SUPPORTED = 0x3900,
+    SCSI_ASC_SANITIZE_FAILED = 0x3103,
     SCSI_ASC_SOFT_THRESHOLD = 0x3807,
     SCSI_ASC_MEDIUM_NOT_PRESENT = 0x3a00,
     SCSI_ASC_LUNS_CHANGED = 0x3f0e,
@@ -103,6 +105,8 @@ struct scsi_sense {
     uint64_t info;
     bool has_command_info;
     uint32_t command_info; /* COMMAND-SPECIFIC INFORMATION: the number of a copy's segment */
+    bool has_progress;
+    uint16_t progress; /* of 65536: an indication instead of a field */
     enum scsi_field field;
     uint16_t field_byte;
     int field_bit; /* the field's most significant bit, or -1: the whole byte */

@@ -13,6 +13,21 @@ void scsi_test_unit_ready_run(struct scsi_task *t)
     }
 }
 
+/* What the unit would answer with (SPC-4 6.39): attentions are told and gone, states stay. */
+static void poll_unit(struct scsi_itl *itl, struct scsi_sense *ret_sense)
+{
+    if (scsi_attention_next(itl, true, ret_sense) ||
+        scsi_alua_sense(atomic_load(&itl->access), ret_sense)) {
+        return;
+    }
+    if (dev_sanitize_state(itl->lu->dev, NULL) != DEV_SANITIZED_NOT) {
+        scsi_sanitize_sense(itl->lu, ret_sense);
+    } else if (dev_is_ejected(itl->lu->dev)) {
+        *ret_sense =
+            (struct scsi_sense){.key = SCSI_KEY_NOT_READY, .asc = SCSI_ASC_MEDIUM_NOT_PRESENT};
+    }
+}
+
 void scsi_request_sense_run(struct scsi_task *t)
 {
     bool descriptor = t->cdb[1] & 0x01;
@@ -22,10 +37,7 @@ void scsi_request_sense_run(struct scsi_task *t)
     }
     struct scsi_sense s = {.key = SCSI_KEY_NO_SENSE, .asc = SCSI_ASC_NONE};
     if (t->itl) {
-        if (!scsi_attention_next(t->itl, true, &s) &&
-            !scsi_alua_sense(atomic_load(&t->itl->access), &s) && dev_is_ejected(t->lu->dev)) {
-            s = (struct scsi_sense){.key = SCSI_KEY_NOT_READY, .asc = SCSI_ASC_MEDIUM_NOT_PRESENT};
-        }
+        poll_unit(t->itl, &s);
     } else if (scsi_lun_decode(t->lun_raw) != SCSI_WLUN_REPORT_LUNS) {
         s.key = SCSI_KEY_ILLEGAL_REQUEST;
         s.asc = SCSI_ASC_LUN_NOT_SUPPORTED;

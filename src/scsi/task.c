@@ -157,6 +157,13 @@ static bool admit(struct scsi_task *t, const struct scsi_command *c, uint32_t lu
         scsi_fail_status(t, SCSI_RESERVATION_CONFLICT);
         return false;
     }
+    if (unlikely(dev_sanitize_state(t->lu->dev, NULL) != DEV_SANITIZED_NOT) &&
+        !(flags & (SCSI_CMD_UA_OK | SCSI_CMD_SANITIZING))) {
+        struct scsi_sense s;
+        scsi_sanitize_sense(t->lu, &s);
+        scsi_fail_sense(t, &s);
+        return false;
+    }
     if (unlikely(flags & (SCSI_CMD_MEDIUM | SCSI_CMD_LOADED)) && dev_is_ejected(t->lu->dev)) {
         scsi_fail(t, SCSI_KEY_NOT_READY, SCSI_ASC_MEDIUM_NOT_PRESENT);
         return false;

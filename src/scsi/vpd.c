@@ -166,6 +166,7 @@ static size_t put_limits(const struct scsi_task *t, uint8_t *p)
 static size_t put_characteristics(uint8_t *p)
 {
     be16_store(p + 4, 1); /* does not rotate */
+    p[7] = 0x40;          /* WABEREQ 01b: after BLOCK ERASE reads give zeroes */
     return 64;
 }
 

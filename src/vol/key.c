@@ -63,6 +63,17 @@ struct vol_key vol_key_backref(uint64_t seq, uint32_t frame_offset, uint64_t lay
     return k;
 }
 
+int vol_key_backref_decode(const void *key, size_t len, uint64_t *ret_layer, uint64_t *ret_page)
+{
+    const uint8_t *p = key;
+    if (len != vol_key_backrefs(0).len + 20 || p[0] != VOL_KEY_BACKREF) {
+        return ERR_CORRUPT_RECORD;
+    }
+    *ret_layer = be64_load(p + len - 16);
+    *ret_page = be64_load(p + len - 8);
+    return 0;
+}
+
 struct vol_key vol_key_kind(uint8_t kind)
 {
     return key_of(kind, NULL, 0);

@@ -21,6 +21,8 @@ struct vol_key vol_key_segment(uint64_t seq);
 struct vol_key vol_key_backref(uint64_t seq, uint32_t frame_offset, uint64_t layer, uint64_t page);
 /* What the keys of all back-references to a segment begin with. */
 struct vol_key vol_key_backrefs(uint64_t seq);
+MUST int vol_key_backref_decode(const void *key, size_t len, uint64_t *ret_layer,
+                                uint64_t *ret_page);
 /* The first key of a kind, and so the end of the kind before it. */
 struct vol_key vol_key_kind(uint8_t kind);
 

@@ -656,6 +656,11 @@ uint64_t vol_batch_replayed(const struct vol *v)
     return v->replayed_number;
 }
 
+bool vol_is_read_only(const struct vol *v)
+{
+    return v->opt.read_only;
+}
+
 bool vol_is_fenced(const struct vol *v)
 {
     return atomic_load(&v->fenced);

@@ -115,6 +115,7 @@ uint64_t vol_batch_now(const struct vol *v);
 /* The last batch that was replayed when the volume was opened. */
 uint64_t vol_batch_replayed(const struct vol *v);
 bool vol_is_fenced(const struct vol *v);
+bool vol_is_read_only(const struct vol *v);
 /* Fenced not by another writer, but by an error that it cannot go on from: said in the log. */
 bool vol_has_failed(const struct vol *v);
 /* Called once, on some fiber, when the volume finds itself fenced: does not wait, nor close the
@@ -181,6 +182,25 @@ MUST int vol_zero(struct vol_file *f, uint64_t off, uint64_t len, enum vol_zero_
 /* Between parts of a long vol_zero() that stays allocated: waits until what was written before is
  * in the index, so that such a caller never holds the dirty space that others wait for. */
 MUST int vol_zero_pace(struct vol *v) WAITS;
+/*
+ * Removes what a file once held from the store: all segments that hold some of it, which is there
+ * in no map any more, for the caller has made the file a hole, keeps changes of it away, and has it
+ * open. Others who have live blocks there are given to rewrite(), one page after the other (seq: a
+ * segment), which is to call vol_rewrite() with their file while it holds the page. progress: done
+ * of so much. 0, -ECANCELED (also when stop() says so), ERR_FENCED, and what the store says; may be
+ * done again.
+ */
+struct vol_scrub {
+    struct vol_file *file;
+    int (*rewrite)(void *arg, uint64_t layer, uint64_t page, uint64_t seq) WAITS;
+    bool (*stop)(void *arg);
+    void (*progress)(void *arg, uint64_t done, uint64_t of);
+    void *arg;
+};
+MUST int vol_scrub(struct vol *v, const struct vol_scrub *opt) WAITS;
+/* Writes the blocks anew that the page of the file has in that segment. */
+MUST int vol_rewrite(struct vol_file *f, uint64_t page, uint64_t seq) WAITS;
+bool vol_file_has_layer(const struct vol_file *f, uint64_t layer);
 /* Gives back what whole blocks of the range allow; the edges are left alone. */
 MUST int vol_discard(struct vol_file *f, uint64_t off, uint64_t len) WAITS;
 

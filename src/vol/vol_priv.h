@@ -9,6 +9,7 @@
  *     commit.c                    rotation, the committer, the flush
  *     seal.c                      batch -> frames and records
  *     apply.c stage.c backref.c   records -> page maps, live counts, index
+ *     scrub.c                     segments that held data of one file
  *     walker.c reaper.c           range holes and dead segments come to their end
  *     open.c                      I4, replay, close
  *     reload.c                    readers beside a writer elsewhere

@@ -290,6 +290,34 @@ int vol_write_atomic(struct vol_file *f, uint64_t off, const struct rt_chain *da
     return data->len > vol_atomic_max(NULL) ? -EINVAL : vol_write(f, off, data, space);
 }
 
+bool vol_is_read_only(const struct vol *v)
+{
+    (void)v;
+    return false;
+}
+
+int vol_scrub(struct vol *v, const struct vol_scrub *opt)
+{
+    (void)v;
+    (void)opt;
+    return 0;
+}
+
+int vol_rewrite(struct vol_file *f, uint64_t page, uint64_t seq)
+{
+    (void)f;
+    (void)page;
+    (void)seq;
+    return 0;
+}
+
+bool vol_file_has_layer(const struct vol_file *f, uint64_t layer)
+{
+    (void)f;
+    (void)layer;
+    return false;
+}
+
 uint64_t vol_atomic_max(const struct vol *v)
 {
     (void)v;

@@ -96,7 +96,7 @@ static void later_versions_are_told_apart(void **state)
                                  dev_record_value(&in, value)};
     struct dev_info out;
     assert_int_equal(value[0], 1);
-    value[0] = 4;
+    value[0] = 5;
     assert_int_equal(dev_record_decode(&b, &out), -ENOTSUP);
     value[0] = 0;
     assert_int_equal(dev_record_decode(&b, &out), ERR_CORRUPT_RECORD);
@@ -131,6 +131,12 @@ static void settings_go_round(void **state)
     assert_int_equal(value[0], 3);
     assert_int_equal(dev_record_decode(&b, &out), 0);
     assert_true(out.read_only && out.removable && out.ejected);
+    in.sanitize = DEV_SANITIZING;
+    in.sanitize_ause = true;
+    b.value_len = dev_record_value(&in, value);
+    assert_int_equal(value[0], 4);
+    assert_int_equal(dev_record_decode(&b, &out), 0);
+    assert_true(out.sanitize == DEV_SANITIZING && out.sanitize_ause);
     b.value_len = 42; /* as the first version wrote it */
     value[0] = 1;
     value[1] = 0;

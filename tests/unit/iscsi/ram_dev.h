@@ -265,6 +265,34 @@ bool dev_is_ejected(const struct dev *d)
     return false;
 }
 
+enum dev_sanitize dev_sanitize_state(const struct dev *d, uint32_t *ret_progress)
+{
+    (void)d;
+    (void)ret_progress;
+    return DEV_SANITIZED_NOT;
+}
+
+int dev_sanitize_start(struct dev_registry *g, struct dev *d, bool ause)
+{
+    (void)g;
+    (void)d;
+    (void)ause;
+    return -EIO;
+}
+
+int dev_sanitize_wait(struct dev *d)
+{
+    (void)d;
+    return 0;
+}
+
+int dev_sanitize_exit(struct dev_registry *g, struct dev *d)
+{
+    (void)g;
+    (void)d;
+    return 0;
+}
+
 bool dev_is_prevented(const struct dev *d)
 {
     (void)d;

@@ -365,6 +365,41 @@ bool dev_is_ejected(const struct dev *d)
     return d->info.ejected;
 }
 
+enum dev_sanitize dev_sanitize_state(const struct dev *d, uint32_t *ret_progress)
+{
+    if (ret_progress) {
+        *ret_progress = 0x1234;
+    }
+    return d->info.sanitize;
+}
+
+int dev_sanitize_start(struct dev_registry *g, struct dev *d, bool ause)
+{
+    (void)g;
+    if (d->info.sanitize == DEV_SANITIZING) {
+        return ERR_IN_USE;
+    }
+    d->info.sanitize = DEV_SANITIZING;
+    d->info.sanitize_ause = ause;
+    return 0;
+}
+
+int dev_sanitize_wait(struct dev *d)
+{
+    d->info.sanitize = DEV_SANITIZED_NOT;
+    return 0;
+}
+
+int dev_sanitize_exit(struct dev_registry *g, struct dev *d)
+{
+    (void)g;
+    if (d->info.sanitize == DEV_SANITIZE_FAILED && !d->info.sanitize_ause) {
+        return -EPERM;
+    }
+    d->info.sanitize = DEV_SANITIZED_NOT;
+    return 0;
+}
+
 bool dev_is_prevented(const struct dev *d)
 {
     return d->prevents > 0;

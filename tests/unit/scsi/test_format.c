@@ -89,9 +89,54 @@ static void errors_below_are_told(struct world *w)
 }
 WORLD_TEST(errors_below_are_told)
 
+static void sanitizing_keeps_all_else_away(struct world *w)
+{
+    struct dev *d = disk(w, 0);
+    const uint8_t *erase = CDB(0x48, 0x82), *leave = CDB(0x48, 0x1f);
+    CHECK(none(w->a, 0, CDB(0x48, 0x02)) == SCSI_GOOD && d->info.sanitize == DEV_SANITIZED_NOT);
+    CHECK(none(w->a, 0, leave) == SCSI_GOOD);
+    CHECK(none(w->a, 0, erase) == SCSI_GOOD && d->info.sanitize == DEV_SANITIZING);
+    CHECK(tur(w->b, 0) == SCSI_CHECK_CONDITION && sense_is(SCSI_KEY_NOT_READY, 0x041b));
+    CHECK(reply.sense[15] == 0x80 && be16_load(reply.sense + 16) == 0x1234);
+    CHECK(none(w->a, 0, erase) == SCSI_CHECK_CONDITION && sense_is(SCSI_KEY_NOT_READY, 0x041b));
+    CHECK(none(w->a, 0, leave) == SCSI_CHECK_CONDITION && sense_is(SCSI_KEY_NOT_READY, 0x041b));
+    CHECK(none(w->a, 0, CDB(0x35)) != 0 && sense_is(SCSI_KEY_NOT_READY, 0x041b));
+    CHECK(in(w->a, 0, 512, CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 1))->status != 0);
+    CHECK(in(w->a, 0, 255, CDB(0x1a, 0, 0x0a, 0, 255))->status != 0);
+    CHECK(in(w->a, 0, 36, CDB(0x12, 0, 0, 0, 36))->status == SCSI_GOOD);
+    CHECK(in(w->a, 0, 18, CDB(0x03, 0, 0, 0, 18))->data[2] == SCSI_KEY_NOT_READY);
+    CHECK(reply.data[12] == 0x04 && reply.data[13] == 0x1b && be16_load(reply.data + 16) == 0x1234);
+    CHECK(in(w->a, 0, 64, CDB(0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 64))->status == SCSI_GOOD);
+    CHECK(tur(w->a, 1) == SCSI_GOOD);
+    /* A failure stays, unless AUSE said before that it may be left. */
+    d->info.sanitize = DEV_SANITIZE_FAILED;
+    CHECK(tur(w->a, 0) == SCSI_CHECK_CONDITION && sense_is(SCSI_KEY_MEDIUM_ERROR, 0x3103));
+    CHECK(none(w->a, 0, leave) == SCSI_CHECK_CONDITION && field_is(1, 4));
+    CHECK(none(w->a, 0, CDB(0x48, 0x22)) == SCSI_GOOD && tur(w->a, 0) == SCSI_GOOD);
+    d->info.sanitize = DEV_SANITIZE_FAILED;
+    CHECK(none(w->a, 0, leave) == SCSI_GOOD && tur(w->a, 0) == SCSI_GOOD);
+}
+WORLD_TEST(sanitizing_keeps_all_else_away)
+
+static void sanitize_says_what_it_does_not_do(struct world *w)
+{
+    uint8_t list[8] = {0};
+    CHECK(none(w->a, 0, CDB(0x48, 0x01)) != 0 && field_is(1, 4)); /* OVERWRITE */
+    CHECK(none(w->a, 0, CDB(0x48, 0x03)) != 0 && field_is(1, 4)); /* CRYPTOGRAPHIC ERASE */
+    CHECK(none(w->a, 0, CDB(0x48, 0x42)) != 0 && field_is(1, 6));
+    CHECK(none(w->a, 0, CDB(0x48, 0x02, 0, 0, 1)) != 0 && field_is(4, 7));
+    CHECK(out(w->a, 0, list, 8, CDB(0x48, 0x02, 0, 0, 0, 0, 0, 0, 8))->status && field_is(7, 7));
+    disk(w, 0)->info.read_only = true;
+    CHECK(none(w->a, 0, CDB(0x48, 0x02)) != 0 && sense_is(SCSI_KEY_DATA_PROTECT, 0x2700));
+    CHECK(in(w->a, 0, 64, CDB(0x12, 1, 0xb1, 0, 64))->data[7] == 0x40); /* WABEREQ */
+}
+WORLD_TEST(sanitize_says_what_it_does_not_do)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sanitizing_keeps_all_else_away),
+        cmocka_unit_test(test_sanitize_says_what_it_does_not_do),
         cmocka_unit_test(test_formatted_is_as_new),
         cmocka_unit_test(test_what_cannot_be_is_refused),
         cmocka_unit_test(test_errors_below_are_told),

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Scrubbing: what a file held is in no object afterwards, and what others hold is untouched. */
+#include "log/log.h"
+#include "volume.h"
+
+#define MIB (1u << 20)
+#define BLOCK 4096u
+#define MARK_BYTES 32u
+#define PAIRS 24u
+
+/* Blocks of the file that is scrubbed have this in them, and no others. */
+static const char mark[MARK_BYTES + 1] = "what shall be gone from the store";
+
+struct other {
+    struct rig *rig;
+    struct vol_file *f; /* the file under scrub is another one */
+    unsigned rewritten;
+    bool stopped;
+};
+
+static void put(struct vol_file *f, uint64_t off, uint32_t blocks, const char *text, unsigned seed)
+{
+    struct rt_buf *b;
+    struct rt_chain chain = {0};
+    assert_int_equal(rt_buf_alloc(blocks * BLOCK, RT_MEM_INGRESS, &b), 0);
+    rig_fill(b->data, blocks * BLOCK, seed);
+    for (uint32_t i = 0; text && i < blocks; i++) {
+        memcpy(b->data + i * BLOCK + 100, text, MARK_BYTES);
+    }
+    assert_int_equal(rt_chain_add(&chain, b, b->data, blocks * BLOCK), 0);
+    assert_int_equal(vol_write(f, off, &chain, NULL), 0);
+    rt_buf_unref(b);
+    rt_chain_free(&chain);
+}
+
+static unsigned marks_in(struct rig *rig, const char *name)
+{
+    struct rt_buf *b = NULL;
+    size_t len = 0;
+    unsigned found = 0;
+    assert_int_equal(obj_get_all(rig->store, OBJ_READ, name, 64u << 20, &b, &len), 0);
+    for (size_t i = 0; b && i + MARK_BYTES <= len; i++) {
+        found += memcmp(b->data + i, mark, MARK_BYTES) == 0;
+    }
+    rt_buf_unref(b);
+    return found;
+}
+
+static unsigned marks_stored(struct rig *rig)
+{
+    unsigned marks = 0;
+    for (uint64_t seq = 1; seq < 4096; seq++) {
+        char name[OBJ_NAME_SIZE];
+        uint64_t size;
+        log_segment_name(seq, name);
+        if (obj_head(rig->store, OBJ_READ, name, &size) == 0) {
+            marks += marks_in(rig, name);
+        }
+    }
+    return marks;
+}
+
+static int rewrite(void *arg, uint64_t layer, uint64_t page, uint64_t seq)
+{
+    struct other *o = arg;
+    if (!vol_file_has_layer(o->f, layer)) {
+        return 0;
+    }
+    o->rewritten++;
+    return vol_rewrite(o->f, page, seq);
+}
+
+static bool stops(void *arg)
+{
+    const struct other *o = arg;
+    return o->stopped;
+}
+
+static void progress(void *arg, uint64_t done, uint64_t of)
+{
+    (void)arg;
+    assert_true(done <= of);
+}
+
+static int scrub(struct other *o, struct vol_file *f)
+{
+    return vol_scrub(
+        o->rig->v,
+        &(struct vol_scrub){
+            .file = f, .rewrite = rewrite, .stop = stops, .progress = progress, .arg = o});
+}
+
+/* The rig's own file is the one that stays. */
+static void what_is_gone_is_gone(struct rig *rig)
+{
+    struct vol_txn *t;
+    struct vol_file *f;
+    uint64_t inode;
+    struct other o = {.rig = rig};
+    rig_create(rig, 8 * MIB);
+    assert_int_equal(vol_txn_begin(rig->v, &t), 0);
+    assert_int_equal(vol_txn_inode_create(t, 8 * MIB, &inode), 0);
+    assert_int_equal(vol_txn_commit(t), 0);
+    assert_int_equal(vol_file_open(rig->v, inode, &f), 0);
+    o.f = rig->f;
+    for (unsigned i = 0; i < PAIRS; i++) { /* each segment holds some of both */
+        put(f, i % 20 * 64 * BLOCK, 16, mark, i);
+        rig_write(rig, i * 32 * BLOCK, 3 * BLOCK + 100, i);
+        assert_int_equal(vol_flush(rig->v), 0);
+    }
+    /* What is copied out of the file is not its own any more, but shares its frames. */
+    put(f, 0, 8, NULL, 99);
+    assert_int_equal(vol_flush(rig->v), 0);
+    assert_int_equal(vol_copy(f, 0, rig->f, 6 * MIB, 8 * BLOCK), 0);
+    rig_fill(rig->model + 6 * MIB, 8 * BLOCK, 99);
+    assert_int_equal(vol_flush(rig->v), 0);
+    assert_true(marks_stored(rig) >= PAIRS * 16);
+    rig_check_all(rig);
+
+    assert_int_equal(vol_zero(f, 0, 8 * MIB, VOL_HOLE), 0);
+    o.stopped = true;
+    assert_int_equal(scrub(&o, f), -ECANCELED);
+    o.stopped = false;
+    assert_int_equal(scrub(&o, f), 0);
+    assert_true(o.rewritten >= PAIRS);
+    assert_int_equal(marks_stored(rig), 0);
+    rig_check_all(rig);
+    assert_int_equal(vol_recount(rig->v), 0);
+    assert_int_equal(scrub(&o, f), 0); /* nothing is left to do */
+    vol_file_close(f);
+    rig_crash(rig);
+    rig_check_all(rig);
+    assert_int_equal(vol_recount(rig->v), 0);
+}
+
+static void test_scrub(void **state)
+{
+    (void)state;
+    rig_run(what_is_gone_is_gone);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_scrub)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
