@@ -12,6 +12,7 @@ import glob
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -111,6 +112,15 @@ unix_socket = "{self.dir}/admin.sock"
         if check:
             assert done.returncode == 0, (args, done.returncode, done.stdout, done.stderr)
         return done
+
+    def ask(self, op, **named):
+        """One request over the admin socket, for many in a short time: the response (ctl/ops.h)."""
+        request = json.dumps({"op": op, **named}).encode()
+        with socket.socket(socket.AF_UNIX) as admin, admin.makefile("rb") as answer:
+            admin.settimeout(2 * LIMIT_S)
+            admin.connect(os.path.join(self.dir, "admin.sock"))
+            admin.sendall(len(request).to_bytes(4, "big") + request)
+            return json.loads(answer.read(int.from_bytes(answer.read(4), "big")))
 
     def start(self, limit_s=LIMIT_S):
         with open(self.log, "ab") as log:
