@@ -174,7 +174,7 @@ static void usage(FILE *out)
     fprintf(out, "zerofs %s: block devices over iSCSI and NBD on an object store\n\n",
             ZEROFS_VERSION);
     for (size_t i = 0; (c = command_at(i)) != NULL; i++) {
-        fprintf(out, "  zerofs %-25s %s\n", c->words, c->summary);
+        fprintf(out, "  zerofs %-30s %s\n", c->words, c->summary);
     }
     fprintf(out, "\n`zerofs COMMAND --help` tells more.\n");
 }
