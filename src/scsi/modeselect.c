@@ -125,14 +125,12 @@ static int keep(struct scsi_task *t, const struct scsi_mode *before, const struc
     struct dev_registry *g = lu->target->host->registry;
     bool saves = t->cdb[1] & 0x01; /* SP */
     int r = 0;
-    atomic_store(&lu->mode_selecting, t->nexus->id);
     if (saves && scsi_mode_saved(lu).bits != after->bits) {
         r = dev_saved_modes_set(g, lu->dev, (uint8_t)after->bits);
     }
     if (r >= 0 && before->write_cache != after->write_cache) {
         r = dev_write_cache_set(g, lu->dev, after->write_cache);
     }
-    atomic_store(&lu->mode_selecting, 0);
     return r;
 }
 
@@ -156,11 +154,8 @@ static int apply(struct scsi_task *t, const struct scsi_mode *before, const stru
     return 0;
 }
 
-void scsi_mode_select_run(struct scsi_task *t)
+static void select_modes(struct scsi_task *t) WAITS
 {
-    if (t->data_len == 0) {
-        return;
-    }
     struct mode_list l = {0};
     l.len = scsi_parameters(t, l.bytes, sizeof l.bytes);
     struct scsi_mode before = scsi_mode_current(t->lu);
@@ -176,4 +171,20 @@ void scsi_mode_select_run(struct scsi_task *t)
     if (r < 0) {
         scsi_fail_errno(t, r);
     }
+}
+
+/* One at a time, from the look at what is to the change: else one of two would be lost. Another one
+ * has to ask again. */
+void scsi_mode_select_run(struct scsi_task *t)
+{
+    uint64_t nobody = 0;
+    if (t->data_len == 0) {
+        return;
+    }
+    if (!atomic_compare_exchange_strong(&t->lu->mode_selecting, &nobody, t->nexus->id)) {
+        scsi_fail_status(t, SCSI_BUSY);
+        return;
+    }
+    select_modes(t);
+    atomic_store(&t->lu->mode_selecting, 0);
 }

@@ -66,7 +66,10 @@ void scsi_start_stop_parse(struct scsi_task *t)
 static int load_or_eject(struct scsi_task *t, bool in) WAITS
 {
     struct scsi_lu *lu = t->lu;
-    atomic_store(&lu->loading, t->nexus->id);
+    uint64_t nobody = 0;
+    if (!atomic_compare_exchange_strong(&lu->loading, &nobody, t->nexus->id)) {
+        return -EAGAIN; /* another one is at it */
+    }
     int r = dev_medium_set(lu->target->host->registry, lu->dev, in, false);
     atomic_store(&lu->loading, 0);
     return r;

@@ -51,17 +51,19 @@ static void drop_nexuses(struct scsi_target *t)
     rt_mutex_unlock(&t->m);
 }
 
-static bool knows(const struct scsi_nexus *n, const struct scsi_lu *lu, size_t likely_at)
+/* The nexus' view of the unit, or NULL. */
+static const struct scsi_itl *view_of(const struct scsi_nexus *n, const struct scsi_lu *lu,
+                                      size_t likely_at)
 {
     if (likely_at < n->itl_count && n->itls[likely_at]->lu == lu) {
-        return true;
+        return n->itls[likely_at];
     }
     for (size_t i = 0; i < n->itl_count; i++) {
         if (n->itls[i]->lu == lu) {
-            return true;
+            return n->itls[i];
         }
     }
-    return false;
+    return NULL;
 }
 
 /* Leaves the units that the nexus sees: a map keeps others' units out of its reach. */
@@ -69,7 +71,7 @@ static void keep_known(const struct scsi_nexus *n, struct scsi_table *table)
 {
     size_t kept = 0;
     for (size_t i = 0; i < table->count; i++) {
-        if (knows(n, table->lus[i], i)) {
+        if (view_of(n, table->lus[i], i)) {
             table->lus[kept++] = table->lus[i];
         } else {
             scsi_lu_unref(table->lus[i]);
@@ -78,9 +80,25 @@ static void keep_known(const struct scsi_nexus *n, struct scsi_table *table)
     table->count = kept;
 }
 
+/* Puts the units first that the nexus may write to; how many. */
+static size_t sort_governed(const struct scsi_nexus *n, struct scsi_table *table)
+{
+    size_t governed = 0;
+    for (size_t i = 0; i < table->count; i++) {
+        struct scsi_lu *lu = table->lus[i];
+        const struct scsi_itl *itl = view_of(n, lu, i);
+        if (itl && !itl->read_only) {
+            table->lus[i] = table->lus[governed];
+            table->lus[governed++] = lu;
+        }
+    }
+    return governed;
+}
+
 /* Hard reset of all units of the target that the initiator knows (RFC 7143 §11.5.1); a cold one,
- * which ends all sessions, is for who knows them all. The function's own task is in no task set, so
- * nothing waits for itself. */
+ * which ends all sessions, is for who knows them all. Of a unit that its map lets it read only, it
+ * loses its own tasks, and nobody else does. The function's own task is in no task set, so nothing
+ * waits for itself. */
 static enum scsi_tmf_response reset_target(struct scsi_nexus *n, bool cold)
 {
     struct scsi_target *t = n->target;
@@ -92,17 +110,22 @@ static enum scsi_tmf_response reset_target(struct scsi_nexus *n, bool cold)
     }
     size_t all_units = table->count;
     keep_known(n, table);
-    if (cold && table->count < all_units) {
+    size_t governed = sort_governed(n, table);
+    if (cold && governed < all_units) {
         scsi_table_free(table);
         return SCSI_TMF_NOT_AUTHORIZED;
     }
     msg_info("scsi", "%s: %s reset by %s", t->iqn, cold ? "cold" : "warm", n->initiator);
-    for (size_t i = 0; i < table->count; i++) {
+    struct scsi_taskset_filter all = {0};
+    struct scsi_taskset_filter mine = {.nexus = n->id, .whole = true};
+    for (size_t i = 0; i < governed; i++) {
         reset_begin(n, table->lus[i], SCSI_UA_TARGET_RESET);
     }
-    struct scsi_taskset_filter all = {0};
+    for (size_t i = governed; i < table->count; i++) {
+        scsi_taskset_abort(table->lus[i], &mine, n);
+    }
     for (size_t i = 0; i < table->count && r >= 0; i++) {
-        r = scsi_taskset_wait(table->lus[i], &all);
+        r = scsi_taskset_wait(table->lus[i], i < governed ? &all : &mine);
     }
     scsi_table_free(table);
     if (cold) {
@@ -158,6 +181,10 @@ static enum scsi_tmf_response of_unit(struct scsi_itl *itl, enum scsi_tmf functi
                                       uint8_t ret_extra[3])
 {
     struct scsi_nexus *n = itl->nexus;
+    bool governs = function == SCSI_TMF_CLEAR_TASK_SET || function == SCSI_TMF_LU_RESET;
+    if (governs && itl->read_only) {
+        return SCSI_TMF_NOT_AUTHORIZED; /* who may only read does not end others' commands */
+    }
     /* The view may go while this waits; the unit may not. */
     struct scsi_lu *lu = scsi_lu_ref(itl->lu);
     enum scsi_tmf_response r = SCSI_TMF_NOT_SUPPORTED;

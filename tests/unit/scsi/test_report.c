@@ -96,6 +96,34 @@ static void a_map_may_be_read_only(struct world *w)
 }
 WORLD_TEST(a_map_may_be_read_only)
 
+/* Nor does he end their commands. */
+static void a_reader_resets_nothing_of_others(struct world *w)
+{
+    uint8_t extra[3];
+    struct dev_access *rules = dev_access_new();
+    map(rules, scsi_nexus_initiator(w->a), 6, 0);
+    map(rules, scsi_nexus_initiator(w->a), 1, 1);
+    map(rules, scsi_nexus_initiator(w->b), 0, 0);
+    map(rules, scsi_nexus_initiator(w->b), 1, 1);
+    rule(w, rules);
+    clear_attentions(w->a, 6);
+    clear_attentions(w->a, 1);
+    clear_attentions(w->b, 0);
+    clear_attentions(w->b, 1);
+    const uint64_t six = 6ull << 48;
+    CHECK(scsi_tmf(w->a, SCSI_TMF_LU_RESET, six, 0, extra) == SCSI_TMF_NOT_AUTHORIZED);
+    CHECK(scsi_tmf(w->a, SCSI_TMF_CLEAR_TASK_SET, six, 0, extra) == SCSI_TMF_NOT_AUTHORIZED);
+    CHECK(scsi_tmf(w->a, SCSI_TMF_ABORT_TASK_SET, six, 0, extra) == SCSI_TMF_COMPLETE);
+    CHECK(scsi_tmf(w->a, SCSI_TMF_COLD_RESET, 0, 0, extra) == SCSI_TMF_NOT_AUTHORIZED);
+    CHECK(tur(w->b, 0) == SCSI_GOOD);
+    CHECK(scsi_tmf(w->a, SCSI_TMF_WARM_RESET, 0, 0, extra) == SCSI_TMF_COMPLETE);
+    CHECK(tur(w->b, 0) == SCSI_GOOD);
+    CHECK(tur(w->b, 1) == SCSI_CHECK_CONDITION && attention_is(0x2902));
+    CHECK(scsi_tmf(w->b, SCSI_TMF_COLD_RESET, 0, 0, extra) == SCSI_TMF_COMPLETE);
+    rule(w, NULL);
+}
+WORLD_TEST(a_reader_resets_nothing_of_others)
+
 /* Who may only read does not decide over those who may write. */
 static void a_reader_does_not_govern(struct world *w)
 {
@@ -363,6 +391,7 @@ int main(void)
         cmocka_unit_test(test_report_luns_by_selection),
         cmocka_unit_test(test_maps_hide_and_renumber),
         cmocka_unit_test(test_a_map_may_be_read_only),
+        cmocka_unit_test(test_a_reader_resets_nothing_of_others),
         cmocka_unit_test(test_a_reader_does_not_govern),
         cmocka_unit_test(test_a_reset_stays_within_the_map),
         cmocka_unit_test(test_all_operation_codes_are_found_one_by_one),
