@@ -254,12 +254,13 @@ static int pass_over(struct iscsi_conn *c)
     return r < 0 ? r : 0;
 }
 
-/* All of it has come. Its turn is judged now, for other connections had theirs meanwhile. */
-static int enter(struct iscsi_task *t, const struct iscsi_request *q)
+/* All of it has come. */
+static int enter(struct iscsi_task *t, const struct iscsi_request *q,
+                 enum iscsi_window_verdict verdict)
 {
     struct iscsi_conn *c = t->conn;
     int r = 0;
-    switch (judge(c->session, q)) {
+    switch (verdict) {
     case ISCSI_WINDOW_DROP:
         iscsi_task_free(t);
         return 0;
@@ -284,7 +285,8 @@ int iscsi_command(struct iscsi_conn *c, const struct iscsi_request *q, const uin
 {
     uint8_t bhs[ISCSI_BHS_BYTES];
     memcpy(bhs, bhs_at, sizeof bhs);
-    if (judge(c->session, q) == ISCSI_WINDOW_DROP) {
+    enum iscsi_window_verdict verdict = judge(c->session, q);
+    if (verdict == ISCSI_WINDOW_DROP) {
         return pass_over(c);
     }
     if (q->immediate && c->session->immediate_count >= ISCSI_IMMEDIATE_MAX) {
@@ -313,8 +315,9 @@ int iscsi_command(struct iscsi_conn *c, const struct iscsi_request *q, const uin
             iscsi_task_free(t);
             return r < 0 ? r : bad_digest(c, bhs);
         }
+        verdict = judge(c->session, q); /* other connections had their turn meanwhile */
     }
-    return enter(t, q);
+    return enter(t, q, verdict);
 }
 
 static void count(struct iscsi_task *t)

@@ -281,7 +281,7 @@ static void serve(struct iscsi_conn *c)
     if (r >= 0) {
         r = iscsi_ffp_run(c);
         if (r == ERR_PROTOCOL) {
-            msg_warn_paced("iscsi", "%s: %s broke the protocol; its session is ended", c->peer,
+            msg_warn_paced("iscsi", "%s: %s broke the protocol; the connection is ended", c->peer,
                            c->session->initiator);
         } else {
             msg_debug("iscsi", "%s: connection %u of %s ends: %s", c->peer, (unsigned)c->cid,

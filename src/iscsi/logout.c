@@ -87,38 +87,37 @@ static int log_out_self(struct iscsi_conn *c, const struct iscsi_request *q)
     return -ESHUTDOWN;
 }
 
-static int recover(struct iscsi_conn *c, const struct iscsi_request *q, struct iscsi_conn *which)
+/* other is NULL: of itself. */
+static int recover(struct iscsi_conn *c, const struct iscsi_request *q, struct iscsi_conn *other)
 {
     if (c->params.recovery < 2) {
         respond(c, q->itt, ISCSI_LOGOUT_NO_RECOVERY);
         return 0;
     }
     respond(c, q->itt, ISCSI_LOGOUT_OK);
-    if (which == c) {
+    if (!other) {
         c->recovered = true;
         return -ESHUTDOWN;
     }
-    iscsi_conn_recover(which);
+    iscsi_conn_recover(other);
     return 0;
 }
 
 int iscsi_logout(struct iscsi_conn *c, const struct iscsi_request *q)
 {
-    struct iscsi_conn *which = c;
+    bool own = q->logout.reason == ISCSI_LOGOUT_SESSION || q->logout.cid == c->cid;
+    struct iscsi_conn *other = own ? NULL : iscsi_session_cid(c->session, q->logout.cid);
     if (q->logout.reason > ISCSI_LOGOUT_RECOVERY) {
         return ERR_PROTOCOL;
     }
-    if (q->logout.reason != ISCSI_LOGOUT_SESSION && q->logout.cid != c->cid) {
-        which = iscsi_session_cid(c->session, q->logout.cid);
-    }
-    if (!which) {
+    if (!own && !other) {
         respond(c, q->itt, ISCSI_LOGOUT_NO_CID);
         return 0;
     }
     if (q->logout.reason == ISCSI_LOGOUT_RECOVERY) {
-        return recover(c, q, which);
+        return recover(c, q, other);
     }
-    return which == c ? log_out_self(c, q) : log_out_other(c, q->itt, which);
+    return own ? log_out_self(c, q) : log_out_other(c, q->itt, other);
 }
 
 void iscsi_logout_end(struct iscsi_conn *c)

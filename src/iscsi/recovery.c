@@ -71,6 +71,7 @@ void iscsi_conn_recover(struct iscsi_conn *c)
 {
     c->recovered = true;
     iscsi_conn_break(c, -ECONNRESET);
+    iscsi_ffp_drop_held(c->session, c); /* before anything else has its turn */
     rt_gate_wake(&c->all_done);
 }
 

@@ -213,6 +213,22 @@ def status_again(a, b, rng):
     assert b.read(2000, 1) == newer
 
 
+def held_again(a, b, rng):
+    """What waited for its turn goes with its connection, and is sent again, even twice."""
+    first, second = b.reserve(), b.reserve()
+    data = rng.randbytes(512)
+    a.command_as(*second, read16(2500, 1), 512, FINAL | 0x40)
+    a.nop()
+    a.kill()
+    assert b.recover(a.cid) == 0
+    assert b.session.exp_cmdsn == first[1]
+    for _ in range(2):
+        b.command_as(*second, read16(2500, 1), 512, FINAL | 0x40)
+    b.command_as(*first, write16(2500, 1), 512, FINAL | 0x20, data)
+    assert b.finish(first[0]).status == 0
+    assert b.finish(second[0]).data == data
+
+
 def levels(s, rng):
     session = Session(s.iscsi_port, IQN, LEVEL2)
     a = session.ready()
@@ -224,6 +240,7 @@ def levels(s, rng):
     for seen in (0, 1, 3, 5):
         read_again(session.link(), b, data, seen)
     status_again(session.link(), b, rng)
+    held_again(session.link(), b, rng)
     # One connection, cut: the next with its CID is an implicit logout for recovery.
     b.log_out_of(1, b.cid)
     return data
