@@ -2,6 +2,7 @@
 #include "ctl/ops_paths.h"
 
 #include "base/attr.h"
+#include "base/msg.h"
 #include "ctl/config_priv.h"
 #include "ctl/ops_priv.h"
 
@@ -546,6 +547,10 @@ static json_t *change_paths(struct ops *o, const json_t *request,
     size_t ended = o->iscsi ? iscsi_paths_changed(o->iscsi, e.iqn) : 0;
     if (r < 0) {
         return edit_error(r, "the ways to the target were not changed");
+    }
+    if (o->started_ns > 0) {
+        msg_info("ctl", "portal groups or access states of %s changed; %zu sessions end", e.iqn,
+                 ended);
     }
     json_t *result = target_json(o, e.iqn);
     if (result) {

@@ -12,6 +12,7 @@
  * A change reaches commands that begin after it; those which are under way end as they would have.
  */
 #include "base/endian.h"
+#include "base/msg.h"
 #include "scsi/command.h"
 #include "scsi/scsi_priv.h"
 #include "scsi/sense.h"
@@ -264,6 +265,10 @@ void scsi_set_groups_run(struct scsi_task *t)
     }
     int r = dev_paths_change(target->host->registry, target->iqn, edit_paths, &w);
     scsi_alua_look(t->lu, t->nexus); /* also when the flush has failed */
+    if (r >= 0) {
+        msg_info_paced("scsi", "LUN %u of %s: %s has set access states", t->lu->lun, target->iqn,
+                       t->nexus->initiator);
+    }
     if (r == -ENOMEM || r == -ECANCELED) {
         scsi_fail_errno(t, r);
     } else if (r < 0 && r != -EALREADY) {
