@@ -15,6 +15,10 @@
  * was to read an answer, send_again() when it was still sending. A PUT may then meet its own
  * object, which its caller sorts out (I3).
  *
+ * EVENTS. The thread waits in an epoll of its own for the sockets that libcurl names, for the time
+ * that libcurl wants to be called at, and for kicks: a turn costs what has happened, and not what
+ * is under way.
+ *
  * CANCELLATION. A fiber that is cancelled while it waits takes its request out: at once from a
  * line, or by dropping the connection. Its memory is not touched when the wait has ended.
  */
@@ -22,25 +26,34 @@
 #include "base/err.h"
 #include "base/list.h"
 #include "base/msg.h"
+#include "base/time.h"
 #include "obj/s3_priv.h"
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #define CONNECTIONS_MIN 8u
 #define IDLE_POLL_MS 60000
+#define EVENTS_AT_ONCE 64
 #define SPARE_HANDLES_MAX 64
 
 struct s3_http {
     pthread_t thread;
     CURLM *multi;
+    int epoll_fd;
+    int kick_fd;         /* edge-triggered, and never read */
     _Atomic bool kicked; /* the thread will look at the lines again */
     struct rt_mutex m;   /* the lines, cancels, stop, and queued and cancelled of each exchange */
     struct list lines[OBJ_CLASSES];
     unsigned cancels;
     bool stop;
     /* The thread's own. */
+    uint64_t due_ns; /* when libcurl wants to be called; UINT64_MAX = never */
     struct list active;
     unsigned running[OBJ_CLASSES];
     unsigned reserved[OBJ_CLASSES];
@@ -233,28 +246,97 @@ static bool is_stopped(struct s3_http *h)
     return stop;
 }
 
+/* libcurl's: what of this socket it wants to be told of. */
+static int on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *sock_arg)
+{
+    struct s3_http *h = arg;
+    (void)easy;
+    (void)sock_arg;
+    if (what == CURL_POLL_REMOVE) {
+        (void)epoll_ctl(h->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+        return 0;
+    }
+    struct epoll_event e = {.data.fd = fd};
+    e.events = (what & CURL_POLL_IN ? EPOLLIN : 0u) | (what & CURL_POLL_OUT ? EPOLLOUT : 0u);
+    if (epoll_ctl(h->epoll_fd, EPOLL_CTL_MOD, fd, &e) < 0 &&
+        epoll_ctl(h->epoll_fd, EPOLL_CTL_ADD, fd, &e) < 0) {
+        msg_warn_paced("obj", "a connection to the store cannot be watched: %s", err_text(-errno));
+        return -1;
+    }
+    return 0;
+}
+
+/* libcurl's: when it wants to be called. */
+static int on_timer(CURLM *multi, long timeout_ms, void *arg)
+{
+    struct s3_http *h = arg;
+    (void)multi;
+    h->due_ns = timeout_ms < 0 ? UINT64_MAX : rt_now_ns() + (uint64_t)timeout_ms * NS_PER_MS;
+    return 0;
+}
+
+/* What is due by the clock, handles that have just been added among it. */
+static void run_due(struct s3_http *h)
+{
+    int running;
+    while (h->due_ns <= rt_now_ns()) {
+        h->due_ns = UINT64_MAX;
+        (void)curl_multi_socket_action(h->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    }
+}
+
+static int wait_ms(const struct s3_http *h)
+{
+    uint64_t now = rt_now_ns();
+    uint64_t ms = h->due_ns <= now ? 0 : (h->due_ns - now - 1) / NS_PER_MS + 1;
+    return (int)MIN_OF(ms, (uint64_t)IDLE_POLL_MS);
+}
+
+static void wait_and_run(struct s3_http *h)
+{
+    struct epoll_event events[EVENTS_AT_ONCE];
+    int n = epoll_wait(h->epoll_fd, events, EVENTS_AT_ONCE, wait_ms(h));
+    for (int i = 0; i < n; i++) {
+        int running;
+        uint32_t is = events[i].events;
+        if (events[i].data.fd == h->kick_fd) {
+            continue;
+        }
+        int what = (is & EPOLLIN ? CURL_CSELECT_IN : 0) | (is & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+                   (is & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
+        (void)curl_multi_socket_action(h->multi, events[i].data.fd, what, &running);
+    }
+    run_due(h);
+}
+
 static void *worker(void *arg)
 {
     struct s3_http *h = arg;
     while (!is_stopped(h)) {
-        int running = 0;
         atomic_store(&h->kicked, false);
         drop_cancelled(h);
         start_all(h);
-        (void)curl_multi_perform(h->multi, &running);
+        run_due(h);
         rt_wakes_hold(); /* for all that have ended together */
         reap(h);
         rt_wakes_release();
         start_all(h);
-        (void)curl_multi_poll(h->multi, NULL, 0, IDLE_POLL_MS, NULL);
+        wait_and_run(h);
     }
     return NULL;
+}
+
+static void wake_up(struct s3_http *h)
+{
+    uint64_t one = 1;
+    ssize_t n = write(h->kick_fd, &one, sizeof one);
+    ASSERT(n == (ssize_t)sizeof one);
 }
 
 static void kick(struct s3_http *h)
 {
     if (!atomic_exchange(&h->kicked, true)) {
-        (void)curl_multi_wakeup(h->multi);
+        wake_up(h);
     }
 }
 
@@ -330,6 +412,37 @@ static void divide(struct s3_http *h, unsigned max)
     (void)curl_multi_setopt(h->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
 }
 
+static int open_events(struct s3_http *h)
+{
+    h->due_ns = UINT64_MAX;
+    h->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    h->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    struct epoll_event e = {.events = EPOLLIN | EPOLLET, .data.fd = h->kick_fd};
+    if (h->epoll_fd < 0 || h->kick_fd < 0 ||
+        epoll_ctl(h->epoll_fd, EPOLL_CTL_ADD, h->kick_fd, &e) < 0) {
+        return -errno;
+    }
+    (void)curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+    (void)curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
+    (void)curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+    (void)curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
+    return 0;
+}
+
+/* Sockets that libcurl still had are no longer watched when it closes them. */
+static void free_all(struct s3_http *h)
+{
+    (void)curl_multi_cleanup(h->multi);
+    if (h->epoll_fd >= 0) {
+        (void)close(h->epoll_fd);
+    }
+    if (h->kick_fd >= 0) {
+        (void)close(h->kick_fd);
+    }
+    rt_mutex_destroy(&h->m);
+    free(h);
+}
+
 static int start_thread(struct s3_http *h)
 {
     sigset_t all;
@@ -347,21 +460,20 @@ int s3_http_open(unsigned max_connections, struct s3_http **ret_http)
     if (!h) {
         return -ENOMEM;
     }
+    h->epoll_fd = h->kick_fd = -1;
     rt_mutex_init(&h->m);
     list_init(&h->active);
     for (unsigned c = 0; c < OBJ_CLASSES; c++) {
         list_init(&h->lines[c]);
     }
     h->multi = curl_multi_init();
-    int r = h->multi ? 0 : -ENOMEM;
+    int r = h->multi ? open_events(h) : -ENOMEM;
     if (r == 0) {
         divide(h, max_connections);
         r = start_thread(h);
     }
     if (r < 0) {
-        (void)curl_multi_cleanup(h->multi);
-        rt_mutex_destroy(&h->m);
-        free(h);
+        free_all(h);
         return r;
     }
     *ret_http = h;
@@ -376,12 +488,10 @@ void s3_http_close(struct s3_http *h)
     rt_mutex_lock(&h->m);
     h->stop = true;
     rt_mutex_unlock(&h->m);
-    (void)curl_multi_wakeup(h->multi);
+    wake_up(h);
     (void)pthread_join(h->thread, NULL);
     while (h->spares > 0) {
         curl_easy_cleanup(h->spare[--h->spares]);
     }
-    (void)curl_multi_cleanup(h->multi);
-    rt_mutex_destroy(&h->m);
-    free(h);
+    free_all(h);
 }
