@@ -280,9 +280,6 @@ class World:
         try:
             answer = FAULTS.get(rule["do"], pass_on)(self, client, upstream, request, rule)
             status = answer.status
-            client.sock.sendall(answer.head + answer.body)
-            if rule["do"] in ("truncate", "cut"):
-                raise Ended()
         finally:
             entry = {"method": request.method, "key": request.key, "query": request.query,
                      "range": field(request.head, "range"), "status": status,
@@ -290,7 +287,10 @@ class World:
                      "got": len(answer.body) if status else 0,
                      "ms": (time.time() - request.at) * 1000}
             with self.lock:
-                self.record.append(entry)
+                self.record.append(entry)  # so that who has the answer finds it
+        client.sock.sendall(answer.head + answer.body)
+        if rule["do"] in ("truncate", "cut"):
+            raise Ended()
 
 
 def pass_on(world, client, upstream, request, rule):
