@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <strings.h>
 
-#define REGISTRATION_BYTES 48000u /* of nodes in one message */
+#define MESSAGE_BYTES 4000u /* or little more: open-isns takes 8 KiB at a time */
 
 static int parse_host(const char *host, size_t len, bool v6, uint8_t ret_address[16])
 {
@@ -222,11 +222,13 @@ void isns_put_registration(struct bytes_writer *w, const struct isns_picture *p,
             put_portal(w, &p->portals.at[i], t);
         }
     }
-    while (*at < p->nodes.len && w->len < REGISTRATION_BYTES) {
+    bool any = false; /* one at least, or there is no end to it */
+    while (*at < p->nodes.len && (!any || w->len < MESSAGE_BYTES)) {
         const struct isns_node *n = &p->nodes.at[(*at)++];
         if (!is_news(p, n, old)) {
             continue;
         }
+        any = true;
         isns_put_text(w, ISNS_NODE_NAME, n->name);
         isns_put_u32(w, ISNS_NODE_TYPE, ISNS_TARGET);
         if (t->groups) {
@@ -246,12 +248,9 @@ static bool has_portal(const struct isns_picture *p, const struct isns_portal *p
     return false;
 }
 
-bool isns_put_gone(struct bytes_writer *w, const struct isns_picture *p, const char *source,
-                   const struct isns_picture *old)
+static void put_gone_portals(struct bytes_writer *w, const struct isns_picture *p,
+                             const struct isns_picture *old)
 {
-    isns_put_text(w, ISNS_NODE_NAME, source);
-    isns_put_null(w, ISNS_DELIMITER);
-    size_t head = w->len;
     for (size_t i = 0; i < old->portals.len; i++) {
         const struct isns_portal *portal = &old->portals.at[i];
         if (!has_portal(p, portal)) {
@@ -259,9 +258,21 @@ bool isns_put_gone(struct bytes_writer *w, const struct isns_picture *p, const c
             isns_put_u32(w, ISNS_PORTAL_PORT, portal->port);
         }
     }
-    for (size_t i = 0; i < old->nodes.len; i++) {
-        if (!isns_picture_find(p, old->nodes.at[i].name)) {
-            isns_put_text(w, ISNS_NODE_NAME, old->nodes.at[i].name);
+}
+
+bool isns_put_gone(struct bytes_writer *w, const struct isns_picture *p, const char *source,
+                   const struct isns_picture *old, size_t *at)
+{
+    isns_put_text(w, ISNS_NODE_NAME, source);
+    isns_put_null(w, ISNS_DELIMITER);
+    size_t head = w->len;
+    if (*at == 0) {
+        put_gone_portals(w, p, old);
+    }
+    while (*at < old->nodes.len && w->len < MESSAGE_BYTES) {
+        const char *name = old->nodes.at[(*at)++].name;
+        if (!isns_picture_find(p, name)) {
+            isns_put_text(w, ISNS_NODE_NAME, name);
         }
     }
     return w->len > head;

@@ -77,14 +77,15 @@ struct isns_terms {
 
 /*
  * The payload of a DevAttrReg: the entity, its portals if asked for, and of the nodes from *at on
- * those that old (which may be NULL) has not or has otherwise, as many as fit into one PDU or so;
- * *at is where the next message goes on.
+ * those that old (which may be NULL) has not or has otherwise, as many as go into one message; *at
+ * is where the next one goes on.
  */
 void isns_put_registration(struct bytes_writer *w, const struct isns_picture *p,
                            const struct isns_terms *t, const char *source,
                            const struct isns_picture *old, size_t *at);
 /* Whether such a message would have any nodes. */
 bool isns_has_news(const struct isns_picture *p, const struct isns_picture *old, size_t at);
-/* The payload of a DevDereg of what old has and p has not; false when there is nothing such. */
+/* The payload of a DevDereg of what old has, from node *at on, and p has not, in as many messages;
+ * false when there is nothing more such. */
 bool isns_put_gone(struct bytes_writer *w, const struct isns_picture *p, const char *source,
-                   const struct isns_picture *old);
+                   const struct isns_picture *old, size_t *at);

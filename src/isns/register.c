@@ -95,13 +95,20 @@ static int register_some(struct isns_client *c, const struct isns_picture *p,
 
 static int deregister_gone(struct isns_client *c, const struct isns_picture *p) WAITS
 {
-    struct bytes_writer payload = {0};
+    size_t at = 0;
     int r = 0;
-    if (isns_put_gone(&payload, p, p->nodes.at[0].name, &c->registered)) {
-        struct isns_header h = {.function = ISNS_DEV_DEREG};
-        r = payload.failed ? -ENOMEM : isns_wire_call(c, h, &payload, NULL);
+    while (r == 0) {
+        struct bytes_writer payload = {0};
+        bool some = isns_put_gone(&payload, p, p->nodes.at[0].name, &c->registered, &at);
+        if (some) {
+            struct isns_header h = {.function = ISNS_DEV_DEREG};
+            r = payload.failed ? -ENOMEM : isns_wire_call(c, h, &payload, NULL);
+        }
+        bytes_writer_free(&payload);
+        if (!some && at == c->registered.nodes.len) {
+            break;
+        }
     }
-    bytes_writer_free(&payload);
     return r;
 }
 
@@ -330,12 +337,11 @@ static int ask_visitor(struct isns_client *c, const char *name) WAITS
         isns_domains_free(d);
         d = NULL;
     }
-    if (r >= 0) {
-        rt_mutex_lock(&c->lock);
-        isns_visitors_told(&c->visitors, name, d, rt_now_ns());
-        rt_waitq_wake_all(&c->changed);
-        rt_mutex_unlock(&c->lock);
-    }
+    /* A question that has broken the connection is not asked again by itself. */
+    rt_mutex_lock(&c->lock);
+    isns_visitors_told(&c->visitors, name, d, rt_now_ns());
+    rt_waitq_wake_all(&c->changed);
+    rt_mutex_unlock(&c->lock);
     return r < 0 ? r : 0;
 }
 
@@ -377,7 +383,8 @@ int isns_ask_domains(struct isns_client *c)
     c->counts.restricted = isns_domains_count(d);
     isns_visitors_stale(&c->visitors);
     rt_mutex_unlock(&c->lock);
-    if (!isns_domains_equal(old, d)) {
+    bool grown = old && isns_domains_count(old) != isns_domains_count(d); /* by what is new */
+    if (!grown && !isns_domains_equal(old, d)) {
         msg_info("isns", "the discovery domains of %zu targets are known", isns_domains_count(d));
     }
     isns_domains_free(old);
