@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define FENCE_MS 5000 /* for an initiator that acknowledges nothing */
+#define FENCE_MS 10000 /* for an initiator that acknowledges nothing */
 
 struct tmf {
     struct iscsi_conn *c; /* a reference */

@@ -178,6 +178,10 @@ def read_again(a, b, data, seen):
     """A read that has been answered; of its PDUs the initiator has seen so many."""
     itt = a.begin(read16(1000, 80), 40960)
     parts = []
+    if seen == 0:  # it has been answered, all the same
+        a.send(initiator.NOP_OUT | 0x40, FINAL, b"", ((20, NONE), (24, a.cmdsn)))
+        while a.receive().opcode != initiator.NOP_IN:
+            pass
     for _ in range(seen):
         parts.append(a.receive().data)
     a.kill()
