@@ -345,6 +345,10 @@ struct dev_range {
 };
 MUST int dev_range_lock(struct dev *d, struct dev_range *ret_range, uint64_t off, uint64_t len,
                         bool exclusive) WAITS;
+/* Exclusively; space (or NULL) is given back, and is empty then, if the range is to be waited for.
+ */
+MUST int dev_range_lock_spaced(struct dev *d, struct dev_range *ret_range, uint64_t off,
+                               uint64_t len, struct vol_space *space) WAITS;
 void dev_range_unlock(struct dev *d, struct dev_range *range);
 MUST int dev_read_locked(struct dev *d, uint64_t off, uint32_t len, struct rt_chain *ret_data)
     WAITS;

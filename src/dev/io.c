@@ -2,8 +2,10 @@
 /*
  * I/O. Each call holds the range lock of its pages while it works in the volume, so that what
  * overlaps runs in the order of its arrival; a call that asks for durability flushes after it has
- * let go of the range. Bounds are looked at again under the lock: a shrink may have been waited
- * for.
+ * let go of the range. Who holds a range may wait for dirty space; so who has space and would have
+ * to wait for a range gives it back, and takes some anew when he holds the range: else all space
+ * could be held by those who wait for one that waits for space. Bounds are looked at again under
+ * the lock: a shrink may have been waited for.
  *
  * Zeroes that stay allocated are work for each page: a long range of them is done in steps, each
  * with the lock of its own part alone, and the next one when the volume has digested the last. So
@@ -46,19 +48,52 @@ static int check_changeable(const struct dev *d)
     return unlikely(dev_is_read_only(d)) ? ERR_READ_ONLY : 0;
 }
 
+/* The pages of a range that is inside. */
+static int range_of_bytes(const struct dev *d, struct dev_range *ret, uint64_t off, uint64_t len,
+                          bool exclusive)
+{
+    int r = check(d, off, len);
+    if (likely(r == 0)) {
+        ret->first_page = off / VOL_PAGE_BYTES;
+        ret->last_page = (off + len - 1) / VOL_PAGE_BYTES;
+        ret->exclusive = exclusive;
+    }
+    return r;
+}
+
 int dev_range_lock(struct dev *d, struct dev_range *ret_range, uint64_t off, uint64_t len,
                    bool exclusive)
 {
-    int r = check(d, off, len);
+    int r = range_of_bytes(d, ret_range, off, len, exclusive);
     if (unlikely(r < 0)) {
         return r;
     }
-    ret_range->first_page = off / VOL_PAGE_BYTES;
-    ret_range->last_page = (off + len - 1) / VOL_PAGE_BYTES;
-    ret_range->exclusive = exclusive;
     r = dev_ranges_lock(&d->ranges, ret_range);
     if (unlikely(r < 0)) {
         return r;
+    }
+    r = check(d, off, len);
+    if (unlikely(r < 0)) {
+        dev_ranges_unlock(&d->ranges, ret_range);
+    }
+    return r;
+}
+
+int dev_range_lock_spaced(struct dev *d, struct dev_range *ret_range, uint64_t off, uint64_t len,
+                          struct vol_space *space)
+{
+    int r = range_of_bytes(d, ret_range, off, len, true);
+    if (unlikely(r < 0)) {
+        return r;
+    }
+    if (unlikely(dev_ranges_try(&d->ranges, ret_range, 1) == 0)) {
+        if (space) {
+            vol_space_release(d->registry->v, space);
+        }
+        r = dev_ranges_lock(&d->ranges, ret_range);
+        if (unlikely(r < 0)) {
+            return r;
+        }
     }
     r = check(d, off, len);
     if (unlikely(r < 0)) {
@@ -159,11 +194,12 @@ int dev_write(struct dev *d, uint64_t off, const struct rt_chain *data, unsigned
     struct dev_range range;
     int r = check_changeable(d);
     if (likely(r >= 0)) {
-        r = dev_range_lock(d, &range, off, data->len, true);
+        r = dev_range_lock_spaced(d, &range, off, data->len, space);
     }
     if (unlikely(r < 0)) {
         return r;
     }
+    space = space && space->bytes > 0 ? space : NULL;
     if (unlikely(flags & DEV_ATOMIC)) {
         r = vol_write_atomic(d->file, off, data, space);
     } else {

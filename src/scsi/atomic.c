@@ -39,7 +39,7 @@ static int compare_then_write(struct scsi_task *t, const struct rt_chain *after,
     uint32_t len = (uint32_t)scsi_length(t);
     struct dev *d = t->lu->dev;
     struct dev_range range;
-    int r = dev_range_lock(d, &range, scsi_offset(t), len, true);
+    int r = dev_range_lock_spaced(d, &range, scsi_offset(t), len, &t->space);
     if (r < 0) {
         return r;
     }
@@ -145,7 +145,7 @@ void scsi_orwrite_run(struct scsi_task *t)
         return;
     }
     struct dev_range range;
-    int r = dev_range_lock(t->lu->dev, &range, scsi_offset(t), len, true);
+    int r = dev_range_lock_spaced(t->lu->dev, &range, scsi_offset(t), len, &t->space);
     if (r >= 0) {
         r = orwrite_locked(t, len);
         dev_range_unlock(t->lu->dev, &range);

@@ -143,6 +143,12 @@ uint64_t vol_file_size(const struct vol_file *f)
     return f->size;
 }
 
+void vol_space_release(struct vol *v, struct vol_space *space)
+{
+    (void)v;
+    space->bytes = 0;
+}
+
 uint64_t vol_epoch(const struct vol *v)
 {
     return v->epoch;

@@ -199,6 +199,67 @@ static void held(struct rig *rig)
     dev_registry_close(g);
 }
 
+#define PIECE (512u << 10)
+#define WRITERS 24u
+
+static struct vol *shared;
+
+/* As a target does it: space first, then the data, then the range. */
+static void write_with_space(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < 4; i++) {
+        struct vol_space space = {0};
+        struct rt_buf *b;
+        struct rt_chain c = {0};
+        assert_int_equal(vol_space_take(shared, PIECE, RT_FOREVER, &space), 0);
+        assert_int_equal(rt_sleep_ms(1), 0);
+        assert_int_equal(rt_buf_alloc(PIECE, RT_MEM_INGRESS, &b), 0);
+        memset(b->data, (int)i, PIECE);
+        assert_int_equal(rt_chain_add(&c, b, b->data, PIECE), 0);
+        rt_buf_unref(b);
+        assert_int_equal(dev_write(devs[0], 0, &c, 0, &space), 0);
+        vol_space_release(shared, &space);
+        rt_chain_free(&c);
+    }
+    working--;
+}
+
+/* Who copies holds ranges and needs space; who writes has space and needs ranges. */
+static void space_and_ranges(struct rig *rig)
+{
+    struct dev_registry *g;
+    uint64_t done;
+    rig->opt.dirty_bytes = 8u << 20;
+    rig_reopen(rig);
+    shared = rig->v;
+    assert_int_equal(dev_registry_open(rig->v, NULL, &g), 0);
+    make(g, "a", &devs[0]);
+    make(g, "b", &devs[1]);
+    for (uint64_t i = 0; i < WRITERS; i++) {
+        working++;
+        assert_int_equal(rt_spawn("writer", write_with_space, NULL), 0);
+    }
+    rt_yield(); /* they have all the space there is */
+    uint64_t deadline = rt_after_ms(3600000);
+    struct dev_copy c = {devs[0], 0, devs[1], 0, PIECE};
+    while (working > 0) {
+        assert_true(rt_now_ns() < deadline);
+        assert_int_equal(dev_copy(&c, 0, &done), 0);
+        assert_int_equal(dev_zero(devs[0], 0, PIECE, DEV_NO_HOLE), 0);
+        assert_int_equal(rt_sleep_ms(1), 0);
+    }
+    dev_unref(devs[0]);
+    dev_unref(devs[1]);
+    dev_registry_close(g);
+}
+
+static void test_space_and_ranges(void **state)
+{
+    (void)state;
+    rig_run(space_and_ranges);
+}
+
 static void test_held(void **state)
 {
     (void)state;
@@ -223,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_contended),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_held),
+        cmocka_unit_test(test_space_and_ranges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -485,6 +485,13 @@ int dev_range_lock(struct dev *d, struct dev_range *ret_range, uint64_t off, uin
     return 0;
 }
 
+int dev_range_lock_spaced(struct dev *d, struct dev_range *ret_range, uint64_t off, uint64_t len,
+                          struct vol_space *space)
+{
+    (void)space;
+    return dev_range_lock(d, ret_range, off, len, true);
+}
+
 void dev_range_unlock(struct dev *d, struct dev_range *range)
 {
     (void)d;
