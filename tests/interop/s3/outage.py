@@ -20,7 +20,7 @@ from initiator import Initiator
 IQN = "iqn.2024-01.net.zerofs:outage"
 STORE = 8
 MIB = 1 << 20
-PROMPT_S = 15    # far below the length of an outage
+PROMPT_S = 30    # below half of an outage; a busy machine needs some
 OUTAGE_S = 66
 COLD = 40 * MIB
 PIECE = 128 << 10
