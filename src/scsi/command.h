@@ -104,6 +104,8 @@ void scsi_prevent_allow_run(struct scsi_task *t);
 /* log.c */
 void scsi_log_sense_parse(struct scsi_task *t);
 void scsi_log_sense_run(struct scsi_task *t);
+void scsi_log_select_parse(struct scsi_task *t);
+void scsi_log_select_run(struct scsi_task *t);
 /* format.c */
 void scsi_format_parse(struct scsi_task *t);
 void scsi_format_run(struct scsi_task *t) WAITS;

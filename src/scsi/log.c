@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * LOG SENSE (SPC-4 6.8): the pages there are, and what the unit has done since the program was
- * started.
+ * started, or since LOG SELECT (6.7) set it to zero; that is all that LOG SELECT can do, for there
+ * is no parameter that could be set otherwise.
  *
  * Counting: each view has counters of its own, which only its core changes; what a view has
  * counted goes to the unit when the view does. Time is that of turns of the event loop, in
@@ -140,14 +141,37 @@ static uint8_t *put_parameter(uint8_t **at, uint16_t code, uint8_t control, uint
     return p + 4;
 }
 
-static void sum_up(struct scsi_lu *lu, struct scsi_stats *ret_sum)
+/* With lu->m: all that was ever counted. */
+static void sum_all(struct scsi_lu *lu, struct scsi_stats *ret_sum)
 {
-    rt_mutex_lock(&lu->m);
     scsi_stats_merge(ret_sum, &lu->past);
     list_for_each(&lu->views, struct scsi_itl, lu_link, itl) {
         scsi_stats_merge(ret_sum, &itl->stats);
     }
+}
+
+static uint64_t counted(const _Atomic uint64_t *now, const _Atomic uint64_t *zero)
+{
+    return atomic_load_explicit(now, memory_order_relaxed) -
+           atomic_load_explicit(zero, memory_order_relaxed);
+}
+
+/* Since the last zero; gives the time that this has been. */
+static uint64_t sum_up(struct scsi_lu *lu, struct scsi_stats *ret_sum)
+{
+    struct scsi_stats all = {0};
+    rt_mutex_lock(&lu->m);
+    sum_all(lu, &all);
+    ret_sum->reads = counted(&all.reads, &lu->zero.reads);
+    ret_sum->writes = counted(&all.writes, &lu->zero.writes);
+    ret_sum->blocks_received = counted(&all.blocks_received, &lu->zero.blocks_received);
+    ret_sum->blocks_sent = counted(&all.blocks_sent, &lu->zero.blocks_sent);
+    ret_sum->read_ns = counted(&all.read_ns, &lu->zero.read_ns);
+    ret_sum->write_ns = counted(&all.write_ns, &lu->zero.write_ns);
+    ret_sum->busy_ns = counted(&all.busy_ns, &lu->zero.busy_ns);
+    uint64_t age = rt_turn_ns() - lu->counted_ns;
     rt_mutex_unlock(&lu->m);
+    return age;
 }
 
 #define NS_PER_INTERVAL 1000u
@@ -157,7 +181,7 @@ static size_t put_statistics(struct scsi_lu *lu, unsigned first, uint8_t *p)
 {
     struct scsi_stats s = {0};
     uint8_t *at = p;
-    sum_up(lu, &s);
+    uint64_t age = sum_up(lu, &s);
     if (first <= 1) { /* command priority is not supported, so the weights are 0 */
         uint8_t *v = put_parameter(&at, 1, 0x02, 64);
         be64_store(v, s.reads);
@@ -168,7 +192,6 @@ static size_t put_statistics(struct scsi_lu *lu, unsigned first, uint8_t *p)
         be64_store(v + 40, s.write_ns / NS_PER_INTERVAL);
     }
     if (first <= 2) {
-        uint64_t age = rt_turn_ns() - lu->created_ns;
         uint64_t busy = MIN_OF(age, (uint64_t)s.busy_ns);
         be64_store(put_parameter(&at, 2, 0x02, 8), (age - busy) / NS_PER_INTERVAL);
     }
@@ -218,4 +241,43 @@ void scsi_log_sense_run(struct scsi_task *t)
     }
     be16_store(p + 2, (uint16_t)len);
     scsi_reply_end(t, b, 4 + len);
+}
+
+enum {
+    SELECT_PCR = 0x02,
+    PC_DEFAULT_CUMULATIVE = 3,
+};
+
+void scsi_log_select_parse(struct scsi_task *t)
+{
+    uint8_t page = t->cdb[2] & 0x3f;
+    uint8_t subpage = t->cdb[3];
+    if (t->cdb[1] & 0x01) {
+        scsi_fail_cdb(t, 1, 0); /* SP */
+    } else if (!memchr(pages, page, sizeof pages)) {
+        scsi_fail_cdb(t, 2, 5);
+    } else if (subpage != 0 && subpage != SUBPAGES) {
+        scsi_fail_cdb(t, 3, 7);
+    } else if (t->data_len != 0) {
+        scsi_fail_cdb(t, 7, 7); /* no parameter can be set */
+    }
+    t->dir = SCSI_DIR_NONE;
+}
+
+/* Page 00h: all there are. */
+void scsi_log_select_run(struct scsi_task *t)
+{
+    struct scsi_lu *lu = t->lu;
+    uint8_t page = t->cdb[2] & 0x3f;
+    bool resets = (t->cdb[1] & SELECT_PCR) || t->cdb[2] >> 6 == PC_DEFAULT_CUMULATIVE;
+    if (!resets || (page != 0 && page != PAGE_STATISTICS)) {
+        return;
+    }
+    struct scsi_stats all = {0};
+    rt_mutex_lock(&lu->m);
+    sum_all(lu, &all);
+    lu->zero = all;
+    lu->counted_ns = rt_turn_ns();
+    rt_mutex_unlock(&lu->m);
+    scsi_lu_attention(lu, SCSI_UA_LOG_CHANGED, t->nexus);
 }

@@ -29,7 +29,7 @@ int scsi_lu_create(struct scsi_target *t, uint32_t lun, struct dev *d, struct sc
     lu->target = t;
     lu->dev = dev_ref(d);
     lu->lun = lun;
-    lu->created_ns = rt_turn_ns();
+    lu->counted_ns = rt_turn_ns();
     lu->uuid = info.uuid;
     lu->block_bytes = info.logical_block_bytes;
     lu->block_shift = log2_of(info.logical_block_bytes);

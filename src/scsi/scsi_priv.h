@@ -39,6 +39,7 @@ enum scsi_ua {
     SCSI_UA_PROTOCOL_CLEARED, /* by the transport */
     SCSI_UA_LUNS_CHANGED,
     SCSI_UA_MODE_CHANGED,
+    SCSI_UA_LOG_CHANGED,
     SCSI_UA_RESERVATIONS_PREEMPTED,
     SCSI_UA_RESERVATIONS_RELEASED,
     SCSI_UA_REGISTRATIONS_PREEMPTED,
@@ -128,15 +129,16 @@ struct scsi_lu {
     _Atomic uint64_t ordered_gen;    /* number of the youngest ORDERED task there ever was */
     _Atomic uint64_t ordered_oldest; /* of the oldest there is now, UINT64_MAX = none */
     struct list ordered;             /* under the target's bell */
-    struct rt_mutex m;               /* guards views, past, paths */
+    struct rt_mutex m;               /* guards views, past, zero, counted_ns, paths */
     struct list views;
     size_t path_count; /* see alua.c */
     uint64_t path_generation;
     struct dev_path paths[DEV_TAGS_MAX];
     struct scsi_stats past; /* of views that are gone */
+    struct scsi_stats zero; /* what had been counted when LOG SELECT began anew */
     _Atomic uint64_t thresholds[SCSI_RESOURCES];
     _Atomic bool reached[SCSI_RESOURCES];
-    uint64_t created_ns;
+    uint64_t counted_ns; /* since when */
     uint32_t shard_tasks_max;
     struct scsi_shard shards[SCSI_SHARDS];
 };

@@ -54,6 +54,31 @@ static void commands_are_counted(struct world *w)
 }
 WORLD_TEST(commands_are_counted)
 
+static void log_select_begins_anew(struct world *w)
+{
+    (void)in(w->a, 0, 1024, CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 2));
+    CHECK(none(w->a, 0, CDB(0x4c, 0, 0x40)) == SCSI_GOOD); /* asks for nothing */
+    CHECK(none(w->a, 0, CDB(0x4c, 2, 0x4c)) == SCSI_GOOD); /* nothing there to begin anew */
+    CHECK(be64_load(statistics(w, 0) + 4) == 1);
+    CHECK(none(w->a, 0, CDB(0x4c, 2, 0x40)) == SCSI_GOOD);
+    CHECK(tur(w->a, 0) == SCSI_GOOD);
+    CHECK(tur(w->b, 0) == SCSI_CHECK_CONDITION && attention_is(0x2a02));
+    const uint8_t *p = statistics(w, 0);
+    for (size_t at = 4; at < 68; at += 8) {
+        CHECK(be64_load(p + at) == 0);
+    }
+    (void)in(w->b, 0, 512, CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 1));
+    CHECK(be64_load(statistics(w, 0) + 4) == 1);
+    CHECK(none(w->b, 0, CDB(0x4c, 0, 0xd9)) == SCSI_GOOD); /* PC = 11b */
+    CHECK(be64_load(statistics(w, 0) + 4) == 0);
+    static const uint8_t list[8] = {0x19, 0, 0, 4};
+    CHECK(out(w->b, 0, list, 8, CDB(0x4c, 0, 0x40, 0, 0, 0, 0, 0, 8))->status && field_is(7, 7));
+    CHECK(none(w->b, 0, CDB(0x4c, 3, 0x40)) != 0 && field_is(1, 0));
+    CHECK(none(w->b, 0, CDB(0x4c, 2, 0x4d)) != 0 && field_is(2, 5));
+    CHECK(none(w->b, 0, CDB(0x4c, 2, 0x59, 1)) != 0 && field_is(3, 7));
+}
+WORLD_TEST(log_select_begins_anew)
+
 static void slow_read(void *arg)
 {
     struct world *w = arg;
@@ -91,6 +116,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_list_of_pages),
         cmocka_unit_test(test_commands_are_counted),
+        cmocka_unit_test(test_log_select_begins_anew),
         cmocka_unit_test(test_time_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
