@@ -18,6 +18,8 @@ enum {
     UNSOLICITED = 4, /* InitialR2T=No */
     SHORT = 8,       /* short bursts and segments */
     PATIENT = 16,    /* each PDU is sent when the one before was answered */
+    RECOVERY = 32,   /* ErrorRecoveryLevel=2 */
+    SPOILT = 64,     /* every third digest of data is wrong */
 };
 
 #define DATA_MAX 8192u
@@ -27,6 +29,7 @@ enum {
 static struct bytes_reader input;
 static uint8_t flags;
 static uint32_t cmdsn;
+static uint32_t digests; /* of data that were sent */
 
 static size_t put_key(char *text, size_t at, const char *key, const char *value)
 {
@@ -46,6 +49,7 @@ static void log_in(struct wire *w)
     len = put_key(text, len, "FirstBurstLength", flags & SHORT ? "512" : "65536");
     len = put_key(text, len, "MaxRecvDataSegmentLength", flags & SHORT ? "512" : "65536");
     len = put_key(text, len, "MaxOutstandingR2T", "2");
+    len = put_key(text, len, "ErrorRecoveryLevel", flags & RECOVERY ? "2" : "0");
     uint8_t bhs[ISCSI_BHS_BYTES] = {0x43, 0x87, [8] = 0x80, [15] = 0};
     be24_store(bhs + 5, (uint32_t)len);
     be32_store(bhs + 24, cmdsn);
@@ -81,7 +85,8 @@ static bool send_pdu(struct wire *w, uint8_t *bhs, const uint8_t *ahs, const uin
     }
     sent = sent && wire_send(w, data, len) && wire_send(w, zeros, pad);
     if (w->digests && len > 0) {
-        le32_store(digest, crc32c(crc32c(0, data, len), zeros, pad));
+        bool spoilt = flags & SPOILT && ++digests % 3 == 0;
+        le32_store(digest, crc32c(crc32c(0, data, len), zeros, pad) ^ spoilt);
         sent = sent && wire_send(w, digest, sizeof digest);
     }
     return sent;
@@ -129,6 +134,7 @@ static void run_input(void *arg)
     (void)arg;
     flags = bytes_u8(&input);
     cmdsn = 1;
+    digests = 0;
     wire_open(&w);
     log_in(&w);
     for (int i = 0; open && i < PDUS_MAX && bytes_left(&input) > 0; i++) {
