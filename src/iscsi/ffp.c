@@ -239,7 +239,10 @@ static void track(struct iscsi_conn *c, uint32_t exp_statsn)
 
 static int dispatch(struct iscsi_conn *c, const struct iscsi_header *h)
 {
-    if (unlikely(c->tracks)) {
+    /* A logout of another connection tells of that one: §11.14.4. */
+    bool of_other = h->req.opcode == ISCSI_LOGOUT_REQUEST &&
+                    h->req.logout.reason != ISCSI_LOGOUT_SESSION && h->req.logout.cid != c->cid;
+    if (unlikely(c->tracks) && !of_other) {
         track(c, h->req.exp_statsn);
     }
     if (h->req.data_len > c->params.recv_len) {

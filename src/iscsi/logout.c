@@ -5,7 +5,7 @@
  * for recovery is answered at once, for then the tasks go on.
  */
 #include "base/err.h"
-#include "iscsi/conn_priv.h"
+#include "iscsi/sent.h"
 #include "iscsi/tx.h"
 
 #include <errno.h>
@@ -99,6 +99,7 @@ static int recover(struct iscsi_conn *c, const struct iscsi_request *q, struct i
         c->recovered = true;
         return -ESHUTDOWN;
     }
+    iscsi_sent_acknowledge(other, q->exp_statsn);
     iscsi_conn_recover(other);
     return 0;
 }

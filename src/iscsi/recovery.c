@@ -63,7 +63,9 @@ void iscsi_conn_hold(struct iscsi_conn *c)
     }
     count_failed(s, -1);
     list_for_each(&c->sent, struct iscsi_sent, link, e) {
-        scsi_nexus_cleared(s->nexus, e->lun);
+        if (!e->was_sent) { /* else nobody asked for it any more */
+            scsi_nexus_cleared(s->nexus, e->lun);
+        }
     }
 }
 

@@ -333,6 +333,19 @@ static int replace(struct iscsi_conn *c, struct iscsi_session *s, uint64_t deadl
     return 0;
 }
 
+/* With so many that have failed and were recovered, the oldest of them is not waited for. */
+static bool let_go(struct iscsi_session *s)
+{
+    list_for_each(&s->conns, struct iscsi_conn, session_link, each) {
+        if (each->state == ISCSI_CONN_FAILED && each->recovered && !each->logged_out) {
+            each->logged_out = true;
+            rt_gate_wake(&each->all_done);
+            return true;
+        }
+    }
+    return false;
+}
+
 /*
  * A TSIH: c is to be one more connection of that session, or to take the place of an older one.
  * Gives the session that is not c's: its own of before, or when it fails the one it is a member of.
@@ -351,7 +364,7 @@ static int open_old(struct iscsi_conn *c, uint16_t tsih, uint64_t deadline_ns,
     unsigned most = s->params.max_connections;
     /* Where tasks can be recovered, one more may come for that: §6.3.4. */
     if (!again && (s->members - s->failed >= most + (s->params.recovery == 2) ||
-                   s->members >= 2 * ISCSI_CONNECTIONS_MAX)) {
+                   (s->members >= 2 * ISCSI_CONNECTIONS_MAX && !let_go(s)))) {
         return -ISCSI_LOGIN_TOO_MANY_CONNECTIONS;
     }
     s->members++;

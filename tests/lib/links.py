@@ -30,6 +30,7 @@ class Session:
         self.cmdsn, self.itt, self.tsih, self.cid = 1, 1, 0, 0
         self.agreed = {}
         self.max_cmdsn, self.exp_cmdsn = 1, 1
+        self.links = {}  # the last one of each CID
 
     def link(self, cid=None, keys=None):
         """One more connection, logged in; the first one leads."""
@@ -69,6 +70,7 @@ class Link(Initiator):
         super().__init__(session.port, session.iqn, {**own, **(keys or {})}, session.name,
                          session.isid)
         self.cid = cid
+        session.links[cid] = self
 
     # CmdSN and task tags are the session's.
     cmdsn = property(lambda self: self.session.cmdsn,
@@ -80,9 +82,12 @@ class Link(Initiator):
 
     def pack(self, opcode, flags, data=b"", fields=(), lun=0, itt=None, ahs=b""):
         named = dict(fields)
-        if opcode & 0x3F != initiator.LOGIN:
-            named[28] = self.exp_statsn if self.acks else self.first_statsn
+        if opcode & 0x3F not in (initiator.LOGIN, initiator.LOGOUT):
+            named[28] = self.acknowledged()
         return super().pack(opcode, flags, data, tuple(named.items()), lun, itt, ahs)
+
+    def acknowledged(self):
+        return self.exp_statsn if self.acks else self.first_statsn
 
     def take_pdu(self):
         pdu = super().take_pdu()
@@ -140,8 +145,9 @@ class Link(Initiator):
     def send_logout(self, reason, cid):
         itt = self.itt
         self.itt += 1
+        exp_statsn = self.session.links.get(cid, self).acknowledged()
         self.send(initiator.LOGOUT | IMMEDIATE, FINAL | reason, b"",
-                  ((20, cid << 16), (24, self.cmdsn)), itt=itt)
+                  ((20, cid << 16), (24, self.cmdsn), (28, exp_statsn)), itt=itt)
         return itt
 
     def log_out_of(self, reason, cid):

@@ -20,8 +20,8 @@ KEYS = {"MaxConnections": "8", "ErrorRecoveryLevel": "2", "DefaultTime2Retain": 
         "InitialR2T": "No", "MaxOutstandingR2T": "3"}
 REGIONS, REGION = 12, 128  # blocks
 COUNTERS, FIRST_COUNTER = 4, 4096
-GOALS = {"done": 5000, "cut": 500, "reassigned": 800} if zt.SOAK else \
-    {"done": 120, "cut": 15, "reassigned": 20}
+GOALS = {"done": 20000, "cut": 2500, "reassigned": 5000} if zt.SOAK else \
+    {"done": 500, "cut": 60, "reassigned": 100}
 
 
 class Op:

@@ -176,6 +176,7 @@ def gather_again(a, b, rng):
 
 def read_again(a, b, data, seen):
     """A read that has been answered; of its PDUs the initiator has seen so many."""
+    a.acks, a.first_statsn = False, a.exp_statsn
     itt = a.begin(read16(1000, 80), 40960)
     parts = []
     if seen == 0:  # it has been answered, all the same
