@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "scsi/command.h"
 #include "scsi/medium.h"
+#include "scsi/rod.h"
 #include "scsi/scsi_priv.h"
 #include "scsi/sense.h"
 
@@ -65,6 +66,9 @@ void scsi_sanitize_run(struct scsi_task *t)
     if (r == ERR_IN_USE) {
         fail_state(t);
         return;
+    }
+    if (r == 0) { /* tokens hold what is to be erased; from now on none is made */
+        scsi_rods_revoke(t->nexus->target->host->rods, &t->lu->uuid);
     }
     if (r == 0 && !(t->cdb[1] & IMMED)) {
         r = dev_sanitize_wait(d);

@@ -215,6 +215,8 @@ static void tokens_that_are_wrong(struct world *w)
     CHECK(none(w->a, 1, CDB(0x04)) == SCSI_GOOD && fake_holds == 1);
     CHECK(none(w->a, 0, CDB(0x04)) == SCSI_GOOD && fake_holds == 0);
     CHECK(send_list(w->a, 1, WUT, 1) != 0 && sense_is(5, SCSI_ASC_TOKEN_REVOKED));
+    populate(w->a, 0, 0, 10);
+    CHECK(fake_holds == 1 && none(w->a, 0, CDB(0x48, 0x02)) == SCSI_GOOD && fake_holds == 0);
 }
 WORLD_TEST(tokens_that_are_wrong)
 
