@@ -20,6 +20,13 @@ at_exit() {
 }
 trap at_exit EXIT
 
+# in_tree COMMAND...: a program of the guest's.
+in_tree() {
+    local user=
+    [ "$(id -u)" -eq 0 ] || user=--map-root-user
+    unshare --mount $user chroot "$tree" "$@"
+}
+
 # -- the LUN and the initramfs -----------------------------------------------------------------
 
 unsquashfs -q -n -d "$tree" "$guest/root.sqfs" >unsquashfs.log || fail "$(cat unsquashfs.log)"
@@ -28,13 +35,13 @@ mkdir -p initrd/{bin,sbin,dev,proc,sys,run,new,modules,etc/iscsi}
 cp "$tree/usr/bin/busybox" initrd/bin/
 install -m 755 "$TOP/tests/vm/lun-initramfs-init" initrd/init
 # iscsistart with the libraries it wants, and the modules in the order of loading.
-chroot "$tree" ldd /usr/sbin/iscsistart | grep -o '/[^ ]*' | while read -r library; do
+in_tree ldd /usr/sbin/iscsistart | grep -o '/[^ ]*' | while read -r library; do
     echo "$library" /usr/sbin/iscsistart
 done | tr ' ' '\n' | sort -u | while read -r file; do
     install -D "$tree/$file" "initrd/$file"
 done
 number=10
-for module in $(chroot "$tree" modprobe -S "$release" --show-depends -a virtio_pci virtio_net \
+for module in $(in_tree modprobe -S "$release" --show-depends -a virtio_pci virtio_net \
     iscsi_tcp sd_mod ext4 crc32c 2>/dev/null | awk '$1 == "insmod" && !seen[$2]++ { print $2 }'); do
     cp "$tree$module" "initrd/modules/$number-${module##*/}"
     number=$((number + 1))
