@@ -126,6 +126,11 @@ static void check_keytab(const struct iscsi_server *s) WAITS
     }
 }
 
+static bool admits(void *arg, const char *iqn, const char *initiator)
+{
+    return iscsi_isns_allows(arg, iqn, initiator);
+}
+
 int iscsi_start(const struct iscsi_options *opt, struct iscsi_server **ret_server)
 {
     if (opt->address_count > ISCSI_PORTALS_MAX) {
@@ -139,6 +144,7 @@ int iscsi_start(const struct iscsi_options *opt, struct iscsi_server **ret_serve
     check_keytab(s);
     int r = scsi_host_create(opt->registry, &s->host);
     if (r >= 0) {
+        scsi_host_guard(s->host, admits, s);
         r = iscsi_advertise_set(s, opt->advertise, opt->advertise_count);
     }
     if (r >= 0) {

@@ -2,14 +2,16 @@
 /*
  * Which logical unit an identification stands for, seen from an I_T nexus. It is one that the
  * nexus sees under some LUN; or one of another target, if the initiator could log in there from
- * where it is and would see it. A target that wants its initiators to prove who they are has not
- * been shown that by a login to this one, so its units are out of reach. Reservations hold here as
- * if the initiator had sent the commands itself, and whoever holds a RESERVE(6) of a unit without a
- * view in this nexus is somebody else.
+ * where it is, through the portal group that it came by, and would see it. Either has to be in an
+ * access state in which that port group carries out reads and writes. A target that wants its
+ * initiators to prove who they are has not been shown that by a login to this one, so its units are
+ * out of reach. Reservations hold here as if the initiator had sent the commands itself, and
+ * whoever holds a RESERVE(6) of a unit without a view in this nexus is somebody else.
  */
 #include "dev/access.h"
 #include "scsi/copy_priv.h"
 #include "scsi/pr_priv.h"
+#include "scsi/sense.h"
 #include "scsi/vpd.h"
 
 #define LIST_STEP 4u
@@ -57,13 +59,29 @@ static bool is_naa_of(const struct uuid *u, const struct scsi_copy_cscd *cscd)
 static bool may_log_in(const struct scsi_nexus *n, const char *iqn)
 {
     struct dev_access *rules;
-    if (dev_access_get(n->target->host->registry, iqn, &rules) < 0) {
+    struct scsi_host *h = n->target->host;
+    if (!dev_target_is_reached(h->registry, iqn, n->opt.tpgt) ||
+        dev_access_get(h->registry, iqn, &rules) < 0) {
         return false;
     }
     bool may =
         !dev_access_authenticates(rules) && dev_access_allows(rules, n->initiator, n->address);
     dev_access_unref(rules);
-    return may;
+    return may && (!h->admits || h->admits(h->admits_arg, iqn, n->initiator));
+}
+
+/* Through the port that the nexus came by. */
+static bool is_accessible(const struct scsi_nexus *n, struct scsi_lu *lu)
+{
+    struct dev_path paths[DEV_TAGS_MAX];
+    struct scsi_sense unused;
+    bool blocked = false;
+    scsi_alua_look(lu, NULL); /* of a target without sessions nobody has told it */
+    size_t count = scsi_alua_paths(lu, paths);
+    for (size_t i = 0; i < count; i++) {
+        blocked |= paths[i].tag == n->opt.tpgt && scsi_alua_sense(paths[i].state, &unused);
+    }
+    return !blocked;
 }
 
 /* The unit of that device, if the target shows it to the initiator. */
@@ -160,7 +178,7 @@ int scsi_copy_reach(struct scsi_task *t, const struct scsi_copy_cscd *cscd,
     if (r < 0) {
         return r;
     }
-    r = scsi_copy_guest_enter(t, ret_unit);
+    r = is_accessible(t->nexus, ret_unit->lu) ? scsi_copy_guest_enter(t, ret_unit) : -ENOENT;
     if (r < 0) {
         scsi_copy_unit_release(ret_unit);
     }

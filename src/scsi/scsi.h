@@ -69,6 +69,10 @@ enum scsi_dir {
 
 MUST int scsi_host_create(struct dev_registry *reg, struct scsi_host **ret_host);
 void scsi_host_destroy(struct scsi_host *h) WAITS; /* no nexus is left; accepts NULL */
+/* Who says, besides dev's rules, whether the initiator may log in to that target. It must not wait.
+ * To be called before there is a nexus. */
+void scsi_host_guard(struct scsi_host *h,
+                     bool (*admits)(void *arg, const char *iqn, const char *initiator), void *arg);
 /* The target of that IQN, loaded from the registry on first use; a reference. 0 or -ENOENT. */
 MUST int scsi_target_get(struct scsi_host *h, const char *iqn, struct scsi_target **ret_target)
     WAITS;

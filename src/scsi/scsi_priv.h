@@ -211,6 +211,8 @@ struct scsi_nexus {
 struct scsi_host {
     struct dev_registry *registry;
     struct scsi_rods *rods; /* see rod.h */
+    bool (*admits)(void *arg, const char *iqn, const char *initiator); /* or NULL */
+    void *admits_arg;
     struct rt_mutex m;
     struct list targets;
     _Atomic uint64_t nexus_ids;

@@ -23,6 +23,13 @@ int scsi_host_create(struct dev_registry *reg, struct scsi_host **ret_host)
     return 0;
 }
 
+void scsi_host_guard(struct scsi_host *h,
+                     bool (*admits)(void *arg, const char *iqn, const char *initiator), void *arg)
+{
+    h->admits = admits;
+    h->admits_arg = arg;
+}
+
 void scsi_host_destroy(struct scsi_host *h)
 {
     if (!h) {

@@ -391,6 +391,53 @@ static void other_targets_are_within_reach(struct world *w)
 }
 WORLD_TEST(other_targets_are_within_reach)
 
+static int edit_state(struct dev_paths *draft, void *arg)
+{
+    dev_paths_set_state(draft, arg);
+    return 0;
+}
+
+static int edit_members(struct dev_paths *draft, void *arg)
+{
+    draft->member_count = 1;
+    draft->members[0] = *(uint16_t *)arg;
+    return 0;
+}
+
+static bool admits_b(void *arg, const char *iqn, const char *initiator)
+{
+    CHECK(arg == NULL && strcmp(iqn, FAKE_OTHER_IQN) == 0);
+    return strcmp(initiator, "iqn.b") == 0;
+}
+
+static void only_where_the_port_leads(struct world *w)
+{
+    struct dev_path standby = {.tag = 1, .state = DEV_PATH_STANDBY};
+    uint16_t other = 7;
+    fake_add_other(w->registry, 5, LUN_SIZE);
+    clear_attentions(w->a, 0);
+    clear_attentions(w->b, 0);
+    list_begin(0, SCSI_COPY_NO_ID);
+    add_cscd(w, 0);
+    add_cscd(w, 5);
+    add_segment(0, 1, 8, 0, 0);
+    scsi_host_guard(w->host, admits_b, NULL);
+    CHECK(copy(w) != 0 && aborted_is(0x0d02, 0, 6) && copy_to(w->b, 0) == SCSI_GOOD);
+    scsi_host_guard(w->host, NULL, NULL);
+    CHECK(copy(w) == SCSI_GOOD);
+    /* What changes is not told to the first target: it stands for one that has ways of its own. */
+    CHECK(dev_paths_change(NULL, FAKE_OTHER_IQN, edit_state, &standby) == 0);
+    CHECK(copy(w) != 0 && aborted_is(0x0d02, 0, 4));
+    fake_ways_reset();
+    scsi_paths_changed(w->host, NULL);
+    clear_attentions(w->a, 0);
+    CHECK(copy(w) == SCSI_GOOD);
+    CHECK(dev_paths_change(NULL, FAKE_OTHER_IQN, edit_members, &other) == 0);
+    CHECK(copy(w) != 0 && aborted_is(0x0d02, 0, 6));
+    fake_ways_reset();
+}
+WORLD_TEST(only_where_the_port_leads)
+
 static struct world *world;
 static struct rt_group *jobs;
 
@@ -491,6 +538,7 @@ int main(void)
         cmocka_unit_test(test_reservations_are_obeyed),
         cmocka_unit_test(test_what_is_masked_is_out_of_reach),
         cmocka_unit_test(test_other_targets_are_within_reach),
+        cmocka_unit_test(test_only_where_the_port_leads),
         cmocka_unit_test(test_an_abort_ends_it_between_steps),
         cmocka_unit_test(test_what_is_hidden_meanwhile_is_out_of_reach),
         cmocka_unit_test(test_the_page_tells_what_there_is),
