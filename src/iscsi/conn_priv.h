@@ -167,6 +167,8 @@ struct iscsi_session {
     char *iqn;
     uint8_t isid[6];
     uint16_t tpgt; /* the portal group that it came through: part of the nexus' name */
+    char *user;    /* who the leading login proved to be, as struct iscsi_conn has it */
+    enum iscsi_method method;
     uint16_t tsih;
     struct scsi_target *target;
     struct scsi_nexus *nexus;
@@ -314,7 +316,8 @@ void iscsi_conn_move(struct iscsi_conn *c, unsigned core, void (*serve)(struct i
 static inline bool iscsi_conn_orphans(const struct iscsi_conn *c)
 {
     return unlikely(c->broken < 0) && c->params.recovery == 2 && c->params.time2retain > 0 &&
-           c->state != ISCSI_CONN_CLOSING && !c->logged_out && c->joined && !c->session->ending;
+           (c->state == ISCSI_CONN_FULL || c->state == ISCSI_CONN_FAILED) && !c->logged_out &&
+           c->joined && !c->session->ending;
 }
 /* The connection is broken: keeps its tasks while another one may take them, if that was agreed. */
 void iscsi_conn_hold(struct iscsi_conn *c) WAITS;

@@ -113,6 +113,18 @@ static int take_turn(struct iscsi_session *s, struct iscsi_held *h)
     return 0;
 }
 
+/* Of another connection than the one at hand. Who has logged out is to hear so yet. */
+static void end_other(struct iscsi_conn *c, int r)
+{
+    net_send_flush(c->stream); /* why it ends */
+    if (!c->logout_due) {
+        iscsi_conn_break(c, r);
+        return;
+    }
+    c->broken = c->broken < 0 ? c->broken : r;
+    net_recv_break_off(c->stream);
+}
+
 int iscsi_ffp_turn(struct iscsi_conn *c)
 {
     struct iscsi_held *h;
@@ -122,8 +134,7 @@ int iscsi_ffp_turn(struct iscsi_conn *c)
         if (r < 0 && h->conn == c) {
             own = r;
         } else if (r < 0) {
-            net_send_flush(h->conn->stream); /* why it ends */
-            iscsi_conn_break(h->conn, r);
+            end_other(h->conn, r);
         }
         free_held(h);
     }
@@ -349,8 +360,8 @@ static int next_request(struct iscsi_conn *c)
     hint_reads(c);
     if (unlikely(net_send_queued(c->stream) > ISCSI_EGRESS_HARD)) {
         int r = net_send_wait(c->stream, ISCSI_EGRESS_HARD / 2);
-        if (r < 0) {
-            return r;
+        if (r < 0 || c->broken < 0) {
+            return r < 0 ? r : c->broken;
         }
     }
     int r = iscsi_rx_header(c, idle_deadline(c), &h);

@@ -115,6 +115,10 @@ int iscsi_logout(struct iscsi_conn *c, const struct iscsi_request *q)
         respond(c, q->itt, ISCSI_LOGOUT_NO_CID);
         return 0;
     }
+    if (other && other->logged_out) { /* whoever asked first hears when it is done */
+        respond(c, q->itt, ISCSI_LOGOUT_FAILED);
+        return 0;
+    }
     if (q->logout.reason == ISCSI_LOGOUT_RECOVERY) {
         return recover(c, q, other);
     }

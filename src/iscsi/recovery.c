@@ -14,10 +14,15 @@
  *   - what was sent, and is not acknowledged, is kept.
  * A request that had not had its turn is forgotten (ffp.c): the initiator repeats it with its
  * CmdSN. So each command is either known here by its task tag, or was never begun.
+ * Nothing is kept while the server drains, or is nearly full.
  */
 #include "base/msg.h"
 #include "iscsi/sent.h"
 #include "iscsi/tx.h"
+
+/* Of DefaultTime2Wait, which the initiator alone decides: nobody is there who answers for what is
+ * held, such as room for data. */
+#define WAIT_MOST_SECONDS 60u
 
 static void count_failed(struct iscsi_session *s, int by)
 {
@@ -42,12 +47,23 @@ static void drop_others(struct iscsi_conn *c)
     }
 }
 
+/* No login would be let in, or what is kept for some would keep others out. */
+static bool nobody_returns(const struct iscsi_conn *c)
+{
+    struct iscsi_server *server = c->server;
+    size_t most = server->sessions_max - server->sessions_max / 8;
+    rt_mutex_lock(&server->lock);
+    bool crowded = server->session_count > most || server->conn_count > most + ISCSI_PENDING_MAX;
+    rt_mutex_unlock(&server->lock);
+    return crowded || atomic_load(&server->draining);
+}
+
 void iscsi_conn_hold(struct iscsi_conn *c)
 {
     struct iscsi_session *s = c->session;
-    uint64_t seconds = (uint64_t)c->params.time2wait + c->params.time2retain;
+    uint64_t seconds = MIN_OF(c->params.time2wait, WAIT_MOST_SECONDS) + c->params.time2retain;
     uint64_t deadline_ns = rt_now_ns() + seconds * 1000000000ull;
-    if (!iscsi_conn_orphans(c)) {
+    if (!iscsi_conn_orphans(c) || nobody_returns(c)) {
         return;
     }
     msg_info_paced("iscsi", "%s: connection %u of %s has failed: its tasks are kept for %u s",

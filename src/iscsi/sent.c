@@ -148,6 +148,9 @@ void iscsi_sent_acknowledge_data(struct iscsi_sent *e, uint32_t datasn)
     struct rt_chain rest;
     uint64_t at = offset_of(e, datasn);
     e->acked = datasn;
+    if (datasn == iscsi_cut_end(&e->cut)) {
+        e->collapsed = false; /* the PDU that brought the status is gone: it comes alone */
+    }
     rt_chain_init(&rest);
     if (e->lost || at == e->data_at ||
         rt_chain_add_range(&rest, &e->data, at - e->data_at, e->cut.end - at) < 0) {

@@ -71,6 +71,7 @@ void iscsi_session_unref(struct iscsi_session *s)
     rt_credits_destroy(&s->solicited);
     rt_mutex_destroy(&s->fence_lock);
     free(s->initiator);
+    free(s->user);
     free(s->iqn);
     free(s);
     rt_mem_add(RT_MEM_CONNECTIONS, -(int64_t)sizeof *s);
@@ -273,6 +274,16 @@ static uint16_t next_tsih(struct iscsi_server *server)
 }
 
 /*
+ * Whoever proves who he is leaves alone what belongs to another who did, under the same name of an
+ * initiator: such an account is good for more than one.
+ */
+static bool is_anothers(const struct iscsi_session *s, const struct iscsi_conn *c)
+{
+    return s->user && c->auth.user &&
+           (s->method != c->auth.method || strcmp(s->user, c->auth.user) != 0);
+}
+
+/*
  * TSIH 0: a new session. One with the same nexus is ended first (§6.3.5), and its tasks with it.
  * With server->lock held, which is released while waiting.
  */
@@ -282,6 +293,9 @@ static int open_new(struct iscsi_conn *c, uint64_t deadline_ns)
     struct iscsi_session *s = c->session;
     struct iscsi_session *old;
     while ((old = find(s)) != NULL) {
+        if (is_anothers(old, c)) {
+            return -ISCSI_LOGIN_FORBIDDEN;
+        }
         msg_info_paced("iscsi", "%s: %s logs in again: its old session is ended", c->peer,
                        s->initiator);
         iscsi_session_poke(old, ISCSI_POKE_DROP);
@@ -293,6 +307,13 @@ static int open_new(struct iscsi_conn *c, uint64_t deadline_ns)
     if (server->session_count >= server->sessions_max) {
         return -ISCSI_LOGIN_NO_RESOURCES;
     }
+    if (c->auth.user) {
+        s->user = strdup(c->auth.user);
+        if (!s->user) {
+            return -ISCSI_LOGIN_NO_RESOURCES;
+        }
+    }
+    s->method = c->auth.method;
     s->tsih = next_tsih(server);
     s->since_ns = rt_now_ns();
     s->members = 1;
@@ -330,7 +351,8 @@ static int replace(struct iscsi_conn *c, struct iscsi_session *s, uint64_t deadl
             return -ISCSI_LOGIN_UNAVAILABLE;
         }
     }
-    return 0;
+    /* Another login with the CID was quicker, after the old one went. */
+    return iscsi_session_cid(s, c->cid) ? -ISCSI_LOGIN_CANNOT_INCLUDE : 0;
 }
 
 /* With so many that have failed and were recovered, the oldest of them is not waited for. */
@@ -357,14 +379,17 @@ static int open_old(struct iscsi_conn *c, uint16_t tsih, uint64_t deadline_ns,
     if (!s || s->tsih != tsih || s->ending) {
         return -ISCSI_LOGIN_NO_SESSION;
     }
+    if (is_anothers(s, c)) {
+        return -ISCSI_LOGIN_FORBIDDEN;
+    }
     if (s->core != rt_core_self()) {
         return -ISCSI_LOGIN_UNAVAILABLE; /* it has come since, or the login is too slow for it */
     }
     bool again = iscsi_session_cid(s, c->cid) != NULL;
     unsigned most = s->params.max_connections;
     /* Where tasks can be recovered, one more may come for that: §6.3.4. */
-    if (!again && (s->members - s->failed >= most + (s->params.recovery == 2) ||
-                   (s->members >= 2 * ISCSI_CONNECTIONS_MAX && !let_go(s)))) {
+    if ((!again && s->members - s->failed >= most + (s->params.recovery == 2)) ||
+        (s->members >= 2 * ISCSI_CONNECTIONS_MAX && !let_go(s))) {
         return -ISCSI_LOGIN_TOO_MANY_CONNECTIONS;
     }
     s->members++;

@@ -107,6 +107,9 @@ MUST int net_send_wait(struct net_stream *s, size_t limit_bytes) WAITS;
 void net_move_out(struct net_stream *s);
 MUST int net_move_in(struct net_stream *s);
 
+/* From any fiber of its core: the receive that waits, or the next one, gives -ESHUTDOWN. The stream
+ * is whole. */
+void net_recv_break_off(struct net_stream *s);
 /* Breaks the stream from any fiber of its core: waits of others give -ECONNRESET. The stream stays
  * allocated. */
 void net_shutdown(struct net_stream *s);

@@ -15,6 +15,7 @@
  */
 #include "net/stream.h"
 #include "base/assert.h"
+#include "base/attr.h"
 #include "base/time.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -115,6 +116,10 @@ static ssize_t recv_try(struct net_stream *s, const struct iovec *iov, size_t co
 {
     if (s->error < 0) {
         return s->error;
+    }
+    if (unlikely(s->recv_broken_off)) {
+        s->recv_broken_off = false;
+        return -ESHUTDOWN;
     }
     if (!s->readable) {
         return -EAGAIN;
@@ -252,6 +257,12 @@ int net_send_wait(struct net_stream *s, size_t limit_bytes)
         }
     }
     return s->error;
+}
+
+void net_recv_break_off(struct net_stream *s)
+{
+    s->recv_broken_off = true;
+    rt_gate_wake(&s->rx_gate);
 }
 
 void net_shutdown(struct net_stream *s)

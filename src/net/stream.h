@@ -38,6 +38,7 @@ struct net_stream {
     bool hung_up;    /* the end has come: no further report will */
     bool connecting; /* cleared by the first report */
     bool received;   /* bytes were given out in this turn: the next receive ends the turn first */
+    bool recv_broken_off; /* the next receive gives -ESHUTDOWN */
     unsigned core;
     struct rt_gate rx_gate;
     struct list tx_waiters;

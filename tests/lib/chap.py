@@ -28,6 +28,7 @@ def send_part(i, flags, text):
     head = bytearray(i.pack(initiator.LOGIN | initiator.IMMEDIATE, flags, text,
                             ((20, 1 << 16), (24, i.cmdsn))))
     head[8:14] = i.isid
+    head[14:16] = i.tsih_asked.to_bytes(2, "big")
     i.sock.sendall(head)
     pdu = i.receive()
     assert pdu.opcode == initiator.LOGIN_RESPONSE, pdu.bhs

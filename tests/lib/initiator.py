@@ -69,6 +69,7 @@ class Status:
 
 class Initiator:
     serial = 0
+    tsih_asked = 0
 
     def __init__(self, port, iqn=None, keys=None, name="iqn.2024-01.test:raw", isid=None):
         Initiator.serial += 1

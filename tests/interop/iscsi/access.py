@@ -208,6 +208,21 @@ def guessing(s):
     chap.login(Initiator(s.iscsi_port, IQN + "2", name="iqn.2024-01.test:other"), "dave", ALICE)
 
 
+def not_anothers(s):
+    """Who has an account of his own, good for the same initiator, neither ends nor joins a session
+    of somebody else's."""
+    run(s, "iscsi", "auth", "set", IQN + "2", "erin", "--store-in-clear", secret=OWN)
+    one = Initiator(s.iscsi_port, IQN + "2")
+    chap.login(one, "dave", ALICE)
+    for tsih in 0, one.tsih:
+        i = Initiator(s.iscsi_port, IQN + "2", isid=one.isid)
+        i.tsih_asked = tsih
+        refused(0x202, chap.login, i, "erin", OWN)
+    assert one.nop(b"still here").data == b"still here"
+    chap.login(Initiator(s.iscsi_port, IQN + "2", isid=one.isid), "dave", ALICE)
+    assert one.is_dropped()
+
+
 def main():
     secrets_stay_out_of_clear_volumes()
     with zt.Server() as s:
@@ -221,6 +236,7 @@ def main():
         maps(s)
         survives(s)
         guessing(s)
+        not_anothers(s)
         with open(s.log, encoding="utf-8") as f:
             text = f.read()
         for secret in (ALICE, OWN, "carol's own"):

@@ -4,6 +4,7 @@
 """Sessions of several connections, and ErrorRecoveryLevel 2: order over connections, logout of one,
 replacement, reassignment of reads and writes in every state, and what is refused."""
 import random
+import signal
 import struct
 
 import initiator
@@ -136,6 +137,28 @@ def fenced(links):
     links[1].acks = True
     links[1].acknowledge()
     assert links[0].response_to(itt, initiator.TMF_RESPONSE) == 0
+
+
+def logout_waits(links):
+    """A logout that has its turn by what comes on another connection is answered."""
+    (itt, cmdsn), (own, last) = links[0].reserve(), links[0].reserve()
+    links[6].send(initiator.LOGOUT, FINAL | 1, b"", ((20, links[6].cid << 16), (24, last)), itt=own)
+    links[6].nop()  # so that it has come
+    links[0].command_as(itt, cmdsn, bytes(6))
+    assert links[0].finish(itt).status == 0
+    assert links[6].response_to(own, initiator.LOGOUT_RESPONSE) == 0
+    links[6] = links[0].session.link()
+
+
+def logout_twice(links):
+    """Another connection is logged out once."""
+    ask = ((20, links[5].cid << 16), (24, links[0].cmdsn))
+    both = [
+        links[0].pack(initiator.LOGOUT | 0x40, FINAL | 1, b"", ask, itt=itt) for itt in (91, 92)]
+    links[0].sock.sendall(b"".join(both))
+    done = {pdu.itt: pdu.bhs[2] for pdu in (links[0].answer(), links[0].answer())}
+    assert done[91] == 0 and done[92] in (1, 3), done
+    links[5] = links[0].session.link()
 
 
 def all_leave(links):
@@ -306,6 +329,31 @@ def given_up(s, rng):
     again.ready().logout()
 
 
+def many_fail(s):
+    """Of as many as a session may have connections twice over the oldest has to go."""
+    session = Session(s.iscsi_port, IQN, {**LEVEL2, "DefaultTime2Wait": "3600"})
+    last = session.ready()
+    itts = []
+    for _ in range(16):
+        itts.append(last.begin(bytes(6)))
+        assert last.finish(itts[-1]).status == 0  # which is not acknowledged
+        last = session.link(cid=1)
+    assert last.reassign(itts[0]) == NO_TASK
+    assert last.reassign(itts[1]) == COMPLETE
+    again = Session(s.iscsi_port, IQN, LEVEL2)
+    again.isid = session.isid
+    return again.ready()
+
+
+def drained(s, link):
+    """Who goes while the server drains is not waited for."""
+    s.process.send_signal(signal.SIGTERM)
+    assert link.event()[0] == 1  # log out
+    link.kill()
+    s.stop()
+    assert "have not logged out in time" not in s.log_text(), s.log_text()
+
+
 def main():
     with zt.Server() as s:
         s.cli("iscsi", "create-target", "--iqn", IQN, "--lun", "0", "--size", "16M")
@@ -317,11 +365,13 @@ def main():
         one_is_cut(links, rng)
         replaced(links, rng)
         fenced(links)
+        logout_waits(links)
+        logout_twice(links)
         all_leave(links)
         levels(s, rng)
         continued(s, rng)
         given_up(s, rng)
-        s.stop()
+        drained(s, many_fail(s))
 
 
 main()

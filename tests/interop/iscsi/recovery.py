@@ -84,6 +84,10 @@ def acknowledged_data(i, data):
     i.snack(DATA_ACK, begin=12, ttt=ttt)
     i.snack(DATA, itt, 11, 1)
     rejected(i, PROTOCOL)
+    statsn = pdus[-1].word(24)
+    i.snack(STATUS, begin=statsn, length=1)  # which came with the last data
+    done = i.receive()
+    assert done.opcode == RESPONSE and (done.itt, done.word(24), done.bhs[3]) == (itt, statsn, 0)
     i.acknowledge()
     i.snack(DATA_ACK, begin=12, ttt=ttt)  # late, and no harm
     assert i.nop(b"there").data == b"there"
