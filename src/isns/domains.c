@@ -15,11 +15,16 @@ struct target {
 struct isns_domains {
     VEC(struct target) targets; /* by name */
     VEC(char *) members;        /* of each target by name, once sealed */
+    size_t members_max;
 };
 
-struct isns_domains *isns_domains_new(void)
+struct isns_domains *isns_domains_new(size_t members_max)
 {
-    return calloc(1, sizeof(struct isns_domains));
+    struct isns_domains *d = calloc(1, sizeof *d);
+    if (d) {
+        d->members_max = members_max;
+    }
+    return d;
 }
 
 int isns_domains_target(struct isns_domains *d, const char *target)
@@ -39,6 +44,9 @@ int isns_domains_member(struct isns_domains *d, const char *initiator)
 {
     if (d->targets.len == 0) {
         return -EINVAL;
+    }
+    if (d->members.len >= d->members_max) {
+        return -E2BIG;
     }
     char *name = strdup(initiator);
     int r = name ? vec_push(&d->members, name) : -ENOMEM;

@@ -3,7 +3,7 @@
  * Which initiators share a discovery domain with which target: a table that is filled once and then
  * only looked at.
  *
- *     struct isns_domains *d = isns_domains_new();
+ *     struct isns_domains *d = isns_domains_new(ISNS_MEMBERS_MAX);
  *     r = isns_domains_target(d, "iqn...:a");             // in order of name
  *     r = isns_domains_member(d, "iqn...:initiator");     // of the target before
  *     isns_domains_seal(d);
@@ -16,9 +16,13 @@
 
 struct isns_domains;
 
-struct isns_domains *isns_domains_new(void); /* NULL: out of memory */
+#define ISNS_MEMBERS_MAX (1u << 20) /* of all targets: what a server says may be endless */
+
+/* With room for so many members, of all targets together. NULL: out of memory. */
+struct isns_domains *isns_domains_new(size_t members_max);
 /* 0, -ENOMEM, -EINVAL: not behind the one before. */
 MUST int isns_domains_target(struct isns_domains *d, const char *target);
+/* 0, -ENOMEM, -EINVAL: there is no target; -E2BIG. */
 MUST int isns_domains_member(struct isns_domains *d, const char *initiator);
 /* The target before has, in place of what was said of it, what it has in other, which may be NULL;
  * one that is not there leaves this table, too. */

@@ -24,6 +24,8 @@
 #define EAR_CONNECTIONS 64u
 #define EAR_IDLE_MS 300000u
 #define EAR_DATAGRAMS 16 /* at a time */
+#define EAR_MESSAGE_MAX                                                                            \
+    ISNS_PDU_PAYLOAD_MAX /* anybody may send one; an ESI or SCN is far shorter */
 
 static int first_of(const struct isns_assembly *m, uint32_t tag, struct isns_attr *ret_attr)
 {
@@ -129,7 +131,7 @@ void isns_ears_heed(struct isns_client *c, const struct isns_assembly *request,
 static void serve(struct net_stream *s, void *arg)
 {
     struct isns_client *c = arg;
-    struct isns_assembly a = {0};
+    struct isns_assembly a = {.max = EAR_MESSAGE_MAX};
     while (isns_wire_recv(s, &a, rt_after_ms(EAR_IDLE_MS)) == 0 &&
            !(a.first.function & ISNS_RESPONSE)) {
         struct bytes_writer out = {0};
@@ -170,7 +172,7 @@ static void udp_ready(struct rt_watch *w, uint32_t events)
     static _Thread_local uint8_t bytes[4096]; /* an ESI or SCN is far shorter */
     struct isns_ear *e = container_of(w, struct isns_ear, udp);
     (void)events;
-    for (;;) {
+    for (int i = 0; i < EAR_DATAGRAMS; i++) {
         struct sockaddr_storage from;
         socklen_t from_len = sizeof from;
         ssize_t n =
@@ -181,6 +183,12 @@ static void udp_ready(struct rt_watch *w, uint32_t events)
         if (n > 0) {
             take_datagram(e, bytes, (size_t)n, &from, from_len);
         }
+    }
+    /* The rest after whatever else has its turn: what is there already is reported anew. */
+    rt_watch_remove(w);
+    int r = rt_watch_add(w, EPOLLIN);
+    if (r < 0) {
+        msg_error("isns", "datagrams are not heard any more: %s", err_text(r));
     }
 }
 

@@ -57,7 +57,7 @@ int isns_assembly_add(struct isns_assembly *a, const struct isns_header *h, cons
         h->sequence != a->next_sequence || (h->len == 0 && !(h->flags & ISNS_LAST))) {
         return ERR_PROTOCOL;
     }
-    if (a->payload.len + h->len > ISNS_MESSAGE_MAX) {
+    if (a->payload.len + h->len > (a->max ? a->max : ISNS_MESSAGE_MAX)) {
         return -E2BIG;
     }
     if (h->len > 0) {

@@ -36,8 +36,9 @@ MUST int isns_header_read(const uint8_t bytes[ISNS_HEADER_LEN], struct isns_head
 void isns_message_put(struct bytes_writer *out, const struct isns_header *h,
                       const struct bytes_writer *payload);
 
-/* A message being put together. All zero at first. */
+/* A message being put together. All zero at first, but max. */
 struct isns_assembly {
+    size_t max; /* bytes of its payload; 0: ISNS_MESSAGE_MAX */
     struct isns_header first;
     struct bytes_writer payload;
     uint16_t next_sequence;

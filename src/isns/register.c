@@ -234,8 +234,10 @@ int isns_deregister(struct isns_client *c)
     return r;
 }
 
-/* Adds the names with that tag behind the delimiter to the target's members. */
-static int take_members(struct isns_domains *d, struct bytes_reader answer, uint32_t tag)
+/* Adds the names with that tag behind the delimiter to the target's members; ours: none but those
+ * of our nodes. */
+static int take_members(struct isns_client *c, struct isns_domains *d, struct bytes_reader answer,
+                        uint32_t tag, bool ours)
 {
     struct isns_attr attr;
     bool behind = false;
@@ -247,7 +249,7 @@ static int take_members(struct isns_domains *d, struct bytes_reader answer, uint
             continue;
         }
         r = isns_attr_text(&attr, name, sizeof name);
-        if (r >= 0) {
+        if (r >= 0 && (!ours || isns_client_registers(c, name))) {
             r = isns_domains_member(d, name);
         }
         if (r < 0) {
@@ -276,7 +278,7 @@ static int ask(struct isns_client *c, const char *target, bool registered, struc
     int r = payload.failed ? -ENOMEM : isns_wire_call(c, h, &payload, &answer);
     bytes_writer_free(&payload);
     if (r == ISNS_OK) {
-        r = take_members(d, answer, wanted);
+        r = take_members(c, d, answer, wanted, false);
     }
     return r;
 }
@@ -321,7 +323,7 @@ static int ask_as(struct isns_client *c, const char *initiator, struct isns_doma
     }
     bytes_writer_free(&payload);
     if (r == ISNS_OK) {
-        r = take_members(d, answer, ISNS_NODE_NAME);
+        r = take_members(c, d, answer, ISNS_NODE_NAME, true);
     }
     return r == ISNS_NO_SUCH_ENTRY ? 0 : r;
 }
@@ -329,7 +331,8 @@ static int ask_as(struct isns_client *c, const char *initiator, struct isns_doma
 /* One answer, and whoever waits for it hears of it. */
 static int ask_visitor(struct isns_client *c, const char *name) WAITS
 {
-    struct isns_domains *d = isns_domains_new();
+    /* Some servers say a name twice. */
+    struct isns_domains *d = isns_domains_new(2 * c->registered.nodes.len);
     int r = d ? ask_as(c, name, d) : -ENOMEM;
     if (r == 0) {
         isns_domains_seal(d);
@@ -342,7 +345,7 @@ static int ask_visitor(struct isns_client *c, const char *name) WAITS
     isns_visitors_told(&c->visitors, name, d, rt_now_ns());
     rt_waitq_wake_all(&c->changed);
     rt_mutex_unlock(&c->lock);
-    return r < 0 ? r : 0;
+    return r < 0 && r != -E2BIG ? r : 0;
 }
 
 int isns_ask_visitors(struct isns_client *c)
@@ -367,14 +370,19 @@ int isns_ask_visitors(struct isns_client *c)
 
 int isns_ask_domains(struct isns_client *c)
 {
-    struct isns_domains *d = isns_domains_new();
+    struct isns_domains *d = isns_domains_new(ISNS_MEMBERS_MAX);
     int r = d ? 0 : -ENOMEM;
     for (size_t i = 0; r >= 0 && i < c->registered.nodes.len; i++) {
         r = ask_about(c, c->registered.nodes.at[i].name, d);
     }
     if (r < 0) {
         isns_domains_free(d);
-        return r;
+        if (r != -E2BIG) {
+            return r;
+        }
+        msg_warn_paced("isns", "%s tells of more than %u initiators: the domains stay as they were",
+                       c->server, ISNS_MEMBERS_MAX);
+        return 0;
     }
     isns_domains_seal(d);
     rt_mutex_lock(&c->lock);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define CONNECT_MS 5000
+#define ANSWERS_BYTES 65536u /* that the server has not taken yet, before more of it is read */
 
 int isns_wire_recv(struct net_stream *s, struct isns_assembly *a, uint64_t deadline_ns)
 {
@@ -58,13 +59,13 @@ static void take_response(struct isns_client *c, struct isns_assembly *a)
     rt_mutex_unlock(&c->lock);
 }
 
-static int take_request(struct isns_client *c, const struct isns_assembly *a)
+static int take_request(struct isns_client *c, const struct isns_assembly *a) WAITS
 {
     struct bytes_writer out = {0};
     isns_ears_heed(c, a, &out);
     int r = out.failed ? -ENOMEM : net_send_copy(c->wire.stream, out.data, out.len);
     bytes_writer_free(&out);
-    return r;
+    return r < 0 ? r : net_send_wait(c->wire.stream, ANSWERS_BYTES);
 }
 
 static void receive(void *arg)

@@ -42,6 +42,7 @@ static struct {
     size_t target_count;
     bool away;           /* nobody answers */
     bool silent;         /* it is connected to, and says nothing */
+    bool deaf;           /* ... and does not even take what comes, after the next message */
     uint32_t status[16]; /* of the next responses to registrations; then 0 */
     size_t refusals;
     uint32_t query_status;
@@ -130,6 +131,9 @@ static void answer(struct net_stream *s, const struct isns_assembly *m)
     }
     if (q->function == ISNS_DEV_ATTR_QRY && world.shows_b && strcmp(q->first, I) == 0) {
         isns_put_text(&payload, ISNS_NODE_NAME, B);
+        for (int i = 0; i < 4; i++) { /* of others; no more than ours would fit are kept */
+            isns_put_text(&payload, ISNS_NODE_NAME, B "-theirs");
+        }
     }
     isns_message_put(&out,
                      &(struct isns_header){.function = q->function | ISNS_RESPONSE,
@@ -163,6 +167,9 @@ static void serve(void *arg)
     struct net_stream *s = arg;
     struct isns_assembly m = {0};
     while (receive(s, &m)) {
+        while (world.deaf) {
+            (void)rt_sleep_ms(100);
+        }
         if (m.first.function & ISNS_RESPONSE) {
             world.answered = m.first.function;
             world.answer_status = be32_load(m.payload.data);
@@ -515,6 +522,32 @@ static void answers_inquiries(void *arg)
     end();
 }
 
+/* Who asks and asks, and takes no answer, is heard no further: answers do not pile up. */
+static void answers_only_who_listens(void *arg)
+{
+    (void)arg;
+    begin(A, NULL, false);
+    wait_state(ISNS_REGISTERED);
+    world.deaf = true;
+    struct bytes_writer w = {0};
+    isns_put_text(&w, ISNS_EID, "storage-1");
+    isns_put_address(&w, ISNS_PORTAL_ADDRESS, (const uint8_t[16]){0});
+    while (w.len < 60000) {
+        isns_put_address(&w, ISNS_PORTAL_ADDRESS, (const uint8_t[16]){0});
+    }
+    for (int i = 0; i < 64; i++) {
+        tell(ISNS_ESI, &w);
+    }
+    bytes_writer_free(&w);
+    CHECK(rt_sleep_ms(10000) == 0 && counts().inquiries < 32);
+    world.deaf = false;
+    uint64_t limit_ns = rt_now_ns() + LIMIT_S * 1000000000ull;
+    while (counts().inquiries < 64) {
+        CHECK(rt_now_ns() < limit_ns && rt_sleep_ms(10) == 0);
+    }
+    end();
+}
+
 static void run_it(void (*fn)(void *arg))
 {
     msg_level_set(MSG_ERROR);
@@ -541,6 +574,7 @@ TEST(honours_domains)
 TEST(meets_initiators)
 TEST(heals)
 TEST(answers_inquiries)
+TEST(answers_only_who_listens)
 
 int main(void)
 {
@@ -557,6 +591,7 @@ int main(void)
         cmocka_unit_test(test_meets_initiators),
         cmocka_unit_test(test_heals),
         cmocka_unit_test(test_answers_inquiries),
+        cmocka_unit_test(test_answers_only_who_listens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

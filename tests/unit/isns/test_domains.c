@@ -8,7 +8,7 @@
 static void knows_its_members(void **state)
 {
     (void)state;
-    struct isns_domains *d = isns_domains_new();
+    struct isns_domains *d = isns_domains_new(3);
     assert_non_null(d);
     assert_int_equal(isns_domains_member(d, "early"), -EINVAL);
     assert_int_equal(isns_domains_target(d, "iqn.a"), 0);
@@ -17,6 +17,7 @@ static void knows_its_members(void **state)
     assert_int_equal(isns_domains_member(d, "one"), 0);
     assert_int_equal(isns_domains_target(d, "iqn.b"), 0);
     assert_int_equal(isns_domains_target(d, "iqn.a"), -EINVAL);
+    assert_int_equal(isns_domains_member(d, "four"), -E2BIG);
     isns_domains_seal(d);
     assert_int_equal(isns_domains_count(d), 2);
     assert_true(isns_domains_allow(d, "IQN.A", "one"));
@@ -32,7 +33,7 @@ static void knows_its_members(void **state)
 static void keeps_what_was_said_before(void **state)
 {
     (void)state;
-    struct isns_domains *old = isns_domains_new(), *d = isns_domains_new();
+    struct isns_domains *old = isns_domains_new(8), *d = isns_domains_new(8);
     assert_true(old && d);
     assert_int_equal(isns_domains_target(old, "iqn.b"), 0);
     assert_int_equal(isns_domains_member(old, "one"), 0);

@@ -7,7 +7,7 @@
 
 static struct isns_domains *seeing(const char *name, const char *target)
 {
-    struct isns_domains *d = isns_domains_new();
+    struct isns_domains *d = isns_domains_new(8);
     assert_non_null(d);
     assert_int_equal(isns_domains_target(d, name), 0);
     if (target) {
