@@ -424,7 +424,7 @@ static struct disk_item *item_create(struct cache_disk *d, const struct cache_di
         return NULL;
     }
     rt_mutex_lock(&d->m);
-    bool asleep = d->stop || (d->unusable && rt_now_ns() < d->retry_ns);
+    bool asleep = d->stop || d->clearing > 0 || (d->unusable && rt_now_ns() < d->retry_ns);
     for (uint32_t i = 0; i < count && !asleep; i++) {
         const struct cache_disk_frame *fr = &frames[i];
         uint64_t hash = disk_hash(fr->object, fr->offset);
@@ -525,20 +525,28 @@ static int cut_job(void *arg)
     return d->io.cut(d->io.arg);
 }
 
+static void clearing_add(struct cache_disk *d, int n)
+{
+    rt_mutex_lock(&d->m);
+    d->clearing += n;
+    rt_mutex_unlock(&d->m);
+}
+
 #define CLEAR_WAIT_MS 10000u
 #define CLEAR_STEP_MS 20u
 
 /*
- * What is on its way to the disk is there before it is cut. The index guesses as before, and finds
- * nothing: each entry is only believed by its mark.
+ * What is on its way to the disk is there before it is cut, and nothing more sets out meanwhile.
+ * The index guesses as before, and finds nothing: each entry is only believed by its mark.
  */
 int cache_disk_clear(struct cache_disk *d)
 {
-    for (unsigned ms = 0; rt_credits_used(&d->write_room) > 0; ms += CLEAR_STEP_MS) {
-        int r = ms < CLEAR_WAIT_MS ? rt_sleep_ms(CLEAR_STEP_MS) : -ETIMEDOUT;
-        if (r < 0) {
-            return r;
-        }
+    int r = 0;
+    clearing_add(d, 1);
+    for (unsigned ms = 0; r == 0 && rt_credits_used(&d->write_room) > 0; ms += CLEAR_STEP_MS) {
+        r = ms < CLEAR_WAIT_MS ? rt_sleep_ms(CLEAR_STEP_MS) : -ETIMEDOUT;
     }
-    return disk_call(d, cut_job, d);
+    r = r == 0 ? disk_call(d, cut_job, d) : r;
+    clearing_add(d, -1);
+    return r;
 }

@@ -32,6 +32,7 @@ struct cache_disk {
     struct rt_mutex m; /* guards all down to the writer's own */
     struct rt_waitq more;
     struct list queue; /* of disk_item */
+    int clearing;      /* as many are at it */
     bool stop;
     uint64_t stop_ns; /* then: what is pending is dropped from this time on */
     bool loaded;      /* the index is as the file */

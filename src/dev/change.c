@@ -368,6 +368,9 @@ static int resize_locked(struct dev_registry *g, struct dev *d, uint64_t size, b
     if (size == old) {
         return 0;
     }
+    if (size < old && dev_sanitize_state(d, NULL) == DEV_SANITIZING) {
+        return ERR_IN_USE; /* it would be waited for, and with it all other changes */
+    }
     int r = size < old ? shrink_to(g, d, size) : commit_size(g, d, size);
     if (r < 0) {
         return r;

@@ -47,7 +47,7 @@ static void owners_free(struct job *j)
     vec_free(&j->owners);
 }
 
-/* All devices that there are. */
+/* All other devices that there are. */
 static int owners_list(struct job *j)
 {
     struct dev_registry *g = j->d->registry;
@@ -56,7 +56,10 @@ static int owners_list(struct job *j)
     rt_mutex_lock(&g->m);
     tree_for_each(&g->devices, struct dev, node, d) {
         struct owner o = {d, d->id.inode};
-        r = r == 0 ? vec_push(&j->owners, o) : r;
+        if (d == j->d || r < 0) {
+            continue;
+        }
+        r = vec_push(&j->owners, o);
         if (r == 0) {
             (void)dev_ref(d);
         }
@@ -76,30 +79,45 @@ static int gate_take(struct dev *d, struct dev_range *gate) WAITS
     return r;
 }
 
-/* The page, if it is this device's: 1, else 0. What is under way there is waited for. */
-static int rewrite_of(struct dev *d, uint64_t layer, uint64_t page, uint64_t seq) WAITS
+static int has_layer(struct dev *d, uint64_t layer) WAITS
 {
     struct dev_range gate;
     int r = gate_take(d, &gate);
     if (r < 0) {
         return r == -ENODEV ? 0 : r;
     }
-    bool mine = vol_file_has_layer(d->file, layer);
-    if (mine) {
-        struct dev_range range = {.first_page = page, .last_page = page, .exclusive = true};
-        r = dev_ranges_lock(&d->ranges, &range);
-        if (r == 0) {
-            r = vol_rewrite(d->file, page, seq);
-            dev_ranges_unlock(&d->ranges, &range);
-        }
-    }
+    bool has = vol_file_has_layer(d->file, layer);
     dev_ranges_unlock(&d->ranges, &gate);
-    return r < 0 ? r : mine;
+    return has;
+}
+
+/*
+ * The page, if it is this device's: 1, else 0. What is under way there is waited for, and with
+ * nothing of the device held: who deletes or shrinks it waits for what is held, and whoever comes
+ * later waits for him.
+ */
+static int rewrite_of(struct dev *d, uint64_t layer, uint64_t page, uint64_t seq) WAITS
+{
+    struct dev_range range = {.first_page = page, .last_page = page, .exclusive = true};
+    int r = has_layer(d, layer);
+    if (r <= 0) {
+        return r;
+    }
+    r = dev_ranges_lock(&d->ranges, &range);
+    if (r < 0) {
+        return r;
+    }
+    r = dev_is_gone(d) ? 0 : vol_rewrite(d->file, page, seq); /* gone: and so is its page */
+    dev_ranges_unlock(&d->ranges, &range);
+    return r < 0 ? r : 1;
 }
 
 static int rewrite(void *arg, uint64_t layer, uint64_t page, uint64_t seq) WAITS
 {
     struct job *j = arg;
+    if (vol_file_has_layer(j->d->file, layer)) {
+        return 0; /* nothing is there any more; and its gate is held, see rewrite_of() */
+    }
     for (size_t i = 0; i < j->owners.len; i++) {
         int r = rewrite_of(j->owners.at[i].d, layer, page, seq);
         if (r != 0) {

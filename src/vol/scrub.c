@@ -5,15 +5,19 @@
  * ones; then they are deleted, and not only when the grace of I7 is over: a reader that comes too
  * late loads the newest manifest.
  *
- *     1. the file is empty, and its maps are gone           (the walker is waited for)
+ *     1. the file is empty, and its maps are gone                    (the walker is waited for)
  *     2. of each segment that is stored so far, the directory says whether it holds a frame of the
  *        file's layers; who else has live frames there, directory and back-references say
  *     3. the caller rewrites those pages, one by one, holding each; then all is flushed and applied
  *     4. when no block of these segments is live any more, a manifest that says so is stored
- *     5. the reaper deletes all that is dead up to where the log was when all this began
+ *     5. the reaper deletes all that is dead by then, up to where the log was when all this began
  *
  * Whoever copies one of those pages meanwhile makes new references: so 2 and 3 are repeated until
  * there are none. What was copied out of the file is not the file's any more, and stays.
+ *
+ * Nothing here deletes: the reaper does, by all of I7 but the grace. A count that is 0 in the midst
+ * of a batch may rise again with its end, so it is believed when that batch is applied. What others
+ * empty meanwhile is theirs to wait for, and so is what they write: it ends however busy they are.
  */
 #include "base/err.h"
 #include "base/msg.h"
@@ -22,14 +26,15 @@
 #include <inttypes.h>
 
 #define PAUSE_MS 20u
+#define PAUSE_MOST_MS 1000u
 #define REAP_AGAIN_MS 2000u
 #define REAP_TRIES 30u
 
 struct scrub {
     struct vol *v;
     const struct vol_scrub *opt;
-    uint64_t last; /* the segments that may hold something */
-    VEC(uint64_t) mine;
+    uint64_t last;                /* the segments that may hold something */
+    VEC(uint64_t) mine;           /* those that do; in the end, all that are dead */
     VEC(struct vol_place) places; /* of others, in one segment */
     bool found;
     int r;
@@ -60,14 +65,25 @@ static int settle(struct scrub *s) WAITS
     return r;
 }
 
+static bool has_range_holes(const struct scrub *s)
+{
+    for (uint32_t i = 0; i < s->opt->file->layer_count; i++) {
+        struct vol_hole after = {.layer = s->opt->file->layers[i]};
+        struct vol_hole next;
+        if (vol_holes_next(s->v->holes, &after, &next) && next.layer == after.layer) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int wait_for_walker(struct scrub *s) WAITS
 {
     int r = settle(s);
-    while (r == 0 && vol_holes_pending(s->v->holes) > 0) {
+    while (r == 0 && has_range_holes(s)) {
         r = pause_ms(s, PAUSE_MS);
-        r = r == 0 ? settle(s) : r;
     }
-    return r;
+    return r == 0 ? settle(s) : r;
 }
 
 bool vol_file_has_layer(const struct vol_file *f, uint64_t layer)
@@ -157,7 +173,7 @@ int vol_rewrite(struct vol_file *f, uint64_t page, uint64_t seq)
         struct rt_chain data = {0};
         r = vol_read(f, off, (uint32_t)MIN_OF(VOL_BLOCK_BYTES, size - off), &data);
         if (r == 0) {
-            r = vol_write(f, off, &data, NULL);
+            r = vol_write_again(f, off, &data);
         }
         rt_chain_free(&data);
     }
@@ -200,6 +216,12 @@ static int empty_all(struct scrub *s) WAITS
     return settle(s);
 }
 
+/* With segs.m. */
+static bool is_empty(const struct scrub *s, const struct vol_segment *seg)
+{
+    return seg->live == 0 && seg->zero_seq <= atomic_load(&s->v->applied_seq);
+}
+
 /* Of those that held something of the file, how many are in use by others still. Those that are not
  * leave the list. */
 static int sift(struct scrub *s)
@@ -212,7 +234,7 @@ static int sift(struct scrub *s)
         if (seg && seg->live == VOL_LIVE_UNKNOWN) {
             r = ERR_CORRUPT_INDEX; /* S4: it will never be deleted */
         }
-        if (seg && seg->live > 0) {
+        if (seg && !is_empty(s, seg)) {
             s->mine.at[kept++] = s->mine.at[i];
         }
     }
@@ -223,6 +245,7 @@ static int sift(struct scrub *s)
 
 static int empty_rest(struct scrub *s) WAITS
 {
+    uint64_t pause = PAUSE_MS;
     int r = sift(s);
     while (r == 0 && s->mine.len > 0) {
         VEC(uint64_t) again = {s->mine.at, s->mine.len, s->mine.cap};
@@ -234,38 +257,39 @@ static int empty_rest(struct scrub *s) WAITS
         r = r == 0 ? settle(s) : r;
         r = r == 0 ? sift(s) : r;
         if (r == 0 && s->mine.len > 0) {
-            r = pause_ms(s, PAUSE_MS);
+            r = pause_ms(s, pause);
+            pause = MIN_OF(2 * pause, PAUSE_MOST_MS);
         }
     }
     return r;
 }
 
-/* Dead segments that are not deleted yet; they are due at once. */
-static size_t hurry(struct scrub *s)
+static int list_dead(struct scrub *s)
 {
-    size_t n = 0;
+    int r = 0;
+    s->mine.len = 0;
     rt_mutex_lock(&s->v->segs.m);
-    for (size_t i = 0; i < s->v->segs.at.len; i++) {
-        struct vol_segment *seg = &s->v->segs.at.at[i];
-        if (seg->seq <= s->last && seg->state == VOL_SEGMENT_LIVE && seg->live == 0) {
-            seg->deletable_ns = 1;
-            n++;
+    for (size_t i = 0; i < s->v->segs.at.len && r == 0; i++) {
+        const struct vol_segment *seg = &s->v->segs.at.at[i];
+        if (seg->seq <= s->last && seg->state == VOL_SEGMENT_LIVE && is_empty(s, seg)) {
+            r = vec_push(&s->mine, seg->seq);
         }
     }
     rt_mutex_unlock(&s->v->segs.m);
-    if (n > 0) {
-        rt_event_set(&s->v->reaping);
-    }
-    return n;
+    return r;
 }
 
-static size_t count_dead(struct scrub *s)
+/* Those of the list that are there still. hurry: they are due at once. */
+static size_t count_dead(struct scrub *s, bool hurry)
 {
     size_t n = 0;
     rt_mutex_lock(&s->v->segs.m);
-    for (size_t i = 0; i < s->v->segs.at.len; i++) {
-        const struct vol_segment *seg = &s->v->segs.at.at[i];
-        n += seg->seq <= s->last && seg->state == VOL_SEGMENT_LIVE && seg->live == 0;
+    for (size_t i = 0; i < s->mine.len; i++) {
+        struct vol_segment *seg = vol_segments_find(&s->v->segs, s->mine.at[i]);
+        if (seg && seg->state == VOL_SEGMENT_LIVE && seg->live == 0) {
+            seg->deletable_ns = hurry ? 1 : seg->deletable_ns;
+            n++;
+        }
     }
     rt_mutex_unlock(&s->v->segs.m);
     return n;
@@ -273,12 +297,15 @@ static size_t count_dead(struct scrub *s)
 
 static int delete_dead(struct scrub *s) WAITS
 {
-    int r = index_flush(s->v->ix);
-    for (unsigned tries = 0; r == 0 && hurry(s) > 0; tries++) {
+    int r = list_dead(s);
+    for (unsigned tries = 0; r == 0 && count_dead(s, true) > 0; tries++) {
         if (tries == REAP_TRIES) {
             return -EIO;
         }
-        for (unsigned ms = 0; r == 0 && count_dead(s) > 0 && ms < REAP_AGAIN_MS; ms += PAUSE_MS) {
+        r = index_flush(s->v->ix);
+        rt_event_set(&s->v->reaping);
+        for (unsigned ms = 0; r == 0 && count_dead(s, false) > 0 && ms < REAP_AGAIN_MS;
+             ms += PAUSE_MS) {
             r = pause_ms(s, PAUSE_MS);
         }
     }

@@ -353,6 +353,8 @@ static inline bool vol_ahead_due(const struct vol_file *f, uint64_t off, uint64_
 }
 
 /* write.c */
+/* vol_write() of what is there already: it takes no room but its own, so the quota is not asked. */
+MUST int vol_write_again(struct vol_file *f, uint64_t off, const struct rt_chain *data) WAITS;
 struct vol_edge {
     uint64_t block;
     struct rt_buf *buf; /* NULL: no such edge */

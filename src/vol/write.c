@@ -233,22 +233,24 @@ static int write_part(struct part *p, struct vol_space *space)
     return r;
 }
 
-static int write_check(const struct vol_file *f, uint64_t off, const struct rt_chain *data)
+static int check_inside(const struct vol_file *f, uint64_t off, const struct rt_chain *data)
 {
-    int r = vol_may_grow(f->v);
-    if (unlikely(r < 0)) {
-        return r;
-    }
     uint64_t size = atomic_load_explicit(&f->size, memory_order_acquire);
     return unlikely(off > size || data->len > size - off) ? -EINVAL : 0;
 }
 
-int vol_write(struct vol_file *f, uint64_t off, const struct rt_chain *data,
-              struct vol_space *space)
+static int write_check(const struct vol_file *f, uint64_t off, const struct rt_chain *data)
 {
-    int r = write_check(f, off, data);
+    int r = vol_may_grow(f->v);
+    return unlikely(r < 0) ? r : check_inside(f, off, data);
+}
+
+static int write_parts(struct vol_file *f, uint64_t off, const struct rt_chain *data,
+                       struct vol_space *space) WAITS
+{
     struct cursor at = {.chain = data};
     uint64_t end = off + data->len;
+    int r = 0;
     while (likely(r == 0) && off < end) {
         uint64_t part_end = (off + f->v->part_bytes) / VOL_PAGE_BYTES * VOL_PAGE_BYTES;
         struct part p = {.f = f, .at = &at, .off = off, .end = MIN_OF(end, part_end)};
@@ -256,6 +258,20 @@ int vol_write(struct vol_file *f, uint64_t off, const struct rt_chain *data,
         off = p.end;
     }
     return r;
+}
+
+int vol_write(struct vol_file *f, uint64_t off, const struct rt_chain *data,
+              struct vol_space *space)
+{
+    int r = write_check(f, off, data);
+    return unlikely(r < 0) ? r : write_parts(f, off, data, space);
+}
+
+int vol_write_again(struct vol_file *f, uint64_t off, const struct rt_chain *data)
+{
+    int r = vol_may_write(f->v);
+    r = r == 0 ? check_inside(f, off, data) : r;
+    return r == 0 ? write_parts(f, off, data, NULL) : r;
 }
 
 /* A part that goes in as one: all that may fail is done before the first block is put. */

@@ -136,9 +136,10 @@ static void world_main(void *arg)
     run->hash = rt_sim_trace_hash();
     if (run->tells) {
         (void)printf("seed %" PRIu64 ": %u processes, %u opens, %u changes (%u lost), %u flushes, "
-                     "%u manifests, %u deletions, %u new layers, %" PRIu64 " hits on disk\n",
+                     "%u manifests, %u deletions, %u new layers, %u scrubs (%u pages), %" PRIu64
+                     " hits on disk\n",
                      w->seed, w->procs, w->opens, w->ops, w->lost, w->flushes, w->manifests,
-                     w->deletes, w->pushes, w->disk_hits);
+                     w->deletes, w->pushes, w->scrubs, w->rewrites, w->disk_hits);
     }
     obj_close(w->spy);
     model_free(&w->model);

@@ -12,38 +12,24 @@
 #include "base/msg.h"
 #include "base/time.h"
 #include "vol/stack.h"
-#include "vol_world.h"
+#include "vol_proc.h"
 #include <inttypes.h>
 #include <stdio.h>
 
 #define RUN_SECTORS_MAX 128u
 #define LAYERS_MOST 4u
 
-struct proc {
-    struct world *w;
-    unsigned id;
-    unsigned life; /* each opening is one: what the model goes by */
-    bool last;     /* no faults; comes after all others */
-    struct obj_store *store;
-    struct vol *v;
-    struct vol_file *f;
-    unsigned workers;
-    bool stop;
-    bool pause;
-    unsigned paused;
-};
-
 struct worker {
     struct proc *p;
     unsigned index;
 };
 
-static bool chance(unsigned percent)
+bool proc_chance(unsigned percent)
 {
     return rt_random() % 100 < percent;
 }
 
-static bool is_current(const struct proc *p)
+bool proc_is_current(const struct proc *p)
 {
     return p->w->current == p->life;
 }
@@ -74,19 +60,19 @@ static struct obj_store *stack_of(struct proc *p)
 }
 
 /* An answer that only one who was replaced may get. */
-static void check_result(struct proc *p, const char *what, int r)
+void proc_check(struct proc *p, const char *what, int r)
 {
     if (r < 0) {
         msg_debug("sim", "process %u: %s: %s", p->id, what, err_name(r));
     }
-    if (r == 0 || r == ERR_FENCED || r == -ECANCELED || !is_current(p)) {
+    if (r == 0 || r == ERR_FENCED || r == -ECANCELED || !proc_is_current(p)) {
         return;
     }
     world_violation(p->w, "answer", "%s by the owner: %s", what, err_name(r));
 }
 
 /* The sector may have been copied to where it is. */
-static void sector_fill(uint8_t *at, uint64_t value)
+void sector_fill(uint8_t *at, uint64_t value)
 {
     memset(at, 0, SECTOR_BYTES);
     if (value != 0) {
@@ -130,8 +116,8 @@ static void do_read(struct proc *p, uint64_t first, uint64_t count)
 {
     uint64_t values[RUN_SECTORS_MAX];
     int r = values_read(p, first, count, values);
-    check_result(p, "a read", r);
-    for (uint64_t i = 0; r == 0 && is_current(p) && i < count; i++) {
+    proc_check(p, "a read", r);
+    for (uint64_t i = 0; r == 0 && proc_is_current(p) && i < count; i++) {
         uint64_t want = model_value(&p->w->model, first + i);
         if (values[i] != want) {
             world_violation(p->w, "read", "sector %" PRIu64 " reads %" PRIu64 ", not %" PRIu64,
@@ -154,10 +140,10 @@ static void do_write(struct proc *p, uint64_t first, uint64_t count)
     r = rt_chain_add(&chain, b, b->data, (uint32_t)(count * SECTOR_BYTES));
     ASSERT(r == 0);
     rt_buf_unref(b);
-    r = chance(50) ? vol_write(p->f, first * SECTOR_BYTES, &chain, NULL)
-                   : vol_write_atomic(p->f, first * SECTOR_BYTES, &chain, NULL);
+    r = proc_chance(50) ? vol_write(p->f, first * SECTOR_BYTES, &chain, NULL)
+                        : vol_write_atomic(p->f, first * SECTOR_BYTES, &chain, NULL);
     rt_chain_free(&chain);
-    check_result(p, "a write", r);
+    proc_check(p, "a write", r);
     if (r == 0) {
         model_end(p->w, op);
     }
@@ -166,7 +152,7 @@ static void do_write(struct proc *p, uint64_t first, uint64_t count)
 static void do_zero(struct proc *p, uint64_t first, uint64_t count)
 {
     uint32_t op = model_begin(p->w, p->life, false);
-    bool discard = chance(60);
+    bool discard = proc_chance(60);
     uint64_t from = first;
     uint64_t upto = first + count;
     if (discard) {
@@ -180,7 +166,7 @@ static void do_zero(struct proc *p, uint64_t first, uint64_t count)
     int r = discard ? vol_discard(p->f, first * SECTOR_BYTES, count * SECTOR_BYTES)
                     : vol_zero(p->f, first * SECTOR_BYTES, count * SECTOR_BYTES,
                                (enum vol_zero_kind)(rt_random() % 3));
-    check_result(p, discard ? "a discard" : "zeroes", r);
+    proc_check(p, discard ? "a discard" : "zeroes", r);
     if (r == 0) {
         model_end(p->w, op);
     }
@@ -191,7 +177,7 @@ static void do_copy(struct proc *p, uint64_t from, uint64_t to, uint64_t count)
     uint32_t op = model_begin(p->w, p->life, false);
     model_copy(p->w, op, from, to, count);
     int r = vol_copy(p->f, from * SECTOR_BYTES, p->f, to * SECTOR_BYTES, count * SECTOR_BYTES);
-    check_result(p, "a copy", r);
+    proc_check(p, "a copy", r);
     if (r == 0) {
         model_end(p->w, op);
     }
@@ -211,7 +197,7 @@ static void hold_key(uint64_t inode, uint8_t ret_key[9])
 }
 
 /* With a record, by which the next opening finds what a crash leaves of it. */
-static int hold_make(struct proc *p, uint64_t size, uint64_t *ret_inode, struct vol_file **ret_hold)
+int proc_hold_make(struct proc *p, uint64_t size, uint64_t *ret_inode, struct vol_file **ret_hold)
 {
     uint8_t key[9];
     struct vol_txn *t;
@@ -226,7 +212,7 @@ static int hold_make(struct proc *p, uint64_t size, uint64_t *ret_inode, struct 
     return r < 0 ? r : vol_file_open(p->v, *ret_inode, ret_hold);
 }
 
-static void hold_delete(struct proc *p, uint64_t inode)
+void proc_hold_delete(struct proc *p, uint64_t inode)
 {
     uint8_t key[9];
     struct vol_txn *t;
@@ -237,7 +223,7 @@ static void hold_delete(struct proc *p, uint64_t inode)
     ASSERT(r == 0);
     r = vol_txn_inode_delete(t, inode);
     ASSERT(r == 0);
-    check_result(p, "a deleted inode", vol_txn_commit(t));
+    proc_check(p, "a deleted inode", vol_txn_commit(t));
 }
 
 static int hold_found(void *arg, const void *key, size_t key_len, const void *value,
@@ -254,9 +240,9 @@ static void holds_reclaim(struct proc *p)
 {
     const uint8_t prefix = 0x41;
     struct holds all = {0};
-    check_result(p, "a scan", vol_scan(p->v, &prefix, 1, hold_found, &all));
+    proc_check(p, "a scan", vol_scan(p->v, &prefix, 1, hold_found, &all));
     for (size_t i = 0; i < all.count; i++) {
-        hold_delete(p, all.inodes[i]);
+        proc_hold_delete(p, all.inodes[i]);
     }
 }
 
@@ -267,24 +253,24 @@ static void do_hold(struct proc *p, uint64_t from, uint64_t to, uint64_t count)
     uint64_t len = count * SECTOR_BYTES;
     uint64_t inode;
     struct vol_file *hold;
-    int r = hold_make(p, off + len, &inode, &hold);
-    check_result(p, "a new inode", r);
+    int r = proc_hold_make(p, off + len, &inode, &hold);
+    proc_check(p, "a new inode", r);
     if (r < 0) {
         return;
     }
     r = vol_copy(p->f, from * SECTOR_BYTES, hold, off, len);
-    check_result(p, "a copy into a hold", r);
+    proc_check(p, "a copy into a hold", r);
     if (r == 0) {
         uint32_t op = model_begin(p->w, p->life, false);
         model_copy(p->w, op, from, to, count);
         r = vol_copy(hold, off, p->f, to * SECTOR_BYTES, len);
-        check_result(p, "a copy out of a hold", r);
+        proc_check(p, "a copy out of a hold", r);
         if (r == 0) {
             model_end(p->w, op);
         }
     }
     vol_file_close(hold);
-    hold_delete(p, inode);
+    proc_hold_delete(p, inode);
 }
 
 static void do_put(struct proc *p, unsigned index)
@@ -300,7 +286,7 @@ static void do_put(struct proc *p, unsigned index)
     r = vol_txn_put(t, key, sizeof key, value, sizeof value);
     ASSERT(r == 0);
     r = vol_txn_commit(t);
-    check_result(p, "a transaction", r);
+    proc_check(p, "a transaction", r);
     if (r == 0) {
         model_end(p->w, op);
     }
@@ -323,8 +309,8 @@ static void do_get(struct proc *p, unsigned index)
 {
     uint64_t value;
     int r = meta_read(p, index, &value);
-    check_result(p, "a get", r);
-    if (r == 0 && is_current(p) && value != model_value(&p->w->model, META + index)) {
+    proc_check(p, "a get", r);
+    if (r == 0 && proc_is_current(p) && value != model_value(&p->w->model, META + index)) {
         world_violation(p->w, "read", "key %u reads %" PRIu64 ", not %" PRIu64, index, value,
                         model_value(&p->w->model, META + index));
     }
@@ -334,7 +320,7 @@ static void do_flush(struct proc *p)
 {
     uint64_t began = ++p->w->model.clock;
     int r = vol_flush(p->v);
-    check_result(p, "a flush", r);
+    proc_check(p, "a flush", r);
     if (r == 0) {
         model_flushed(p->w, p->life, began);
     }
@@ -352,11 +338,11 @@ static void step(struct proc *p, unsigned index)
         return;
     }
     /* A few places are hot. */
-    uint64_t room = chance(50) ? MIN_OF(high - low, 512) : high - low;
+    uint64_t room = proc_chance(50) ? MIN_OF(high - low, 512) : high - low;
     uint64_t first = low + rt_random() % room;
-    uint64_t most = chance(30) ? RUN_SECTORS_MAX : 16;
+    uint64_t most = proc_chance(30) ? RUN_SECTORS_MAX : 16;
     uint64_t count = 1 + rt_random() % MIN_OF(high - first, most);
-    if (chance(60)) {
+    if (proc_chance(60)) {
         first = first / 8 * 8;
         count = (count + 7) / 8 * 8;
         count = MIN_OF(count, high - first);
@@ -366,12 +352,12 @@ static void step(struct proc *p, unsigned index)
     } else if (what < 20) {
         do_get(p, index);
     } else if (what < 32) {
-        count = chance(25) ? high - first : count;
+        count = proc_chance(25) ? high - first : count;
         do_zero(p, first, count);
     } else if (what < 40 && first >= low + 8 + count) {
         uint64_t from = low + rt_random() % (first - low - count - 7);
-        from = chance(80) ? from / 8 * 8 + first % 8 : from;
-        if (chance(40)) {
+        from = proc_chance(80) ? from / 8 * 8 + first % 8 : from;
+        if (proc_chance(40)) {
             do_hold(p, from, first, count);
         } else {
             do_copy(p, from, first, count);
@@ -381,6 +367,20 @@ static void step(struct proc *p, unsigned index)
     } else {
         do_write(p, first, count);
     }
+}
+
+/* As range locks do, for whole parts. */
+void proc_part_take(struct proc *p, unsigned index)
+{
+    while (p->at_pages[index] > 0) {
+        (void)rt_sleep_ms(1);
+    }
+    p->at_pages[index]++;
+}
+
+void proc_part_release(struct proc *p, unsigned index)
+{
+    p->at_pages[index]--;
 }
 
 static void worker(void *arg)
@@ -397,8 +397,10 @@ static void worker(void *arg)
             p->paused--;
             continue;
         }
+        proc_part_take(p, k.index);
         step(p, k.index);
-        if (chance(40)) {
+        proc_part_release(p, k.index);
+        if (proc_chance(40)) {
             (void)rt_sleep_ms(rt_random() % 8);
         }
     }
@@ -409,7 +411,7 @@ static void worker(void *arg)
 static void do_resize(struct proc *p)
 {
     uint64_t size = (SECTORS / 2 + rt_random() % (SECTORS / 2 + 1)) * SECTOR_BYTES;
-    size = chance(30) ? DEVICE_BYTES : size;
+    size = proc_chance(30) ? DEVICE_BYTES : size;
     uint64_t from = MIN_OF(size, p->w->model.size) / SECTOR_BYTES;
     struct vol_txn *t;
     uint32_t op = model_begin(p->w, p->life, false);
@@ -421,10 +423,10 @@ static void do_resize(struct proc *p)
     r = vol_txn_inode_resize(t, p->w->inode, size);
     ASSERT(r == 0);
     r = vol_txn_commit(t);
-    check_result(p, "a resize", r);
+    proc_check(p, "a resize", r);
     if (r == 0) {
         model_end(p->w, op);
-        if (is_current(p)) {
+        if (proc_is_current(p)) {
             p->w->model.size = size;
         }
     }
@@ -435,7 +437,7 @@ static void do_push(struct proc *p)
 {
     int r = stack_push(&p->f, LAYERS_MOST);
     if (r != -EAGAIN) {
-        check_result(p, "a new layer", r);
+        proc_check(p, "a new layer", r);
         p->w->pushes += r == 0;
     }
     p->stop |= p->f == NULL;
@@ -447,8 +449,14 @@ static void without_workers(struct proc *p, void (*change)(struct proc *p))
     while (p->paused < p->workers) {
         (void)rt_sleep_ms(1);
     }
+    for (unsigned i = 0; i < WORKERS; i++) {
+        proc_part_take(p, i);
+    }
     if (!vol_is_fenced(p->v)) {
         change(p);
+    }
+    for (unsigned i = 0; i < WORKERS; i++) {
+        proc_part_release(p, i);
     }
     p->pause = false;
 }
@@ -552,17 +560,22 @@ static void use(struct proc *p)
         int r = rt_spawn("worker", worker, k);
         ASSERT(r == 0);
     }
+    if (proc_chance(60)) {
+        p->scrubs = true;
+        int r = rt_spawn("scrubber", proc_scrubber, p);
+        ASSERT(r == 0);
+    }
     while (rt_now_ns() < until && !p->stop && !vol_is_fenced(p->v)) {
         (void)rt_sleep_ms(rt_random() % 100);
-        if (chance(5) && p->workers == WORKERS) {
+        if (proc_chance(5) && p->workers == WORKERS) {
             without_workers(p, do_resize);
         }
-        if (has_stacks(p->w) && chance(15) && p->workers == WORKERS) {
+        if (has_stacks(p->w) && proc_chance(15) && p->workers == WORKERS) {
             without_workers(p, do_push);
         }
     }
     p->stop = true;
-    while (p->workers > 0) {
+    while (p->workers > 0 || p->scrubs) {
         (void)rt_sleep_ms(1);
     }
 }
@@ -585,7 +598,7 @@ static void delete_device(struct proc *p)
     ASSERT(r == 0);
     r = vol_txn_inode_delete(t, p->w->inode);
     ASSERT(r == 0);
-    check_result(p, "a deletion", vol_txn_commit(t));
+    proc_check(p, "a deletion", vol_txn_commit(t));
     do_flush(p);
 }
 
@@ -630,7 +643,7 @@ static void leave(struct proc *p)
     p->f = NULL;
     struct vol *v = p->v;
     p->v = NULL;
-    if (!p->last && chance(40)) {
+    if (!p->last && proc_chance(40)) {
         vol_abandon(v);
         return;
     }
@@ -639,7 +652,7 @@ static void leave(struct proc *p)
     if (r == 0) {
         model_flushed(p->w, p->life, began);
     } else if (r != ERR_FENCED) {
-        check_result(p, "a close", r);
+        proc_check(p, "a close", r);
     }
 }
 

@@ -35,7 +35,9 @@ static void segment_landed(struct world *w, uint64_t seq, const struct rt_chain 
     if (segment_header_decode(bytes, sizeof bytes, &h, &why) < 0) {
         world_violation(w, "format", "segment %" PRIu64 ": %s", seq, why);
     }
-    w->slots[seq] = (struct slot_seen){.ever = true, .fence = h.kind == SEGMENT_FENCE};
+    w->slots[seq].ever = true;
+    /* A fence that somebody gave up, for he found data there, may come when these are deleted. */
+    w->slots[seq].fence = h.kind == SEGMENT_FENCE && !w->slots[seq].removed;
 }
 
 static bool is_dead_slot(const struct world *w, uint64_t seq)
@@ -46,6 +48,13 @@ static bool is_dead_slot(const struct world *w, uint64_t seq)
         }
     }
     return false;
+}
+
+/* One that nobody will delete, for the request came after all that knows of it: to a number that is
+ * dead by then (I4), or once more after the deletion. */
+bool world_is_stray(const struct world *w, uint64_t seq)
+{
+    return seq >= SLOTS_MAX || w->slots[seq].removed || is_dead_slot(w, seq);
 }
 
 static void manifest_landed(struct world *w, const struct rt_chain *body)
@@ -150,6 +159,9 @@ static int spy_remove(struct obj_store *s, enum obj_class c, const char *name)
                             w->replay_max);
         }
         check_unreferred(w, s->next, seq);
+        if (seq < SLOTS_MAX) {
+            w->slots[seq].removed = true;
+        }
     }
     return obj_remove(s->next, c, name);
 }

@@ -72,6 +72,7 @@ struct model {
 struct slot_seen {
     bool ever;
     bool fence;
+    bool removed;
 };
 
 #define SIM_DISKS 2u
@@ -104,12 +105,16 @@ struct world {
     uint32_t deletes;
     uint32_t manifests;
     uint32_t pushes;
+    uint32_t scrubs;
+    uint32_t rewrites;
     uint64_t disk_hits;
 };
 
 void world_violation(const struct world *w, const char *invariant, const char *fmt, ...)
     PRINTF_LIKE(3, 4) NORETURN;
 MUST int world_spy(struct world *w, struct obj_store *below, struct obj_store **ret_store);
+
+bool world_is_stray(const struct world *w, uint64_t seq);
 
 /* The disk of a process' cache. */
 void world_disk(struct world *w, unsigned proc, struct cache_disk_io *ret_io);
