@@ -191,6 +191,8 @@ uint64_t dev_size(const struct dev *d);
 bool dev_is_gone(const struct dev *d);
 bool dev_is_read_only(const struct dev *d);
 struct vol *dev_volume(const struct dev *d);
+/* What is stored of it is sealed, each object with a key of its own (I10). */
+bool dev_is_encrypted(const struct dev *d);
 /* What all devices together use of what they share. */
 struct dev_usage {
     uint64_t used_bytes;

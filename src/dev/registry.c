@@ -478,3 +478,8 @@ struct vol *dev_volume(const struct dev *d)
 {
     return d->registry->v;
 }
+
+bool dev_is_encrypted(const struct dev *d)
+{
+    return vol_keys(d->registry->v) != NULL;
+}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "scsi/command.h"
 #include "base/attr.h"
+#include "scsi/scsi_priv.h"
 
 #define FF2 0xff, 0xff
 #define FF4 FF2, FF2
@@ -190,11 +191,11 @@ static const struct scsi_command by_opcode[256] = {
     }
 
 /* SANITIZE; bits: those looked at in byte 1. */
-#define SANITIZE(sa, text, bits, fn)                                                               \
+#define SANITIZE(sa, text, bits, more, fn)                                                         \
     {                                                                                              \
         ACTION(0x48, sa, "SANITIZE, " text, 10, WRITE),                                            \
             .usage = {0x48, (bits & ~0x1f) | sa, 0, 0, 0, 0, 0, FF2, NACA},                        \
-            .flags = SCSI_CMD_WRITES | SCSI_CMD_LOADED | SCSI_CMD_SANITIZING, OUT(7, 2),           \
+            .flags = SCSI_CMD_WRITES | SCSI_CMD_LOADED | SCSI_CMD_SANITIZING | (more), OUT(7, 2),  \
             DOES(scsi_sanitize_parse, fn)                                                          \
     }
 
@@ -211,8 +212,9 @@ static const struct scsi_command by_action[] = {
     PR_OUT(0x05, "PREEMPT AND ABORT", 0xff),
     PR_OUT(0x06, "REGISTER AND IGNORE EXISTING KEY", 0),
     PR_OUT(0x07, "REGISTER AND MOVE", 0),
-    SANITIZE(0x02, "BLOCK ERASE", 0xbf, scsi_sanitize_run),
-    SANITIZE(0x1f, "EXIT FAILURE MODE", 0x1f, scsi_sanitize_exit_run),
+    SANITIZE(0x02, "BLOCK ERASE", 0xbf, 0, scsi_sanitize_run),
+    SANITIZE(0x03, "CRYPTOGRAPHIC ERASE", 0xbf, SCSI_CMD_ENCRYPTED, scsi_sanitize_run),
+    SANITIZE(0x1f, "EXIT FAILURE MODE", 0x1f, 0, scsi_sanitize_exit_run),
     COPY_OUT(0x00, "EXTENDED COPY(LID1)", WRITE, 0, 0, scsi_copy_parse, scsi_copy_run),
     COPY_OUT(0x01, "EXTENDED COPY(LID4)", WRITE, 0, 0, scsi_copy_parse, scsi_copy_run),
     COPY_OUT(0x10, "POPULATE TOKEN", READ, 0xff, SCSI_CMD_LOADED, scsi_rod_parse,
@@ -278,6 +280,11 @@ const struct scsi_command *scsi_command_find(const uint8_t *cdb, size_t len, boo
         *ret_action_bad = true;
     }
     return NULL;
+}
+
+bool scsi_command_is_offered(const struct scsi_command *c, const struct scsi_lu *lu)
+{
+    return !(c->flags & SCSI_CMD_ENCRYPTED) || dev_is_encrypted(lu->dev);
 }
 
 const struct scsi_command *scsi_command_at(size_t n)

@@ -22,6 +22,7 @@ enum scsi_cmd_flags {
     SCSI_CMD_SANITIZING = 1024, /* carried out while the unit is sanitized, and after a failure, as
                                    those of UA_OK */
     SCSI_CMD_LOADED = 512,      /* as those of MEDIUM, refused while the medium is out */
+    SCSI_CMD_ENCRYPTED = 2048,  /* only there when what is stored is encrypted */
 };
 
 /*
@@ -70,6 +71,8 @@ struct scsi_command {
 
 /* NULL: not implemented. action_bad: the operation code is, that service action is not. */
 const struct scsi_command *scsi_command_find(const uint8_t *cdb, size_t len, bool *ret_action_bad);
+/* Whether this unit has the command. */
+bool scsi_command_is_offered(const struct scsi_command *c, const struct scsi_lu *lu);
 /* The n-th row, NULL after the last. */
 const struct scsi_command *scsi_command_at(size_t n);
 /* True when the operation code has service actions. */

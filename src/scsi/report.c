@@ -81,10 +81,12 @@ static void report_all(struct scsi_task *t, bool timeouts)
     if (!b) {
         return;
     }
-    be32_store(b->data, (uint32_t)(row * count));
+    uint8_t *p = b->data + 4;
     for (size_t i = 0; i < count; i++) {
         const struct scsi_command *c = scsi_command_at(i);
-        uint8_t *p = b->data + 4 + row * i;
+        if (!scsi_command_is_offered(c, t->lu)) {
+            continue;
+        }
         p[0] = c->opcode;
         if (c->action != SCSI_NO_ACTION) {
             be16_store(p + 2, (uint16_t)c->action);
@@ -95,8 +97,11 @@ static void report_all(struct scsi_task *t, bool timeouts)
             p[5] |= 0x02; /* CTDP */
             put_timeouts(c, p + 8);
         }
+        p += row;
     }
-    scsi_reply_end(t, b, 4 + row * count);
+    size_t len = (size_t)(p - b->data);
+    be32_store(b->data, (uint32_t)(len - 4));
+    scsi_reply_end(t, b, len);
 }
 
 static const struct scsi_command *find_one(const struct scsi_task *t)
@@ -109,7 +114,8 @@ static const struct scsi_command *find_one(const struct scsi_task *t)
     }
     cdb[1] = actions ? (uint8_t)action : 0;
     bool action_bad;
-    return scsi_command_find(cdb, sizeof cdb, &action_bad);
+    const struct scsi_command *c = scsi_command_find(cdb, sizeof cdb, &action_bad);
+    return c && scsi_command_is_offered(c, t->lu) ? c : NULL;
 }
 
 static void report_one(struct scsi_task *t, bool timeouts)

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * SANITIZE (SBC-4 5.40, 4.11): BLOCK ERASE removes every segment of the store that ever held a
- * block of the unit (dev_sanitize_start()), and EXIT FAILURE MODE. Neither are there OVERWRITE, for
- * nothing is ever overwritten where it lies, nor CRYPTOGRAPHIC ERASE: a unit has no key of its own.
+ * block of the unit (dev_sanitize_start()). CRYPTOGRAPHIC ERASE does the same, and is there when
+ * the volume is encrypted: the key of a segment is made from the volume's and from the salt in the
+ * segment, which go with it, while blocks of other units are sealed anew with new keys. The key of
+ * the volume stays. EXIT FAILURE MODE; OVERWRITE is not there, for nothing is ever overwritten
+ * where it lies.
  */
 #include "base/endian.h"
 #include "base/err.h"

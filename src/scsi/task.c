@@ -183,6 +183,10 @@ static uint64_t cdb_length_field(const struct scsi_task *t, const struct scsi_co
 /* The CDB itself: true when the command is to be run. */
 static bool examine(struct scsi_task *t, const struct scsi_command *c)
 {
+    if (unlikely(c->flags & SCSI_CMD_ENCRYPTED) && !scsi_command_is_offered(c, t->lu)) {
+        scsi_fail_cdb(t, 1, 4); /* as any other service action that is not there */
+        return false;
+    }
     if (unlikely(t->cdb[c->cdb_len - 1] & 0x04)) {
         scsi_fail_cdb(t, c->cdb_len - 1u, 2); /* NACA; INQUIRY says NORMACA = 0 */
         return false;

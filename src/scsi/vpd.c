@@ -163,10 +163,13 @@ static size_t put_limits(const struct scsi_task *t, uint8_t *p)
     return 64;
 }
 
-static size_t put_characteristics(uint8_t *p)
+static size_t put_characteristics(const struct scsi_lu *lu, uint8_t *p)
 {
     be16_store(p + 4, 1); /* does not rotate */
     p[7] = 0x40;          /* WABEREQ 01b: after BLOCK ERASE reads give zeroes */
+    if (dev_is_encrypted(lu->dev)) {
+        p[7] |= 0x10; /* WACEREQ 01b: and so do they after CRYPTOGRAPHIC ERASE */
+    }
     return 64;
 }
 
@@ -219,7 +222,7 @@ size_t scsi_vpd_put(const struct scsi_task *t, uint8_t page, uint8_t *p)
         len = put_limits(t, p);
         break;
     case 0xb1:
-        len = put_characteristics(p);
+        len = put_characteristics(t->lu, p);
         break;
     case 0xb2:
         len = put_provisioning(t->lu, p);

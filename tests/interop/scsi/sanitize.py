@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""SANITIZE, BLOCK ERASE: what a LUN held, and what was overwritten there long ago, is in no file of
-the store and of the cache any more; its neighbours, whose data lay in the same objects, are as they
-were; a kill -9 in between only delays it; meanwhile there is progress and nothing else."""
+"""SANITIZE, BLOCK ERASE and, where the volume is encrypted, CRYPTOGRAPHIC ERASE, which is not
+there otherwise: what a LUN held, and what was overwritten there long ago, is in no file of the
+store and of the cache any more, nor are the objects that held it, with what their keys are made
+from; its neighbours, whose data lay in the same objects, are as they were; a kill -9 in between
+only delays it; meanwhile there is progress and nothing else."""
 import os
 import struct
 
@@ -12,7 +14,7 @@ import zt
 
 IQN = "iqn.2024-01.net.zerofs:sanitize"
 READY, SENSE = bytes(6), b"\x03\0\0\0\x12\0"
-BLOCK_ERASE, IMMED, EXIT = 0x02, 0x80, 0x1F
+BLOCK_ERASE, CRYPTO_ERASE, IMMED, EXIT = 0x02, 0x03, 0x80, 0x1F
 BUSY = (2, 0x04, 0x1B)
 ROUNDS, BLOCKS = 12, 64  # of 512 bytes
 
@@ -36,6 +38,10 @@ def holds(path, marks):
     return found
 
 
+def segments(server):
+    return {name for name in stores.names(server.url) if name.startswith("segments/")}
+
+
 def wait_sanitized(initiator):
     while True:
         sense = sense_of(initiator.run(READY))
@@ -45,8 +51,9 @@ def wait_sanitized(initiator):
 
 
 def fill(server, first, second):
-    """Both LUNs by turns, so that they share objects; some of it twice. What was written."""
-    erased, kept = [], []
+    """Both LUNs by turns, so that they share objects; some of it twice. What was written, and the
+    objects that it went to: each flush makes one, or more."""
+    before, erased, kept = segments(server), [], []
     for n in range(ROUNDS):
         erased.append(os.urandom(BLOCKS * iscsi.BLOCK))
         kept.append(os.urandom(BLOCKS * iscsi.BLOCK))
@@ -54,10 +61,11 @@ def fill(server, first, second):
         second.write(n * BLOCKS, kept[-1])
         server.cli("flush")
     first.read(0, ROUNDS * BLOCKS)
-    return [data[:64] for data in erased], kept
+    return [data[:64] for data in erased], kept, segments(server) - before
 
 
-def check(server, second, marks, kept):
+def check(server, second, marks, kept, objects):
+    assert len(objects - segments(server)) >= ROUNDS
     for n, data in enumerate(kept):
         assert second.read(n * BLOCKS, BLOCKS) == data, n
     if stores.KIND == "file" and not stores.ENCRYPTED:
@@ -67,24 +75,26 @@ def check(server, second, marks, kept):
 def erase(server):
     first = iscsi.Initiator(server.iscsi_port, IQN).ready()
     second = iscsi.Initiator(server.iscsi_port, IQN + ".other").ready()
-    marks, kept = fill(server, first, second)
+    marks, *others = fill(server, first, second)
     if stores.KIND == "file" and not stores.ENCRYPTED:
         assert holds(server.dir, marks) >= ROUNDS
     assert sanitize(first, BLOCK_ERASE).status == 0
     assert first.read(0, ROUNDS * BLOCKS) == bytes(ROUNDS * BLOCKS * iscsi.BLOCK)
-    check(server, second, marks, kept)
+    check(server, second, marks, *others)
     assert sanitize(first, EXIT).status == 0  # there is no failure to leave
-    assert sanitize(first, 0x03).status == 2  # CRYPTOGRAPHIC ERASE
+    if not stores.ENCRYPTED:
+        assert sense_of(sanitize(first, CRYPTO_ERASE)) == (5, 0x24, 0)
     first.logout()
     second.logout()
 
 
 def erase_and_die(server):
     """One that is cut short, perhaps before it began to delete, goes on at the next start."""
+    action = CRYPTO_ERASE if stores.ENCRYPTED else BLOCK_ERASE
     first = iscsi.Initiator(server.iscsi_port, IQN).ready()
     second = iscsi.Initiator(server.iscsi_port, IQN + ".other").ready()
-    marks, kept = fill(server, first, second)
-    assert sanitize(first, BLOCK_ERASE, IMMED).status == 0
+    marks, *others = fill(server, first, second)
+    assert sanitize(first, action, IMMED).status == 0
     sense = first.run(SENSE, 18).data
     if sense[2] & 15:
         assert (sense[2] & 15, sense[12], sense[13]) == BUSY and sense[15] == 0x80, sense.hex()
@@ -98,7 +108,7 @@ def erase_and_die(server):
     wait_sanitized(first)
     assert first.read(0, ROUNDS * BLOCKS) == bytes(ROUNDS * BLOCKS * iscsi.BLOCK)
     second = iscsi.Initiator(server.iscsi_port, IQN + ".other").ready()
-    check(server, second, marks, kept)
+    check(server, second, marks, *others)
 
 
 def main():

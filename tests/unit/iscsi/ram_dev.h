@@ -231,6 +231,12 @@ void dev_usage(const struct dev *d, struct dev_usage *ret_usage)
     *ret_usage = (struct dev_usage){0};
 }
 
+bool dev_is_encrypted(const struct dev *d)
+{
+    (void)d;
+    return false;
+}
+
 struct vol *dev_volume(const struct dev *d)
 {
     (void)d;

@@ -263,6 +263,14 @@ void dev_usage(const struct dev *d, struct dev_usage *ret_usage)
     *ret_usage = fake_usage;
 }
 
+static bool fake_encrypted;
+
+bool dev_is_encrypted(const struct dev *d)
+{
+    (void)d;
+    return fake_encrypted;
+}
+
 struct vol *dev_volume(const struct dev *d)
 {
     (void)d;

@@ -118,11 +118,32 @@ static void sanitizing_keeps_all_else_away(struct world *w)
 }
 WORLD_TEST(sanitizing_keeps_all_else_away)
 
+/* With one alone the key of what was written can go. */
+static void cryptographic_erase_wants_encryption(struct world *w)
+{
+    struct dev *d = disk(w, 0);
+    const uint8_t *erase = CDB(0x48, 0x83), *page = CDB(0x12, 1, 0xb1, 0, 64);
+    const uint8_t *all = CDB(0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0xff, 0xff);
+    const uint8_t *one = CDB(0xa3, 0x0c, 2, 0x48, 0, 3, 0, 0, 0, 64);
+    CHECK(none(w->a, 0, erase) != 0 && field_is(1, 4) && d->info.sanitize == DEV_SANITIZED_NOT);
+    CHECK(in(w->a, 0, 64, page)->data[7] == 0x40);
+    CHECK(in(w->a, 0, 64, one)->data[1] == 1);
+    size_t len = in(w->a, 0, 65535, all)->len;
+    CHECK(be32_load(reply.data) == len - 4);
+    fake_encrypted = true;
+    CHECK(in(w->a, 0, 64, page)->data[7] == 0x50);
+    CHECK(in(w->a, 0, 64, one)->data[1] == 3 && reply.data[5] == 0xa3);
+    CHECK(in(w->a, 0, 65535, all)->len == len + 8 && be32_load(reply.data) == len + 4);
+    CHECK(none(w->a, 0, erase) == SCSI_GOOD && d->info.sanitize == DEV_SANITIZING);
+    CHECK(tur(w->b, 0) == SCSI_CHECK_CONDITION && sense_is(SCSI_KEY_NOT_READY, 0x041b));
+    fake_encrypted = false;
+}
+WORLD_TEST(cryptographic_erase_wants_encryption)
+
 static void sanitize_says_what_it_does_not_do(struct world *w)
 {
     uint8_t list[8] = {0};
     CHECK(none(w->a, 0, CDB(0x48, 0x01)) != 0 && field_is(1, 4)); /* OVERWRITE */
-    CHECK(none(w->a, 0, CDB(0x48, 0x03)) != 0 && field_is(1, 4)); /* CRYPTOGRAPHIC ERASE */
     CHECK(none(w->a, 0, CDB(0x48, 0x42)) != 0 && field_is(1, 6));
     CHECK(none(w->a, 0, CDB(0x48, 0x02, 0, 0, 1)) != 0 && field_is(4, 7));
     CHECK(out(w->a, 0, list, 8, CDB(0x48, 0x02, 0, 0, 0, 0, 0, 0, 8))->status && field_is(7, 7));
@@ -136,6 +157,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sanitizing_keeps_all_else_away),
+        cmocka_unit_test(test_cryptographic_erase_wants_encryption),
         cmocka_unit_test(test_sanitize_says_what_it_does_not_do),
         cmocka_unit_test(test_formatted_is_as_new),
         cmocka_unit_test(test_what_cannot_be_is_refused),
