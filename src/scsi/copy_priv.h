@@ -41,7 +41,8 @@ void scsi_copy_guest_leave(struct scsi_copy_unit *unit); /* accepts one without 
 
 /* copy_status.c */
 #define SCSI_COPY_IDS_MAX 64u
-#define SCSI_COPIES_MAX 2048u /* in all */
+#define SCSI_COPIES_MAX 2048u       /* in the background, in all */
+#define SCSI_COPIES_OF_ONE_MAX 128u /* ... of a nexus */
 #define SCSI_COPY_SENSE_MAX 64u
 
 enum scsi_copy_state { /* COPY MANAGER STATUS, SPC-4 table 364; and that there is nothing */

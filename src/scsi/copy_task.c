@@ -84,11 +84,33 @@ struct background {
     struct scsi_copy_work work;
 };
 
+/* The window of commands does not limit what goes on without one: each has a fiber. */
+static bool place_take(struct scsi_nexus *n)
+{
+    struct scsi_host *h = n->target->host;
+    if (n->copying >= SCSI_COPIES_OF_ONE_MAX) {
+        return false;
+    }
+    if (atomic_fetch_add(&h->copying, 1) >= SCSI_COPIES_MAX) {
+        atomic_fetch_sub(&h->copying, 1);
+        return false;
+    }
+    n->copying++;
+    return true;
+}
+
+static void place_give(struct scsi_nexus *n)
+{
+    n->copying--;
+    atomic_fetch_sub(&n->target->host->copying, 1);
+}
+
 static void run_background(void *arg)
 {
     struct background *b = arg;
     b->work.fn(&b->task, b->work.result, b->work.arg);
     scsi_copy_settle(&b->task, b->work.result);
+    place_give(b->task.nexus);
     scsi_task_end(&b->task);
     free(b);
 }
@@ -97,6 +119,9 @@ static void run_background(void *arg)
 static int begin_background(const struct scsi_task *t, struct background *b)
 {
     struct scsi_nexus *n = t->nexus;
+    if (!place_take(n)) {
+        return -EAGAIN;
+    }
     task_init(&b->task, t);
     b->task.lu = t->lu;
     b->task.itl = t->itl;
@@ -112,6 +137,7 @@ static int begin_background(const struct scsi_task *t, struct background *b)
     }
     if (r < 0) {
         scsi_task_end(&b->task);
+        place_give(n);
     }
     return r;
 }

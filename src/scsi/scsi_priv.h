@@ -202,6 +202,7 @@ struct scsi_nexus {
     size_t itl_count;
     struct list gone_itls;
     struct rt_group *copies; /* in the background; made by the first one */
+    unsigned copying;        /* how many there are */
     unsigned tasks;          /* begun and not ended */
     bool luns_changed;       /* to be told (scsi_nexus_news) */
     bool dropping;
@@ -210,9 +211,10 @@ struct scsi_nexus {
 
 struct scsi_host {
     struct dev_registry *registry;
-    struct scsi_rods *rods; /* see rod.h */
+    struct scsi_rods *rods;                                            /* see rod.h */
     bool (*admits)(void *arg, const char *iqn, const char *initiator); /* or NULL */
     void *admits_arg;
+    _Atomic unsigned copying; /* copies in the background, of all nexuses */
     struct rt_mutex m;
     struct list targets;
     _Atomic uint64_t nexus_ids;

@@ -362,6 +362,40 @@ static void copies_in_the_background(struct world *w)
 }
 WORLD_TEST(copies_in_the_background)
 
+/* Each has a fiber, so a nexus has no more than so many. */
+static void copies_in_the_background_are_limited(struct world *w)
+{
+    struct rt_event gate;
+    uint64_t done;
+    fake_add(w->registry, 2, LUN_SIZE);
+    for (uint32_t lun = 0; lun < 3; lun++) {
+        clear_attentions(w->a, lun);
+        clear_attentions(w->b, lun);
+    }
+    fill(w, 0, 1);
+    populate(w->a, 0, 0, 8);
+    rt_event_init(&gate);
+    fake_gate = &gate;
+    write_begin(1, 0);
+    add_range(16, 8);
+    for (uint32_t i = 0; i < 128; i++) {
+        CHECK(send_list(w->a, i % 2, WUT, 10 + i) == SCSI_GOOD);
+    }
+    CHECK(send_list(w->a, 2, WUT, 3) == SCSI_BUSY && rrti(w->a, 2, 3, &done) == 0x02);
+    CHECK(send_list(w->b, 2, WUT, 3) == SCSI_GOOD);
+    fake_gate = NULL;
+    rt_event_set(&gate);
+    while (rrti(w->a, 1, 137, &done) == 0x12) {
+        CHECK(rt_sleep_ms(1) == 0);
+    }
+    CHECK(send_list(w->a, 2, WUT, 3) == SCSI_GOOD);
+    while (rrti(w->a, 2, 3, &done) == 0x12 || rrti(w->b, 2, 3, &done) == 0x12) {
+        CHECK(rt_sleep_ms(1) == 0);
+    }
+    rt_event_destroy(&gate);
+}
+WORLD_TEST(copies_in_the_background_are_limited)
+
 /* EXTENDED COPY(LID4), from LUN 0 to the unit the command is sent to. */
 static void lid4(struct world *w, uint8_t usage, bool immed, uint32_t id, uint16_t blocks)
 {
@@ -481,6 +515,7 @@ int main(void)
         cmocka_unit_test(test_what_is_protected_is_not_written),
         cmocka_unit_test(test_tokens_expire),
         cmocka_unit_test(test_copies_in_the_background),
+        cmocka_unit_test(test_copies_in_the_background_are_limited),
         cmocka_unit_test(test_lid4_copies),
         cmocka_unit_test(test_copies_are_guests_elsewhere),
     };
