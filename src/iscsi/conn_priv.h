@@ -62,6 +62,7 @@
 #define ISCSI_WIDE_LOGINS_MAX 64u
 #define ISCSI_RETAINED_BYTES (16ull << 20) /* sent and kept, of a session */
 #define ISCSI_SENT_MAX 1024u               /* PDUs that a connection may leave unacknowledged */
+#define ISCSI_SENT_ALL (1u << 18)          /* and all of them, before it may less */
 #define ISCSI_SOON_NS 1000000000ull        /* after which it is asked to acknowledge */
 #define ISCSI_CONNECTIONS_MAX 8u           /* of a session */
 #define ISCSI_RETAIN_SECONDS 20u           /* DefaultTime2Retain */
@@ -91,10 +92,11 @@ struct iscsi_server {
     unsigned recovery;        /* ErrorRecoveryLevel at most */
     uint64_t login_timeout_ns;
     uint64_t nop_interval_ns;
-    unsigned core_commands;     /* that the sessions of a core may have under way: share.c */
-    struct rt_credits ingress;  /* immediate and unsolicited data of all windows */
-    struct rt_credits gather;   /* solicited data that is not for the medium */
-    struct rt_credits retained; /* what was sent and is kept to be sent again */
+    unsigned core_commands;      /* that the sessions of a core may have under way: share.c */
+    struct rt_credits ingress;   /* immediate and unsolicited data of all windows */
+    struct rt_credits gather;    /* solicited data that is not for the medium */
+    struct rt_credits retained;  /* what was sent and is kept to be sent again */
+    _Atomic unsigned sent_total; /* PDUs that are */
     _Atomic bool draining;
     const char *drain_to; /* set before draining; NULL: nowhere */
     _Atomic uint64_t logins;

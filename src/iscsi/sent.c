@@ -93,6 +93,7 @@ static struct iscsi_sent *sent_new(struct iscsi_conn *c, const void *tail, uint3
     e->itt = ISCSI_TAG_NONE;
     rt_chain_init(&e->data);
     rt_mem_add(RT_MEM_CONNECTIONS, sizeof *e);
+    atomic_fetch_add(&c->server->sent_total, 1);
     return e;
 }
 
@@ -112,6 +113,7 @@ void iscsi_sent_free(struct iscsi_sent *e)
 {
     delist(e);
     discharge(e);
+    atomic_fetch_sub(&e->conn->server->sent_total, 1);
     rt_chain_free(&e->data);
     free(e->tail);
     free(e);
@@ -267,6 +269,16 @@ static void cut_anew(struct iscsi_sent *e)
     e->response.exp_datasn = e->r2ts + iscsi_cut_end(&e->cut);
 }
 
+/* Where all have left much unacknowledged, a connection may no more than a window. */
+static void check_count(struct iscsi_conn *c)
+{
+    bool crowded = atomic_load(&c->server->sent_total) > ISCSI_SENT_ALL;
+    if (c->sent_count > (crowded ? ISCSI_WINDOW_MAX : ISCSI_SENT_MAX)) {
+        msg_warn_paced("iscsi", "%s: %s acknowledges nothing", c->peer, c->session->initiator);
+        iscsi_conn_break(c, -ENOBUFS);
+    }
+}
+
 static struct iscsi_sent *of_task(struct iscsi_task *t, const struct iscsi_scsi_response *response)
 {
     struct iscsi_conn *c = t->conn;
@@ -311,10 +323,7 @@ bool iscsi_sent_reply(struct iscsi_task *t, const struct iscsi_scsi_response *re
     if (e->cut.end > 0 && !charge(e, held_by(&e->data))) {
         lose(e);
     }
-    if (c->sent_count > ISCSI_SENT_MAX) {
-        msg_warn_paced("iscsi", "%s: %s acknowledges nothing", c->peer, c->session->initiator);
-        iscsi_conn_break(c, -ENOBUFS);
-    }
+    check_count(c);
     return true;
 }
 
@@ -346,10 +355,7 @@ void iscsi_sent_answer(struct iscsi_conn *c, uint32_t statsn, const uint8_t *bhs
     if (len > 0 && !charge(e, len)) {
         lose(e);
     }
-    if (c->sent_count > ISCSI_SENT_MAX) {
-        msg_warn_paced("iscsi", "%s: %s acknowledges nothing", c->peer, c->session->initiator);
-        iscsi_conn_break(c, -ENOBUFS);
-    }
+    check_count(c);
 }
 
 void iscsi_sent_resegment(struct iscsi_sent *e, uint32_t snack_tag)
