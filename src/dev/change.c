@@ -396,6 +396,8 @@ enum setting {
     SETTING_WRITE_CACHE,
     SETTING_READ_ONLY,
     SETTING_SAVED_MODES,
+    SETTING_SAVED_THRESHOLD, /* the first, and so on */
+    SETTING_SAVED_THRESHOLD_LAST = SETTING_SAVED_THRESHOLD + DEV_THRESHOLDS - 1,
     SETTING_EJECTED,
     SETTING_SANITIZE, /* enum dev_sanitize, and SANITIZE_AUSE */
 };
@@ -403,9 +405,10 @@ enum setting {
 #define SANITIZE_AUSE 0x80u
 
 /* False when it is so already. */
-static bool change_info(struct dev_info *info, enum setting what, uint8_t value)
+static bool change_info(struct dev_info *info, enum setting what, uint64_t value)
 {
     struct dev_info before = *info;
+    unsigned which = what - SETTING_SAVED_THRESHOLD;
     switch (what) {
     case SETTING_WRITE_CACHE:
         info->write_cache = value;
@@ -414,8 +417,12 @@ static bool change_info(struct dev_info *info, enum setting what, uint8_t value)
         info->read_only = value;
         return info->read_only != before.read_only;
     case SETTING_SAVED_MODES:
-        info->saved_modes = value;
+        info->saved_modes = (uint8_t)value;
         return info->saved_modes != before.saved_modes;
+    case SETTING_SAVED_THRESHOLD:
+    case SETTING_SAVED_THRESHOLD_LAST:
+        info->saved_thresholds[which] = value;
+        return value != before.saved_thresholds[which];
     case SETTING_EJECTED:
         info->ejected = value;
         return info->ejected != before.ejected;
@@ -427,7 +434,7 @@ static bool change_info(struct dev_info *info, enum setting what, uint8_t value)
     return false;
 }
 
-static int change_locked(struct dev_registry *g, struct dev *d, enum setting what, uint8_t value)
+static int change_locked(struct dev_registry *g, struct dev *d, enum setting what, uint64_t value)
     WAITS
 {
     if (dev_is_gone(d)) {
@@ -459,6 +466,9 @@ static int change_locked(struct dev_registry *g, struct dev *d, enum setting wha
     atomic_store(&d->write_cache, info.write_cache);
     atomic_store(&d->read_only, info.read_only);
     atomic_store(&d->saved_modes, info.saved_modes);
+    for (unsigned i = 0; i < DEV_THRESHOLDS; i++) {
+        atomic_store(&d->saved_thresholds[i], info.saved_thresholds[i]);
+    }
     atomic_store(&d->ejected, info.ejected);
     d->sanitize_ause = info.sanitize_ause;
     if (info.sanitize != DEV_SANITIZED_NOT) {
@@ -473,7 +483,7 @@ static int change_locked(struct dev_registry *g, struct dev *d, enum setting wha
     return r;
 }
 
-static int change(struct dev_registry *g, struct dev *d, enum setting what, uint8_t value) WAITS
+static int change(struct dev_registry *g, struct dev *d, enum setting what, uint64_t value) WAITS
 {
     rt_lock_take(&g->change);
     int r = change_locked(g, d, what, value);
@@ -516,6 +526,13 @@ void dev_prevent(struct dev *d, bool more)
 bool dev_is_prevented(const struct dev *d)
 {
     return atomic_load(&d->prevents) > 0;
+}
+
+int dev_saved_threshold_set(struct dev_registry *g, struct dev *d, unsigned which,
+                            uint64_t threshold)
+{
+    ASSERT(which < DEV_THRESHOLDS);
+    return change(g, d, (enum setting)(SETTING_SAVED_THRESHOLD + which), threshold);
 }
 
 int dev_saved_modes_set(struct dev_registry *g, struct dev *d, uint8_t modes)

@@ -30,6 +30,8 @@
 #define DEV_MOVED_MAX 127
 #define DEV_IO_MAX (32u << 20)
 
+#define DEV_THRESHOLDS 2
+
 enum dev_sanitize {
     DEV_SANITIZED_NOT, /* or it is over, and went well */
     DEV_SANITIZING,
@@ -48,17 +50,18 @@ struct dev_info {
     struct uuid uuid;
     uint64_t inode;
     uint64_t size_bytes;
-    uint64_t created_ns;           /* wall clock */
-    bool write_cache;              /* off: each write is answered when it is durable */
-    bool read_only;                /* changes of its data are refused */
-    bool removable;                /* its medium can be taken out */
-    bool ejected;                  /* and has been: no I/O */
-    enum dev_sanitize sanitize;    /* not _NOT: no I/O */
-    bool sanitize_ause;            /* a failure may be left without sanitizing again */
-    uint8_t saved_modes;           /* of SCSI mode pages, kept for scsi */
-    uint32_t logical_block_bytes;  /* 512 or 4096 */
-    uint32_t physical_block_bytes; /* 512 to 4096, not less than the logical */
-    uint32_t attached;             /* clients at this moment */
+    uint64_t created_ns;                       /* wall clock */
+    bool write_cache;                          /* off: each write is answered when it is durable */
+    bool read_only;                            /* changes of its data are refused */
+    bool removable;                            /* its medium can be taken out */
+    bool ejected;                              /* and has been: no I/O */
+    enum dev_sanitize sanitize;                /* not _NOT: no I/O */
+    bool sanitize_ause;                        /* a failure may be left without sanitizing again */
+    uint8_t saved_modes;                       /* of SCSI mode pages, kept for scsi */
+    uint64_t saved_thresholds[DEV_THRESHOLDS]; /* as these are; 0: none */
+    uint32_t logical_block_bytes;              /* 512 or 4096 */
+    uint32_t physical_block_bytes;             /* 512 to 4096, not less than the logical */
+    uint32_t attached;                         /* clients at this moment */
 };
 
 struct dev;
@@ -126,6 +129,8 @@ MUST int dev_sanitize_exit(struct dev_registry *g, struct dev *d) WAITS;
 /* progress: of 65536; may be NULL. */
 enum dev_sanitize dev_sanitize_state(const struct dev *d, uint32_t *ret_progress);
 MUST int dev_saved_modes_set(struct dev_registry *g, struct dev *d, uint8_t modes) WAITS;
+MUST int dev_saved_threshold_set(struct dev_registry *g, struct dev *d, unsigned which,
+                                 uint64_t threshold) WAITS;
 /*
  * ERR_IN_USE while attached, unless force: then watchers are told (DEV_EVENT_REMOVED) and I/O gives
  * -ENODEV from then on.

@@ -76,6 +76,7 @@ struct dev {
     _Atomic uint32_t sanitize_progress;
     _Atomic uint32_t prevents; /* clients that keep the medium in */
     _Atomic uint8_t saved_modes;
+    _Atomic uint64_t saved_thresholds[DEV_THRESHOLDS];
     _Atomic uint64_t size_bytes;
     struct vol_file *file; /* NULL once deleted */
     struct dev_ranges ranges;

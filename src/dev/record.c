@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define TARGET_VERSION 1
+#define THRESHOLDS_END (43 + 8 * DEV_THRESHOLDS)
 
 enum {
     FLAG_WRITE_CACHE = 1,
@@ -61,7 +62,12 @@ size_t dev_record_value(const struct dev_info *info, uint8_t ret_value[DEV_VALUE
     le32_store(p + 34, info->logical_block_bytes);
     le32_store(p + 38, info->physical_block_bytes);
     p[42] = info->saved_modes;
-    return 43;
+    size_t n = 43;
+    for (unsigned i = 0; i < DEV_THRESHOLDS; i++) {
+        le64_store(p + 43 + 8 * i, info->saved_thresholds[i]);
+        n = info->saved_thresholds[i] ? THRESHOLDS_END : n;
+    }
+    return n;
 }
 
 size_t dev_target_key(const char *iqn, uint8_t ret_key[DEV_KEY_MAX])
@@ -162,6 +168,9 @@ int dev_record_decode(const struct dev_record_bytes *in, struct dev_info *ret_in
     }
     if (bytes_left(&r) > 0) {
         info.saved_modes = bytes_u8(&r);
+    }
+    for (unsigned i = 0; i < DEV_THRESHOLDS && in->value_len >= THRESHOLDS_END; i++) {
+        info.saved_thresholds[i] = bytes_le64(&r);
     }
     *ret_info = info;
     return 0;

@@ -95,6 +95,9 @@ int dev_new(struct dev_registry *g, const struct dev_info *info, struct dev **re
     atomic_init(&d->sanitize, info->sanitize);
     d->sanitize_ause = info->sanitize_ause;
     atomic_init(&d->saved_modes, info->saved_modes);
+    for (unsigned i = 0; i < DEV_THRESHOLDS; i++) {
+        atomic_init(&d->saved_thresholds[i], info->saved_thresholds[i]);
+    }
     atomic_init(&d->size_bytes, vol_file_size(d->file));
     dev_ranges_init(&d->ranges);
     dev_loss_init(d);
@@ -370,6 +373,9 @@ void dev_info(struct dev *d, struct dev_info *ret_info)
     ret_info->sanitize = dev_sanitize_state(d, NULL);
     ret_info->sanitize_ause = d->sanitize_ause;
     ret_info->saved_modes = atomic_load(&d->saved_modes);
+    for (unsigned i = 0; i < DEV_THRESHOLDS; i++) {
+        ret_info->saved_thresholds[i] = atomic_load(&d->saved_thresholds[i]);
+    }
     rt_mutex_lock(&d->m);
     ret_info->attached = d->attached;
     rt_mutex_unlock(&d->m);

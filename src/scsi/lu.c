@@ -40,6 +40,9 @@ int scsi_lu_create(struct scsi_target *t, uint32_t lun, struct dev *d, struct sc
     }
     atomic_init(&lu->refs, 1);
     atomic_init(&lu->mode, info.saved_modes & SCSI_MODE_BITS);
+    for (int i = 0; i < SCSI_RESOURCES; i++) {
+        atomic_init(&lu->thresholds[i], info.saved_thresholds[i] & SCSI_THRESHOLD_BITS);
+    }
     atomic_init(&lu->ordered_oldest, UINT64_MAX);
     list_init(&lu->ordered);
     rt_mutex_init(&lu->m);
@@ -118,9 +121,10 @@ void scsi_lu_reset(struct scsi_lu *lu, enum scsi_ua ua)
 {
     allow_removal(lu);
     atomic_store(&lu->reserved_by, 0);
-    atomic_store(&lu->mode, scsi_mode_saved(lu).bits);
+    struct scsi_mode saved = scsi_mode_saved(lu);
+    atomic_store(&lu->mode, saved.bits);
     for (int i = 0; i < SCSI_RESOURCES; i++) {
-        scsi_threshold_set(lu, (enum scsi_resource)i, 0);
+        scsi_threshold_set(lu, (enum scsi_resource)i, saved.thresholds[i]);
     }
     scsi_lu_attention(lu, ua, NULL);
 }

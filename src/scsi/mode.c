@@ -36,8 +36,12 @@ struct scsi_mode scsi_mode_saved(const struct scsi_lu *lu)
 {
     struct dev_info info;
     dev_info(lu->dev, &info);
-    return (struct scsi_mode){.bits = info.saved_modes & SCSI_MODE_BITS,
-                              .write_cache = info.write_cache};
+    struct scsi_mode m = {.bits = info.saved_modes & SCSI_MODE_BITS,
+                          .write_cache = info.write_cache};
+    for (int i = 0; i < SCSI_RESOURCES; i++) {
+        m.thresholds[i] = info.saved_thresholds[i] & SCSI_THRESHOLD_BITS;
+    }
+    return m;
 }
 
 bool scsi_mode_page_at(size_t i, uint8_t *ret_code, uint8_t *ret_subpage)
@@ -118,7 +122,7 @@ size_t scsi_mode_page_put(enum scsi_mode_pc pc, const struct scsi_mode *m, unsig
         break;
     case PAGE_PROVISIONING:
         len = 32;
-        p[0] = 0x40; /* SPF */
+        p[0] = PS | 0x40; /* SPF */
         p[1] = 0x02;
         put_thresholds(mask, m, p);
         break;

@@ -128,6 +128,9 @@ static int keep(struct scsi_task *t, const struct scsi_mode *before, const struc
     if (saves && scsi_mode_saved(lu).bits != after->bits) {
         r = dev_saved_modes_set(g, lu->dev, (uint8_t)after->bits);
     }
+    for (unsigned i = 0; saves && r >= 0 && i < SCSI_RESOURCES; i++) {
+        r = dev_saved_threshold_set(g, lu->dev, i, after->thresholds[i]);
+    }
     if (r >= 0 && before->write_cache != after->write_cache) {
         r = dev_write_cache_set(g, lu->dev, after->write_cache);
     }

@@ -93,6 +93,8 @@ enum scsi_resource {
     SCSI_RESOURCES,
 };
 #define SCSI_THRESHOLD_ENABLED (1ull << 32) /* a threshold: this and its count */
+#define SCSI_THRESHOLD_BITS (SCSI_THRESHOLD_ENABLED | UINT32_MAX)
+_Static_assert((int)SCSI_RESOURCES == DEV_THRESHOLDS, "all of them are saved");
 #define SCSI_THRESHOLD_AT(resource) (16u + 8u * (unsigned)(resource))
 
 struct scsi_space {

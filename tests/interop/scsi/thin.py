@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A volume with a limit runs full under a LUN: log page 0Ch counts, a threshold is told of when it
-is reached, writes then end with SPACE ALLOCATION FAILED, and after an UNMAP they go on."""
+"""A volume with a limit runs full under a LUN: log page 0Ch counts; a threshold, which was saved
+before the server was killed, is told of when it is reached; writes then end with SPACE ALLOCATION
+FAILED, and after an UNMAP they go on."""
 import struct
 
 import initiator as iscsi
@@ -24,7 +25,7 @@ def counts(initiator):
 def set_threshold(initiator, available):
     descriptors = struct.pack(">BBHI", 0x80, 1, 0, available) + bytes([1, 2, 0, 0, 0, 0, 0, 0])
     page = bytes([0x5C, 2, 0, 28]) + bytes(12) + descriptors
-    done = initiator.run(bytes([0x15, 0x10, 0, 0, 4 + len(page), 0]), out=bytes(4) + page)
+    done = initiator.run(bytes([0x15, 0x11, 0, 0, 4 + len(page), 0]), out=bytes(4) + page)
     assert done.status == 0, done.sense.hex()
 
 
@@ -52,6 +53,9 @@ def main():
         initiator = iscsi.Initiator(server.iscsi_port, IQN).ready()
         assert counts(initiator) == (LIMIT // MIB, 0)
         set_threshold(initiator, 10)
+        server.kill()
+        server.start()
+        initiator = iscsi.Initiator(server.iscsi_port, IQN).ready()
         told, ends = [], []
         for number in range(60):
             done = initiator.run(TUR)

@@ -137,6 +137,15 @@ static void settings_go_round(void **state)
     assert_int_equal(value[0], 4);
     assert_int_equal(dev_record_decode(&b, &out), 0);
     assert_true(out.sanitize == DEV_SANITIZING && out.sanitize_ause);
+    in.saved_thresholds[1] = 1ull << 32 | 7;
+    b.value_len = dev_record_value(&in, value);
+    assert_int_equal(b.value_len, 59);
+    assert_int_equal(dev_record_decode(&b, &out), 0);
+    assert_true(out.saved_thresholds[0] == 0 && out.saved_thresholds[1] == (1ull << 32 | 7));
+    b.value_len = 58; /* not whole: something else */
+    assert_int_equal(dev_record_decode(&b, &out), 0);
+    assert_true(out.saved_modes == 5 && out.saved_thresholds[0] == 0);
+    assert_int_equal(out.saved_thresholds[1], 0);
     b.value_len = 42; /* as the first version wrote it */
     value[0] = 1;
     value[1] = 0;

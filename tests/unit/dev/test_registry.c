@@ -148,6 +148,7 @@ static void read_only_body(void *arg)
     assert_int_equal(write_at(d, 0, "x", 0), 0);
     assert_int_equal(dev_read_only_set(reg, d, true), 0);
     assert_int_equal(dev_saved_modes_set(reg, d, 3), 0);
+    assert_int_equal(dev_saved_threshold_set(reg, d, 1, 9), 0);
     for (int i = 0; i < 2; i++) {
         assert_true(dev_is_read_only(d));
         assert_int_equal(write_at(d, 0, "y", 0), ERR_READ_ONLY);
@@ -162,6 +163,7 @@ static void read_only_body(void *arg)
     dev_info(d, &info);
     assert_int_equal(info.logical_block_bytes, 4096);
     assert_int_equal(info.saved_modes, 3);
+    assert_true(info.saved_thresholds[0] == 0 && info.saved_thresholds[1] == 9);
     assert_int_equal(dev_read_only_set(reg, d, false), 0);
     assert_int_equal(write_at(d, 0, "x", 0), 0);
     dev_unref(d);

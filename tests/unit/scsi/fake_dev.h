@@ -431,6 +431,20 @@ int dev_medium_set(struct dev_registry *g, struct dev *d, bool in, bool force)
     return 0;
 }
 
+int dev_saved_threshold_set(struct dev_registry *g, struct dev *d, unsigned which,
+                            uint64_t threshold)
+{
+    (void)g;
+    rt_mutex_lock(&d->m);
+    bool differs = d->info.saved_thresholds[which] != threshold;
+    d->info.saved_thresholds[which] = threshold;
+    rt_mutex_unlock(&d->m);
+    if (differs) {
+        fake_tell(d, DEV_EVENT_SETTINGS);
+    }
+    return 0;
+}
+
 int dev_saved_modes_set(struct dev_registry *g, struct dev *d, uint8_t modes)
 {
     (void)g;

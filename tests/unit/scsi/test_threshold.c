@@ -111,6 +111,25 @@ static void the_mode_page(struct world *w)
 }
 WORLD_TEST(the_mode_page)
 
+static void saved_thresholds_outlive_a_reset(struct world *w)
+{
+    uint8_t extra[3];
+    uint8_t list[36];
+    const uint8_t *now = CDB(0x1a, 8, 0x1c, 2, 255), *saved = CDB(0x1a, 8, 0xdc, 2, 255);
+    put_list(list, 20, 50);
+    CHECK(out(w->a, 0, list, 36, CDB(0x15, 0x11, 0, 0, 36))->status == SCSI_GOOD);
+    CHECK(disk(w, 0)->info.saved_thresholds[0] == (1ull << 32 | 20));
+    CHECK(tur(w->a, 0) == SCSI_GOOD && tur(w->b, 0) != SCSI_GOOD && attention_is(0x2a01));
+    CHECK(choose(w, 30, 0) == SCSI_GOOD); /* without SP */
+    CHECK(in(w->a, 0, 255, now)->data[27] == 30 && in(w->a, 0, 255, saved)->data[27] == 20);
+    CHECK(reply.data[4] == 0xdc && reply.data[28] == 0x81 && reply.data[35] == 50);
+    CHECK(scsi_tmf(w->a, SCSI_TMF_LU_RESET, 0, 0, extra) == SCSI_TMF_COMPLETE);
+    clear_attentions(w->a, 0);
+    CHECK(in(w->a, 0, 255, now)->data[27] == 20 && reply.data[35] == 50);
+    CHECK(in(w->a, 0, 255, CDB(0x1a, 8, 0x9c, 2, 255))->data[27] == 0); /* the default */
+}
+WORLD_TEST(saved_thresholds_outlive_a_reset)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -118,6 +137,7 @@ int main(void)
         cmocka_unit_test(test_a_threshold_is_told_once),
         cmocka_unit_test(test_without_a_limit_nothing_runs_out),
         cmocka_unit_test(test_the_mode_page),
+        cmocka_unit_test(test_saved_thresholds_outlive_a_reset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
