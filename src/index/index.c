@@ -228,6 +228,17 @@ int index_recheck(struct index *ix) WAITS
     return 0;
 }
 
+int index_replay_newest(struct index *ix, uint64_t *ret_replay_from) WAITS
+{
+    struct manifest m = {0};
+    int r = read_newest(&ix->opt, &m);
+    if (r == 0) {
+        *ret_replay_from = m.replay_from;
+        manifest_free(&m);
+    }
+    return r;
+}
+
 bool index_is_strained(const struct index *ix)
 {
     struct rt_mutex *m = (struct rt_mutex *)&ix->m;

@@ -74,6 +74,8 @@ MUST int index_claim(struct index *ix, const struct uuid *open_id, const char *o
 /* 0, or ERR_LOST_OPEN_RACE when ours is not the newest any more. Until it has given 0, nothing is
  * deleted and no manifest written. */
 MUST int index_recheck(struct index *ix) WAITS;
+/* From where the newest manifest there is now has the log replayed; it may be another's. */
+MUST int index_replay_newest(struct index *ix, uint64_t *ret_replay_from) WAITS;
 
 enum index_op {
     INDEX_PUT,

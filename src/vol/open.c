@@ -326,6 +326,25 @@ static int replay(void *arg, const struct log_replayed *b)
     return r;
 }
 
+/*
+ * Who only reads creates nothing that would tell him the log's end from a segment that its owner
+ * has deleted before he came to it: he would take an older state for the newest. -ESTALE: it was
+ * that.
+ */
+static int check_end(struct vol *v, uint64_t end) WAITS
+{
+    char name[OBJ_NAME_SIZE];
+    uint64_t replay_from;
+    uint64_t size;
+    int r = index_replay_newest(v->ix, &replay_from);
+    if (r < 0 || replay_from <= end) {
+        return r;
+    }
+    log_segment_name(end, name);
+    r = obj_head(v->store, OBJ_INDEX, name, &size); /* it is there: it came later */
+    return r == -ENOENT ? -ESTALE : r;
+}
+
 static int open_log(struct vol *v, const struct index_manifest_info *info,
                     const struct uuid *open_id)
 {
@@ -343,7 +362,7 @@ static int open_log(struct vol *v, const struct index_manifest_info *info,
     struct log_open_result found;
     int r = log_open(&lo, replay, v, &found);
     if (r < 0 || v->opt.read_only) {
-        return r;
+        return r < 0 ? r : check_end(v, found.next_seq);
     }
     r = index_recheck(v->ix);
     if (r < 0) {

@@ -192,6 +192,88 @@ static void a_reader_gives_up(struct rig *rig)
     reader_close(v, f);
 }
 
+/* Without the grace, as a scrub has it done. */
+static void delete_dead(struct rig *rig)
+{
+    struct vol *v = rig->v;
+    assert_int_equal(vol_drain(v), 0);
+    assert_int_equal(index_flush(v->ix), 0);
+    unsigned deleted = 0;
+    for (size_t i = 0; i < v->segs.at.len; i++) {
+        const struct vol_segment *s = &v->segs.at.at[i];
+        if (s->live == 0 && s->seq < atomic_load(&v->replay_from)) {
+            assert_int_equal(log_segment_remove(v->frames, s->seq), 0);
+            deleted++;
+        }
+    }
+    assert_true(deleted > 0);
+}
+
+/* A store whose first request for a segment comes when that has been deleted. */
+struct late_store {
+    struct obj_store base;
+    struct rig *rig;
+    bool armed;
+    bool churns;
+};
+
+static ssize_t late_get(struct obj_store *s, enum obj_class c, const char *name, uint64_t off,
+                        void *dst, size_t len)
+{
+    struct late_store *late = container_of(s, struct late_store, base);
+    if (late->armed && strncmp(name, "segments/", 9) == 0) {
+        late->armed = false;
+        late->churns = true;
+        rt_shield();
+        delete_dead(late->rig);
+        rt_unshield();
+        late->churns = false;
+    }
+    while (late->churns) {
+        if (rt_sleep_ms(1000) < 0) {
+            return -ECANCELED;
+        }
+    }
+    return obj_get(s->next, c, name, off, dst, len);
+}
+
+static int late_head(struct obj_store *s, enum obj_class c, const char *name, uint64_t *ret_size)
+{
+    return obj_head(s->next, c, name, ret_size);
+}
+
+static int late_list(struct obj_store *s, enum obj_class c, const char *prefix, const char *after,
+                     size_t max, struct obj_names *ret_names)
+{
+    return obj_list(s->next, c, prefix, after, max, ret_names);
+}
+
+/* What was durable before it opened is there, though the log is gone under its replay. */
+static void a_reader_replays_late(struct rig *rig)
+{
+    static const struct obj_ops ops = {
+        .name = "late", .get = late_get, .head = late_head, .list = late_list};
+    struct late_store late = {.base = {.ops = &ops}, .rig = rig};
+    struct vol_options opt = rig->opt;
+    struct vol *v;
+    uint8_t prefix = PAIRS_KIND;
+    unsigned seen = 0;
+    rig_create(rig, MIB);
+    churn(rig, 1);
+    put_pairs(rig, 1);
+    assert_int_equal(vol_flush(rig->v), 0);
+    late.base.next = rig->store;
+    late.armed = true;
+    opt.store = &late.base;
+    opt.read_only = true;
+    opt.owner = "reader";
+    assert_int_equal(vol_open(&opt, &v), 0);
+    assert_false(late.armed);
+    assert_int_equal(vol_scan(v, &prefix, 1, check_pair, &seen), 0);
+    assert_int_equal(seen, PAIRS);
+    assert_int_equal(vol_close(v), 0);
+}
+
 static const struct vol_options options = {
     .memory_bytes = 64u << 20, .memtable_bytes = 16384, .delete_after_ms = GRACE_MS};
 
@@ -207,6 +289,12 @@ static void run_a_reader_hears_of_a_deleted_file(void **state)
     rig_run_with(a_reader_hears_of_a_deleted_file, &options, true);
 }
 
+static void run_a_reader_replays_late(void **state)
+{
+    (void)state;
+    rig_run_with(a_reader_replays_late, &options, true);
+}
+
 static void run_a_reader_gives_up(void **state)
 {
     (void)state;
@@ -219,6 +307,7 @@ int main(void)
         cmocka_unit_test(run_a_reader_follows_the_writer),
         cmocka_unit_test(run_a_reader_hears_of_a_deleted_file),
         cmocka_unit_test(run_a_reader_gives_up),
+        cmocka_unit_test(run_a_reader_replays_late),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
