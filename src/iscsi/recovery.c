@@ -17,6 +17,7 @@
  * Nothing is kept while the server drains, or is nearly full.
  */
 #include "base/msg.h"
+#include "iscsi/rx.h"
 #include "iscsi/sent.h"
 #include "iscsi/tx.h"
 
@@ -70,6 +71,8 @@ void iscsi_conn_hold(struct iscsi_conn *c)
                    c->peer, (unsigned)c->cid, s->initiator, (unsigned)seconds);
     c->state = ISCSI_CONN_FAILED;
     net_shutdown(c->stream);
+    iscsi_rx_free(c); /* many may fail at a time */
+    iscsi_text_reset(c);
     drop_others(c);
     iscsi_egress_wake(c);
     count_failed(s, 1);

@@ -26,7 +26,7 @@ bool iscsi_rx_ready(const struct iscsi_conn *c)
 
 void iscsi_rx_free(struct iscsi_conn *c)
 {
-    ASSERT(filled(&c->rx) == 0 || c->state == ISCSI_CONN_CLOSING);
+    ASSERT(filled(&c->rx) == 0 || c->state >= ISCSI_CONN_FAILED);
     rt_buf_unref(c->rx.buf);
     c->rx.buf = NULL;
     c->rx.head = 0;

@@ -3,6 +3,7 @@
 # compression: any (what does not come as far as the store)
 """Sessions of several connections, and ErrorRecoveryLevel 2: order over connections, logout of one,
 replacement, reassignment of reads and writes in every state, and what is refused."""
+import json
 import random
 import signal
 import struct
@@ -330,7 +331,8 @@ def given_up(s, rng):
 
 
 def many_fail(s):
-    """Of as many as a session may have connections twice over the oldest has to go."""
+    """Of as many as a session may have connections twice over the oldest has to go. None of them
+    keeps a buffer to receive into."""
     session = Session(s.iscsi_port, IQN, {**LEVEL2, "DefaultTime2Wait": "3600"})
     last = session.ready()
     itts = []
@@ -338,6 +340,8 @@ def many_fail(s):
         itts.append(last.begin(bytes(6)))
         assert last.finish(itts[-1]).status == 0  # which is not acknowledged
         last = session.link(cid=1)
+    memory = json.loads(s.cli("status", "--json").stdout)["memory"]["by_owner"]
+    assert memory["ingress"] < 5 * 32768, memory
     assert last.reassign(itts[0]) == NO_TASK
     assert last.reassign(itts[1]) == COMPLETE
     again = Session(s.iscsi_port, IQN, LEVEL2)
