@@ -50,6 +50,7 @@ static struct iscsi_task *task_new(struct iscsi_conn *c, const struct iscsi_requ
     t->itt = q->itt;
     t->edtl = q->command.edtl;
     t->immediate = q->immediate;
+    t->begun = false;
     t->bidi = q->command.read && q->command.write;
     t->bidi_len = 0;
     t->began_ns = rt_turn_ns();
@@ -194,13 +195,16 @@ static int receive_immediate(struct iscsi_task *t, const struct iscsi_request *q
     struct iscsi_conn *c = t->conn;
     uint32_t most = MIN_OF(c->params.first_burst, c->params.max_burst);
     t->unsolicited_max = MIN_OF(t->edtl, most);
+    c->rx_task = t;
     int r = iscsi_gather_room(&t->gather, t->unsolicited ? t->unsolicited_max : q->data_len);
     if (r < 0) {
         t->no_memory = true;
         return iscsi_rx_end(c);
     }
     r = iscsi_data_receive(c, t, 0);
-    t->unsolicited_at = q->data_len;
+    if (c->rx_task == t) {
+        t->unsolicited_at = q->data_len;
+    }
     return r;
 }
 
@@ -311,6 +315,9 @@ int iscsi_command(struct iscsi_conn *c, const struct iscsi_request *q, const uin
     }
     if (q->data_len > 0 || t->unsolicited) {
         r = receive_immediate(t, q);
+        if (c->rx_task != t) {
+            return r < 0 ? r : c->broken; /* it was forgotten: iscsi_conn_recover() */
+        }
         if (r != 0) {
             iscsi_task_free(t);
             return r < 0 ? r : bad_digest(c, bhs);
@@ -440,6 +447,7 @@ static bool run_ready(struct iscsi_task *t)
 void iscsi_command_start(struct iscsi_task *t)
 {
     struct iscsi_conn *c = t->conn;
+    t->begun = true;
     scsi_task_begin(&t->scsi);
     if (run_ready(t)) {
         return;

@@ -93,6 +93,9 @@ void iscsi_conn_recover(struct iscsi_conn *c)
     c->recovered = true;
     iscsi_conn_break(c, -ECONNRESET);
     iscsi_ffp_drop_held(c->session, c); /* before anything else has its turn */
+    if (c->rx_task && !c->rx_task->begun) {
+        iscsi_task_free(c->rx_task); /* its immediate data do not come any more */
+    }
     rt_gate_wake(&c->all_done);
 }
 

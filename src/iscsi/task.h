@@ -49,6 +49,7 @@ struct iscsi_task {
     uint32_t itt;
     uint32_t edtl;
     bool immediate; /* of the PDU: takes no room in the window */
+    bool begun;     /* it has had its turn */
     bool bidi;      /* both R and W */
     uint32_t bidi_len;
     uint64_t began_ns;

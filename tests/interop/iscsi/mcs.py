@@ -258,6 +258,25 @@ def held_again(a, b, rng):
     assert b.finish(second[0]).data == data
 
 
+def half_again(a, b, rng):
+    """What was not there as a whole is unknown at once, and may be sent again."""
+    itt, cmdsn = b.reserve()
+    data = rng.randbytes(4096)
+    words = struct.unpack(">4I", write16(2600, 8))
+    fields = [(20, 4096), (24, cmdsn)] + [(32 + 4 * n, w) for n, w in enumerate(words)]
+    a.sock.sendall(a.pack(COMMAND, FINAL | 0x21, data, fields, itt=itt)[:1000])
+    b.nop()  # so that it has come
+    now = ((24, cmdsn + 1),)
+    b.sock.sendall(
+        b.pack(initiator.LOGOUT | 0x40, FINAL | 2, b"", ((20, a.cid << 16), *now), itt=9001) +
+        b.pack(initiator.TMF | 0x40, FINAL | 8, b"", ((20, itt), *now), itt=9002) +
+        b.pack(COMMAND, FINAL | 0x21, data, fields, itt=itt))
+    assert b.response_to(9001, initiator.LOGOUT_RESPONSE) == 0
+    assert b.response_to(9002, initiator.TMF_RESPONSE) == NO_TASK
+    assert b.finish(itt).status == 0
+    assert b.read(2600, 8) == data
+
+
 def levels(s, rng):
     session = Session(s.iscsi_port, IQN, LEVEL2)
     a = session.ready()
@@ -270,6 +289,7 @@ def levels(s, rng):
         read_again(session.link(), b, data, seen)
     status_again(session.link(), b, rng)
     held_again(session.link(), b, rng)
+    half_again(session.link(), b, rng)
     # One connection, cut: the next with its CID is an implicit logout for recovery.
     b.log_out_of(1, b.cid)
     return data
