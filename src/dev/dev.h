@@ -352,6 +352,10 @@ struct dev_range {
 };
 MUST int dev_range_lock(struct dev *d, struct dev_range *ret_range, uint64_t off, uint64_t len,
                         bool exclusive) WAITS;
+/* Several that do not conflict with each other, at once (dev/range.h), with their pages and kinds
+ * as given; end: of the bytes that have to be there. As dev_range_lock(). */
+MUST int dev_range_lock_all(struct dev *d, struct dev_range *ranges, size_t count, uint64_t end)
+    WAITS;
 /* Exclusively; space (or NULL) is given back, and is empty then, if the range is to be waited for.
  */
 MUST int dev_range_lock_spaced(struct dev *d, struct dev_range *ret_range, uint64_t off,

@@ -115,8 +115,7 @@ static int compare_ranges(const void *a, const void *b)
 }
 
 /*
- * What is to be locked, as the pages of all pieces, in rising order, in which everybody locks (see
- * io.c), and each page once: who waits for a page that this has already must not stand before it.
+ * What is to be locked, as the pages of all pieces, each page once.
  */
 static size_t plan_locks(const struct dev_fill *f, struct dev_range *ret)
 {
@@ -136,13 +135,6 @@ static size_t plan_locks(const struct dev_fill *f, struct dev_range *ret)
         }
     }
     return kept + 1;
-}
-
-static int lock_page_range(struct dev *d, struct dev_range *range) WAITS
-{
-    uint64_t first = range->first_page * VOL_PAGE_BYTES;
-    uint64_t end = MIN_OF((range->last_page + 1) * VOL_PAGE_BYTES, dev_size(d));
-    return first < end ? dev_range_lock(d, range, first, end - first, false) : -EINVAL;
 }
 
 static int fill_piece(const struct dev_fill *f, const struct dev_piece *p) WAITS
@@ -186,18 +178,20 @@ int dev_hold_fill(const struct dev_fill *f)
     if (!ranges) {
         return -ENOMEM;
     }
+    uint64_t end = 0;
+    for (size_t i = 0; i < f->count; i++) {
+        end = MAX_OF(end, f->pieces[i].src_off + f->pieces[i].len);
+    }
     size_t count = plan_locks(f, ranges);
-    size_t locked = 0;
-    int r = 0;
-    while (locked < count && r == 0) {
-        r = lock_page_range(f->src, &ranges[locked]);
-        locked += r == 0;
+    int r = dev_range_lock_all(f->src, ranges, count, end);
+    if (r < 0) {
+        return r;
     }
     for (size_t i = 0; i < f->count && r == 0; i++) {
         r = fill_piece(f, &f->pieces[i]);
     }
-    while (locked > 0) {
-        dev_range_unlock(f->src, &ranges[--locked]);
+    while (count > 0) {
+        dev_range_unlock(f->src, &ranges[--count]);
     }
     return r;
 }

@@ -79,6 +79,22 @@ int dev_range_lock(struct dev *d, struct dev_range *ret_range, uint64_t off, uin
     return r;
 }
 
+int dev_range_lock_all(struct dev *d, struct dev_range *ranges, size_t count, uint64_t end)
+{
+    int r = check(d, 0, end);
+    if (r == 0) {
+        r = dev_ranges_lock_all(&d->ranges, ranges, count);
+    }
+    if (r < 0) {
+        return r;
+    }
+    r = check(d, 0, end);
+    while (r < 0 && count > 0) {
+        dev_ranges_unlock(&d->ranges, &ranges[--count]);
+    }
+    return r;
+}
+
 int dev_range_lock_spaced(struct dev *d, struct dev_range *ret_range, uint64_t off, uint64_t len,
                           struct vol_space *space)
 {
@@ -264,9 +280,8 @@ int dev_discard(struct dev *d, uint64_t off, uint64_t len, unsigned flags)
 
 /* Both ranges of a step. */
 struct copy_ranges {
-    struct dev_range a;
-    struct dev_range b;
-    bool joined; /* they share a page: a covers both */
+    struct dev_range both[2]; /* the source's, the destination's */
+    bool joined;              /* they share a page: the first one covers both */
 };
 
 static bool shares_page(const struct dev_copy *c, uint64_t len)
@@ -280,7 +295,18 @@ static bool shares_page(const struct dev_copy *c, uint64_t len)
 /* In one order for all copies, so that none waits for another one that waits for it. */
 static bool source_first(const struct dev_copy *c)
 {
-    return c->src == c->dst ? c->src_off < c->dst_off : c->src < c->dst;
+    return c->src < c->dst;
+}
+
+/* Both at once: between the one and the other somebody could come who wants all in between. */
+static int copy_lock_within(const struct dev_copy *c, uint64_t len, struct copy_ranges *ret) WAITS
+{
+    ret->both[0] = (struct dev_range){.first_page = c->src_off / VOL_PAGE_BYTES,
+                                      .last_page = (c->src_off + len - 1) / VOL_PAGE_BYTES};
+    ret->both[1] = (struct dev_range){.first_page = c->dst_off / VOL_PAGE_BYTES,
+                                      .last_page = (c->dst_off + len - 1) / VOL_PAGE_BYTES,
+                                      .exclusive = true};
+    return dev_range_lock_all(c->src, ret->both, 2, MAX_OF(c->src_off, c->dst_off) + len);
 }
 
 static int copy_lock(const struct dev_copy *c, uint64_t len, struct copy_ranges *ret) WAITS
@@ -289,28 +315,31 @@ static int copy_lock(const struct dev_copy *c, uint64_t len, struct copy_ranges 
     if (ret->joined) {
         uint64_t from = MIN_OF(c->src_off, c->dst_off);
         uint64_t end = MAX_OF(c->src_off, c->dst_off) + len;
-        return dev_range_lock(c->src, &ret->a, from, end - from, true);
+        return dev_range_lock(c->src, &ret->both[0], from, end - from, true);
     }
     int r;
+    if (c->src == c->dst) {
+        return copy_lock_within(c, len, ret);
+    }
     if (source_first(c)) {
-        r = dev_range_lock(c->src, &ret->a, c->src_off, len, false);
-        if (r == 0 && (r = dev_range_lock(c->dst, &ret->b, c->dst_off, len, true)) < 0) {
-            dev_range_unlock(c->src, &ret->a);
+        r = dev_range_lock(c->src, &ret->both[0], c->src_off, len, false);
+        if (r == 0 && (r = dev_range_lock(c->dst, &ret->both[1], c->dst_off, len, true)) < 0) {
+            dev_range_unlock(c->src, &ret->both[0]);
         }
         return r;
     }
-    r = dev_range_lock(c->dst, &ret->b, c->dst_off, len, true);
-    if (r == 0 && (r = dev_range_lock(c->src, &ret->a, c->src_off, len, false)) < 0) {
-        dev_range_unlock(c->dst, &ret->b);
+    r = dev_range_lock(c->dst, &ret->both[1], c->dst_off, len, true);
+    if (r == 0 && (r = dev_range_lock(c->src, &ret->both[0], c->src_off, len, false)) < 0) {
+        dev_range_unlock(c->dst, &ret->both[1]);
     }
     return r;
 }
 
 static void copy_unlock(const struct dev_copy *c, struct copy_ranges *ranges)
 {
-    dev_range_unlock(c->src, &ranges->a);
+    dev_range_unlock(c->src, &ranges->both[0]);
     if (!ranges->joined) {
-        dev_range_unlock(c->dst, &ranges->b);
+        dev_range_unlock(c->dst, &ranges->both[1]);
     }
 }
 

@@ -148,6 +148,47 @@ int dev_ranges_lock(struct dev_ranges *s, struct dev_range *r)
     return result;
 }
 
+static bool any_waits(const struct dev_range *ranges, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (ranges[i].blockers > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int dev_ranges_lock_all(struct dev_ranges *s, struct dev_range *ranges, size_t count)
+{
+    struct rt_waitq q;
+    int result = 0;
+    rt_waitq_init(&q);
+    rt_mutex_lock(&s->m);
+    for (size_t i = 0; i < count; i++) {
+        struct dev_range *r = &ranges[i];
+        struct list *slot = is_short(r) ? slot_of(s, r) : NULL;
+        uint32_t blockers = count_earlier(s, slot, r);
+        enter(s, slot, r);
+        r->blockers = blockers;
+        r->priv = &q;
+        s->waiting += blockers > 0;
+    }
+    while (any_waits(ranges, count) && result == 0) {
+        result = rt_waitq_wait(&q, &s->m, RT_FOREVER);
+    }
+    bool held = !any_waits(ranges, count);
+    for (size_t i = 0; i < count; i++) {
+        ranges[i].priv = NULL;
+        if (!held) {
+            s->waiting -= ranges[i].blockers > 0;
+            ranges[i].blockers = 0;
+            drop(s, &ranges[i]);
+        }
+    }
+    rt_mutex_unlock(&s->m);
+    return held ? 0 : result;
+}
+
 size_t dev_ranges_try(struct dev_ranges *s, struct dev_range *ranges, size_t count)
 {
     size_t held = 0;

@@ -33,6 +33,11 @@ void dev_ranges_init(struct dev_ranges *s);
 void dev_ranges_destroy(struct dev_ranges *s); /* asserts that nothing is held */
 /* Fields first_page, last_page, exclusive are set by the caller. 0, or -ECANCELED. */
 MUST int dev_ranges_lock(struct dev_ranges *s, struct dev_range *r) WAITS;
+/*
+ * Several that do not conflict with each other, as if they were one: who has one of them and then
+ * waits for another may wait for somebody who came in between, wants both, and waits for him.
+ */
+MUST int dev_ranges_lock_all(struct dev_ranges *s, struct dev_range *ranges, size_t count) WAITS;
 void dev_ranges_unlock(struct dev_ranges *s, struct dev_range *r);
 /* Takes those that need not wait; the others have blockers and are in no list. How many it took. */
 size_t dev_ranges_try(struct dev_ranges *s, struct dev_range *ranges, size_t count);

@@ -18,6 +18,21 @@ struct taker {
     int result;
 };
 
+/* Pages 10 and 20 at once. */
+static void take_two(void *arg)
+{
+    struct dev_range both[2] = {{.first_page = 10, .last_page = 10},
+                                {.first_page = 20, .last_page = 20, .exclusive = true}};
+    int r = dev_ranges_lock_all(&ranges, both, 2);
+    order[strlen(order)] = r == 0 ? '2' : 'x';
+    if (r == 0) {
+        rt_yield();
+        dev_ranges_unlock(&ranges, &both[1]);
+        dev_ranges_unlock(&ranges, &both[0]);
+    }
+    *(int *)arg = r;
+}
+
 static void take_it(void *arg)
 {
     struct taker *t = arg;
@@ -59,6 +74,48 @@ static void end(void)
     rt_group_wait(group);
     rt_group_destroy(group);
     dev_ranges_destroy(&ranges);
+}
+
+/* Who wants several comes before or after whoever wants all in between, never both. */
+static void several_body(void *arg)
+{
+    (void)arg;
+    struct taker t[3];
+    int r = 1;
+    begin();
+    start(&t[0], 'a', 20, 20, false);
+    ASSERT(rt_group_spawn_now(group, "two", take_two, &r) == 0);
+    start(&t[1], 'b', 5, 500, true); /* wants all, behind them */
+    start(&t[2], 'c', 10, 10, false);
+    assert_string_equal(order, "a");
+    finish(&t[0]);
+    assert_string_equal(order, "a2b");
+    finish(&t[1]);
+    finish(&t[2]);
+    assert_string_equal(order, "a2bc");
+    assert_int_equal(r, 0);
+    /* Cancelled: it has none of them. */
+    start(&t[0], 'd', 20, 20, false);
+    struct rt_group *other;
+    ASSERT(rt_group_create(&other) == 0);
+    ASSERT(rt_group_spawn_now(other, "two", take_two, &r) == 0);
+    start(&t[1], 'e', 10, 15, true);
+    assert_string_equal(order, "a2bcd");
+    rt_group_cancel(other);
+    rt_group_wait(other);
+    rt_group_destroy(other);
+    rt_yield();
+    assert_string_equal(order, "a2bcdxe");
+    assert_int_equal(r, -ECANCELED);
+    finish(&t[0]);
+    finish(&t[1]);
+    end();
+}
+
+static void several_at_once(void **state)
+{
+    (void)state;
+    assert_int_equal(rt_run(&(struct rt_options){.cores = 1}, several_body, NULL), 0);
 }
 
 static void order_body(void *arg)
@@ -266,6 +323,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_in_order_of_arrival),
+        cmocka_unit_test(several_at_once),
         cmocka_unit_test(readers_share_but_do_not_overtake),
         cmocka_unit_test(a_try_takes_what_is_free),
         cmocka_unit_test(a_cancelled_wait_lets_go),
