@@ -9,9 +9,9 @@
  *     it was used.
  * R2. The list has one pin of each token in it; whoever works with one has another. Killing takes
  * it out of the list, with that pin; who takes the last pin away, never under the mutex, frees it.
- * R3. A token dies of: its inactivity timeout; DEL_TKN; its initiator, or all of them, having too
- *     many, the one unused for longest first; its unit being formatted or sanitized. A pinned one
- * lives on for those who have it.
+ * R3. A token dies of: its inactivity timeout; DEL_TKN; its initiator wanting another one when he
+ *     has his share or all are given, the one unused for longest first (nobody takes another's);
+ *     its unit being formatted or sanitized. A pinned one lives on for those who have it.
  *
  * What is asked for after it has died is told why, for as long as that is remembered.
  */
