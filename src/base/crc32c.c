@@ -34,6 +34,7 @@ struct skip_table {
 static uint32_t slices[8][256];
 static struct skip_table skip_long;
 static struct skip_table skip_short;
+static struct skip_table skip_block;
 static bool has_instruction;
 
 uint32_t crc32c_by_table(uint32_t reg, const uint8_t *p, size_t len)
@@ -86,13 +87,13 @@ static bool detect(void)
 
 #endif
 
-#if defined(INSTRUCTION)
-
 static uint32_t skip(const struct skip_table *t, uint32_t reg)
 {
     return t->of_byte[0][reg & 0xff] ^ t->of_byte[1][reg >> 8 & 0xff] ^
            t->of_byte[2][reg >> 16 & 0xff] ^ t->of_byte[3][reg >> 24];
 }
+
+#if defined(INSTRUCTION)
 
 INSTRUCTION static uint32_t lanes(uint32_t reg, const uint8_t *p, size_t lane,
                                   const struct skip_table *t)
@@ -161,7 +162,7 @@ static void make_slices(void)
 
 static void make_skip(struct skip_table *t, size_t lane)
 {
-    static const uint8_t zeros[LANE_LONG];
+    static const uint8_t zeros[CRC32C_BLOCK_BYTES];
     for (int byte = 0; byte < 4; byte++) {
         for (uint32_t bit = 1; bit < 256; bit <<= 1) {
             /* An entry of several bits is the XOR of those of its bits. */
@@ -178,6 +179,7 @@ __attribute__((constructor)) static void make_tables(void)
     make_slices();
     make_skip(&skip_long, LANE_LONG);
     make_skip(&skip_short, LANE_SHORT);
+    make_skip(&skip_block, CRC32C_BLOCK_BYTES);
     has_instruction = detect();
 }
 
@@ -192,4 +194,9 @@ uint32_t crc32c(uint32_t seed, const void *p, size_t len)
     reg =
         likely(has_instruction) ? crc32c_by_instruction(reg, p, len) : crc32c_by_table(reg, p, len);
     return ~reg;
+}
+
+uint32_t crc32c_join_block(uint32_t crc, uint32_t of_block)
+{
+    return skip(&skip_block, crc) ^ of_block;
 }

@@ -12,3 +12,9 @@
 
 /* The CRC of the bytes so far (seed 0 at the start) followed by these len bytes. */
 uint32_t crc32c(uint32_t seed, const void *p, size_t len);
+
+#define CRC32C_BLOCK_BYTES 4096u
+
+/* The CRC of the bytes so far followed by a block of CRC32C_BLOCK_BYTES bytes, whose own CRC (from
+ * seed 0) is of_block: without the bytes. */
+uint32_t crc32c_join_block(uint32_t crc, uint32_t of_block);

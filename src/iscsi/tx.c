@@ -66,7 +66,7 @@ void iscsi_tx_chain(struct iscsi_conn *c, const uint8_t *bhs, struct rt_chain *d
     if (c->data_digest) {
         const struct rt_piece *p = rt_chain_pieces(data);
         for (uint32_t i = 0; i < data->count; i++) {
-            crc = crc32c(crc, p[i].data, p[i].len);
+            crc = rt_piece_crc32c(crc, &p[i]);
         }
     }
     int r = send_header(c, bhs);

@@ -219,6 +219,7 @@ int rt_buf_alloc(size_t len, enum rt_mem owner, struct rt_buf **ret_buf)
     }
     atomic_store_explicit(&b->buf.refs, 1, memory_order_relaxed);
     atomic_store_explicit(&b->buf.owner, owner, memory_order_relaxed);
+    buf_sums_init(&b->buf);
     rt_mem_add(owner, b->buf.cap);
     *ret_buf = &b->buf;
     return 0;
@@ -245,6 +246,7 @@ void rt_buf_unref(struct rt_buf *b)
         }
     }
     atomic_store_explicit(&b->refs, 0, memory_order_relaxed);
+    buf_sums_drop(b);
     enum rt_mem owner = (enum rt_mem)atomic_load_explicit(&b->owner, memory_order_relaxed);
     rt_mem_add(owner, -(int64_t)b->cap);
     block_give(container_of(b, struct buf_block, buf));

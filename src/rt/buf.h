@@ -46,6 +46,8 @@ struct rt_buf {
     uint32_t klass; /* private to rt */
     _Atomic uint32_t refs;
     _Atomic uint32_t owner; /* enum rt_mem */
+    _Atomic uint64_t sum;   /* and sums: private to buf_sum.c */
+    _Atomic(_Atomic uint64_t *) sums;
 };
 
 /*
@@ -81,6 +83,13 @@ struct rt_piece {
     uint32_t is_hole; /* 1: nothing is stored here, data points at zeros */
     struct rt_buf *buf;
 };
+
+/*
+ * CRC32C of what `crc` is of, followed by the piece's bytes, which do not change any more. What was
+ * found for whole blocks of 4 KiB from the piece's start on is remembered with their buffer, so
+ * that bytes which are sent again are not read again. Any thread.
+ */
+uint32_t rt_piece_crc32c(uint32_t crc, const struct rt_piece *p);
 
 #define RT_CHAIN_INLINE 4
 

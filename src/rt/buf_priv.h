@@ -37,3 +37,17 @@ void buf_chunks_give(struct buf_block *first);
 bool buf_chunks_warm(uint64_t total_bytes);
 /* Gives idle chunks back to the system. */
 void buf_chunks_trim(void);
+
+/* The buffer's sums, of whom nothing is known before the first call of rt_piece_crc32c(). */
+static inline void buf_sums_init(struct rt_buf *b)
+{
+    atomic_store_explicit(&b->sum, 0, memory_order_relaxed);
+    atomic_store_explicit(&b->sums, NULL, memory_order_relaxed);
+}
+void buf_sums_free(struct rt_buf *b);
+static inline void buf_sums_drop(struct rt_buf *b)
+{
+    if (unlikely(atomic_load_explicit(&b->sums, memory_order_relaxed))) {
+        buf_sums_free(b);
+    }
+}

@@ -69,9 +69,25 @@ static void continues_where_it_ended(void **state)
     }
 }
 
+static void joined(void **state)
+{
+    static uint8_t buf[3 * CRC32C_BLOCK_BYTES];
+    (void)state;
+    for (size_t i = 0; i < sizeof buf; i++) {
+        buf[i] = (uint8_t)(i * 7 + (i >> 8));
+    }
+    for (size_t before = 0; before <= 2 * CRC32C_BLOCK_BYTES; before += 331) {
+        uint32_t crc = crc32c(0, buf, before);
+        uint32_t block = crc32c(0, buf + before, CRC32C_BLOCK_BYTES);
+        assert_int_equal(crc32c_join_block(crc, block),
+                         crc32c(0, buf, before + CRC32C_BLOCK_BYTES));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(joined),
         cmocka_unit_test(vectors_of_the_standard),
         cmocka_unit_test(all_ways_agree),
         cmocka_unit_test(continues_where_it_ended),

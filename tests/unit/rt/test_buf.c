@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/crc32c.h"
 #include "rt/buf.h"
 #include "rt/ctx.h"
 #include "rt_test.h"
@@ -147,6 +148,55 @@ static void warming(void **state)
     assert_int_equal(rt_mem_used(RT_MEM_OTHER), 0);
 }
 
+/* What is remembered of a piece is what its bytes sum up to, wherever it lies in its buffer; and
+ * the next user of the memory does not meet it. */
+static void sums(void **state)
+{
+    static const uint32_t caps[] = {4096, 8192, 20480, 65536, 1u << 20};
+    (void)state;
+    rt_buf_trim();
+    for (unsigned i = 0; i < 2 * sizeof caps / sizeof caps[0]; i++) {
+        struct rt_buf *b;
+        assert_int_equal(rt_buf_alloc(caps[i / 2], RT_MEM_DIRTY, &b), 0);
+        for (uint32_t k = 0; k < b->cap; k++) {
+            b->data[k] = (uint8_t)(k * 13 + (k >> 8) + i);
+        }
+        static const uint32_t offs[] = {0, 1, 512, 4095, 4096, 5000};
+        for (unsigned turn = 0; turn < 2; turn++) {
+            for (unsigned o = 0; o < sizeof offs / sizeof offs[0] && offs[o] < b->cap; o++) {
+                struct rt_piece p = {b->data + offs[o], b->cap - offs[o], 0, b};
+                assert_int_equal(rt_piece_crc32c(77, &p), crc32c(77, p.data, p.len));
+                p.len = MIN_OF(p.len, 4096 + 17u);
+                assert_int_equal(rt_piece_crc32c(0, &p), crc32c(0, p.data, p.len));
+            }
+        }
+        assert_true(b->cap < 8192 || rt_mem_used(RT_MEM_OTHER) >= b->cap / 512);
+        rt_buf_unref(b);
+        rt_buf_trim();
+        assert_int_equal(rt_mem_used(RT_MEM_OTHER), 0);
+    }
+    struct rt_piece zeros = {rt_zeros, sizeof rt_zeros, 1, NULL};
+    assert_int_equal(rt_piece_crc32c(5, &zeros), crc32c(5, rt_zeros, sizeof rt_zeros));
+    static uint8_t own[5000];
+    memset(own, 3, sizeof own);
+    struct rt_piece kept = {own, sizeof own, 0, NULL};
+    assert_int_equal(rt_piece_crc32c(5, &kept), crc32c(5, own, sizeof own));
+}
+
+/* The second time the bytes are not looked at. */
+static void sums_are_kept(void **state)
+{
+    struct rt_buf *b;
+    (void)state;
+    assert_int_equal(rt_buf_alloc(65536, RT_MEM_DIRTY, &b), 0);
+    memset(b->data, 1, b->cap);
+    struct rt_piece p = {b->data + 100, 40960, 0, b};
+    uint32_t crc = rt_piece_crc32c(0, &p);
+    memset(b->data, 2, b->cap); /* which nobody may do, but here it shows */
+    assert_int_equal(rt_piece_crc32c(0, &p), crc);
+    rt_buf_unref(b);
+}
+
 static void names(void **state)
 {
     (void)state;
@@ -164,6 +214,7 @@ int main(void)
         cmocka_unit_test(sizes),          cmocka_unit_test(references),
         cmocka_unit_test(across_threads), cmocka_unit_test(idle_chunks),
         cmocka_unit_test(classes),        cmocka_unit_test(warming),
+        cmocka_unit_test(sums),           cmocka_unit_test(sums_are_kept),
         cmocka_unit_test(names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
