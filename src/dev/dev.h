@@ -220,7 +220,7 @@ struct dev_watch {
     void (*fn)(struct dev_watch *w, enum dev_event event);
     char who[128];
     const char *nexus;
-    bool told; /* of a loss */
+    bool asked; /* and so told, if there was a loss */
 };
 /*
  * fn and link's memory are the caller's. nexus: who it is, also after a restart, at most

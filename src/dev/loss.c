@@ -14,8 +14,8 @@
  *   L1. While a change is acknowledged and not durable, a stored record names every nexus that was
  *       attached when it was acknowledged, as active.
  *   L2. A record loses its active nexuses only in a batch that comes after every change they made.
- *   L3. A debt (owed) leaves the record only in a batch that comes after the client was told: it is
- *       told at least once.
+ *   L3. A debt (owed) leaves the record only in a batch that comes after the nexus of that name was
+ *       told: each is told at least once, whoever else comes.
  *
  * L1: a change enters its batch, then looks at `marked`; who finds it false writes the record and
  * flushes. L2: cleaning sets `marked` to false before its record enters a batch, so whoever still
@@ -64,13 +64,52 @@ void dev_loss_sweep(struct dev_loss_record *rec)
     size_t kept = 0;
     for (size_t i = 0; i < rec->nexuses.len; i++) {
         struct dev_loss_nexus n = rec->nexuses.at[i];
-        if (n.active || n.owed) {
+        if (dev_loss_is_stored(&n) || n.told) {
             rec->nexuses.at[kept++] = n;
         } else {
             free(n.name);
         }
     }
     rec->nexuses.len = kept;
+}
+
+/*
+ * Takes out one without which the record is still right, preferably who was told; or, if debts may
+ * go, who never came, while another session of his initiator was told.
+ */
+static bool make_room(struct dev *d, bool debts)
+{
+    struct dev_loss_record *rec = &d->loss.record;
+    size_t at = SIZE_MAX;
+    for (size_t i = rec->nexuses.len; i-- > 0;) {
+        const struct dev_loss_nexus *n = &rec->nexuses.at[i];
+        bool spare = !n->active && (!n->owed || (n->alone && debts));
+        at = spare && (at == SIZE_MAX || !n->owed || rec->nexuses.at[at].owed) ? i : at;
+    }
+    if (at == SIZE_MAX) {
+        return false;
+    }
+    atomic_fetch_sub(&d->loss.owed, rec->nexuses.at[at].owed);
+    free(rec->nexuses.at[at].name);
+    rec->nexuses.len--;
+    memmove(&rec->nexuses.at[at], &rec->nexuses.at[at + 1],
+            (rec->nexuses.len - at) * sizeof *rec->nexuses.at);
+    return true;
+}
+
+/* 0, -ENOSPC, -ENOMEM. */
+static int add(struct dev *d, struct dev_loss_nexus n, const char *name)
+{
+    struct dev_loss_record *rec = &d->loss.record;
+    if (rec->nexuses.len == DEV_LOSS_NEXUSES_MAX && !make_room(d, n.active)) {
+        return -ENOSPC;
+    }
+    n.name = strdup(name);
+    int r = n.name ? vec_push(&rec->nexuses, n) : -ENOMEM;
+    if (r < 0) {
+        free(n.name);
+    }
+    return r;
 }
 
 static int activate(struct dev *d, const char *name)
@@ -81,15 +120,11 @@ static int activate(struct dev *d, const char *name)
         have->active = true;
         return 0;
     }
-    if (rec->nexuses.len == DEV_LOSS_NEXUSES_MAX) {
+    int r = add(d, (struct dev_loss_nexus){.active = true}, name);
+    if (r == -ENOSPC) {
         msg_warn_paced("dev", "%s: more than %u clients: some would not be told of a loss",
                        d->id.name, DEV_LOSS_NEXUSES_MAX);
-        return 0;
-    }
-    struct dev_loss_nexus n = {.name = strdup(name), .active = true};
-    int r = n.name ? vec_push(&rec->nexuses, n) : -ENOMEM;
-    if (r < 0) {
-        free(n.name);
+        r = 0;
     }
     return r;
 }
@@ -120,7 +155,10 @@ int dev_loss_write(struct dev *d) WAITS
     dev_loss_key(&d->id.uuid, key);
     rt_mutex_lock(&d->m);
     d->loss.record.epoch = vol_epoch(d->registry->v);
-    bool empty = d->loss.record.nexuses.len == 0;
+    bool empty = true;
+    for (size_t i = 0; i < d->loss.record.nexuses.len; i++) {
+        empty = empty && !dev_loss_is_stored(&d->loss.record.nexuses.at[i]);
+    }
     dev_loss_encode(&d->loss.record, &value);
     rt_mutex_unlock(&d->m);
     struct vol_txn *t = NULL;
@@ -241,71 +279,91 @@ static size_t initiator_len(const char *name)
     return isid ? (size_t)(isid - name) : strlen(name);
 }
 
-/*
- * An initiator may come back with other ISIDs: then its sessions are told one by one, for a while
- * after the first of them; a session that is made much later is not about that loss any more.
- */
-static struct dev_loss_nexus *find_owed(struct dev_loss_record *rec, const char *name)
+/* Some debt of the name's initiator that another of its sessions may be told of, or NULL. */
+static struct dev_loss_nexus *find_sibling(struct dev_loss_record *rec, const char *name,
+                                           bool *ret_changed)
 {
-    struct dev_loss_nexus *n = find(rec, name);
-    if (n && n->owed) {
-        return n;
-    }
     uint64_t now = rt_now_ns();
     size_t len = initiator_len(name);
     struct dev_loss_nexus *found = NULL;
     for (size_t i = 0; i < rec->nexuses.len; i++) {
-        n = &rec->nexuses.at[i];
-        if (!n->owed || initiator_len(n->name) != len || memcmp(n->name, name, len) != 0) {
+        struct dev_loss_nexus *n = &rec->nexuses.at[i];
+        if (!n->owed || n->alone || initiator_len(n->name) != len ||
+            memcmp(n->name, name, len) != 0) {
             continue;
         }
         if (n->until_ns == 0) {
             n->until_ns = now + SIBLINGS_NS;
         }
-        found = now <= n->until_ns ? n : found;
+        if (now <= n->until_ns) {
+            found = n;
+        } else {
+            n->alone = *ret_changed = true;
+        }
     }
     return found;
 }
 
-/* Under d->m. */
-static bool take_debt(struct dev *d, const char *nexus)
+/* Under d->m. Who was told is kept in mind, for it may come again. */
+static void remember(struct dev *d, struct dev_loss_nexus *n, const char *name)
+{
+    if (n) {
+        n->told = true;
+    } else if (add(d, (struct dev_loss_nexus){.told = true}, name) < 0) {
+        msg_debug("dev", "%s: %s may be told again", d->id.name, name);
+    }
+}
+
+/*
+ * Under d->m. An initiator may come back with other ISIDs: then as many of its sessions are told as
+ * there are debts, for a while after the first of them; one that is made much later is not about
+ * that loss any more. The debts themselves stay, each for its own nexus, which may come yet: to be
+ * told in vain is better than never.
+ */
+static bool take_debt(struct dev *d, const char *name, bool *ret_changed)
 {
     struct dev_loss_record *rec = &d->loss.record;
-    struct dev_loss_nexus *n = find_owed(rec, nexus);
-    if (n) {
-        n->owed = false;
+    struct dev_loss_nexus *n = find(rec, name);
+    if (n && n->told) {
+        return false;
     }
-    uint64_t now = rt_now_ns();
-    uint32_t owed = 0;
-    for (size_t i = 0; i < rec->nexuses.len; i++) {
-        struct dev_loss_nexus *each = &rec->nexuses.at[i];
-        each->owed = each->owed && (each->until_ns == 0 || now <= each->until_ns);
-        owed += each->owed;
+    if (n && n->owed) {
+        n->told = *ret_changed = true;
+        n->owed = n->alone = false;
+        atomic_fetch_sub(&d->loss.owed, 1);
+        return true;
     }
-    atomic_store(&d->loss.owed, owed);
-    dev_loss_sweep(rec);
-    return n != NULL;
+    struct dev_loss_nexus *sibling = find_sibling(rec, name, ret_changed);
+    if (!sibling) {
+        return false;
+    }
+    sibling->alone = *ret_changed = true;
+    remember(d, n, name);
+    return true;
 }
 
 int dev_check_loss(struct dev *d, struct dev_watch *w)
 {
-    if (likely(atomic_load_explicit(&d->loss.owed, memory_order_relaxed) == 0) || w->told) {
+    if (likely(atomic_load_explicit(&d->loss.owed, memory_order_relaxed) == 0) || w->asked) {
         return 0;
     }
+    bool changed = false;
     rt_mutex_lock(&d->m);
-    w->told = take_debt(d, w->nexus);
+    bool told = take_debt(d, w->nexus, &changed);
+    w->asked = true; /* debts are made at openings only */
     rt_mutex_unlock(&d->m);
-    if (!w->told) {
-        return 0;
+    if (told) {
+        msg_warn("dev", "%s: %s is told that unflushed writes were lost", d->id.name, w->who);
     }
-    msg_warn("dev", "%s: %s is told that unflushed writes were lost", d->id.name, w->who);
-    rt_lock_take(&d->loss.lock);
-    int r = dev_is_gone(d) ? 0 : dev_loss_write(d);
-    rt_lock_release(&d->loss.lock);
-    if (r < 0) {
-        msg_debug("dev", "%s: may be told again: %s", w->who, err_text(r));
+    if (changed) {
+        rt_lock_take(&d->loss.lock);
+        int r = dev_is_gone(d) ? 0 : dev_loss_write(d);
+        rt_lock_release(&d->loss.lock);
+        if (r < 0) {
+            msg_debug("dev", "%s: may be told again: %s", w->who, err_text(r));
+        }
     }
-    return ERR_CACHE_LOST;
+    return told ? ERR_CACHE_LOST : 0;
 }
 
 /* True while the device is marked. */

@@ -45,7 +45,10 @@ static bool settle(struct dev *d, bool lost)
     for (size_t i = 0; i < rec->nexuses.len; i++) {
         struct dev_loss_nexus *n = &rec->nexuses.at[i];
         changed = changed || n->active;
-        n->owed = n->owed || (n->active && lost);
+        if (n->active && lost) {
+            n->owed = true;
+            n->alone = false;
+        }
         n->active = false;
         owed += n->owed;
     }

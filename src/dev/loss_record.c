@@ -10,6 +10,7 @@
 enum {
     FLAG_ACTIVE = 1,
     FLAG_OWED = 2,
+    FLAG_ALONE = 4,
 };
 
 void dev_loss_key(const struct uuid *device, uint8_t ret_key[DEV_LOSS_KEY_BYTES])
@@ -18,18 +19,31 @@ void dev_loss_key(const struct uuid *device, uint8_t ret_key[DEV_LOSS_KEY_BYTES]
     memcpy(ret_key + 1, device->bytes, 16);
 }
 
+bool dev_loss_is_stored(const struct dev_loss_nexus *n)
+{
+    return n->active || n->owed;
+}
+
+static uint8_t flags_of(const struct dev_loss_nexus *n)
+{
+    unsigned flags = n->active ? FLAG_ACTIVE : 0;
+    if (n->owed) {
+        flags |= n->alone ? FLAG_OWED | FLAG_ALONE : FLAG_OWED;
+    }
+    return (uint8_t)flags;
+}
+
 void dev_loss_encode(const struct dev_loss_record *rec, struct bytes_writer *ret_value)
 {
     bytes_put_u8(ret_value, VERSION);
     bytes_put_le64(ret_value, rec->epoch);
     for (size_t i = 0; i < rec->nexuses.len; i++) {
         const struct dev_loss_nexus *n = &rec->nexuses.at[i];
-        if (!n->active && !n->owed) {
+        if (!dev_loss_is_stored(n)) {
             continue;
         }
         size_t len = strlen(n->name);
-        bytes_put_u8(ret_value,
-                     (uint8_t)((n->active ? FLAG_ACTIVE : 0) | (n->owed ? FLAG_OWED : 0)));
+        bytes_put_u8(ret_value, flags_of(n));
         bytes_put_u8(ret_value, (uint8_t)len);
         bytes_put(ret_value, n->name, len);
     }
@@ -43,8 +57,10 @@ static int decode_nexus(struct bytes_reader *in, struct dev_loss_record *rec)
     if (!name || (len > 0 && memchr(name, 0, len)) || rec->nexuses.len == DEV_LOSS_NEXUSES_MAX) {
         return ERR_CORRUPT_RECORD;
     }
-    struct dev_loss_nexus n = {
-        .name = bytes_text(name, len), .active = flags & FLAG_ACTIVE, .owed = flags & FLAG_OWED};
+    struct dev_loss_nexus n = {.name = bytes_text(name, len),
+                               .active = flags & FLAG_ACTIVE,
+                               .owed = flags & FLAG_OWED,
+                               .alone = flags & FLAG_ALONE};
     int r = n.name ? vec_push(&rec->nexuses, n) : -ENOMEM;
     if (r < 0) {
         free(n.name);

@@ -18,7 +18,9 @@ struct dev_loss_nexus {
     char *name;
     bool active;       /* attached while there may be unflushed changes */
     bool owed;         /* has to be told of a loss */
-    uint64_t until_ns; /* not stored: owed no longer then; 0 = for ever */
+    bool alone;        /* nobody else may be told in its place */
+    bool told;         /* not stored: since the opening */
+    uint64_t until_ns; /* not stored: alone from then on; 0 = nobody has asked yet */
 };
 
 struct dev_loss_record {
@@ -27,6 +29,8 @@ struct dev_loss_record {
 };
 
 void dev_loss_key(const struct uuid *device, uint8_t ret_key[DEV_LOSS_KEY_BYTES]);
+/* It says something about a loss, and so is written. */
+bool dev_loss_is_stored(const struct dev_loss_nexus *n);
 /* Only nexuses that are active or owed are written. */
 void dev_loss_encode(const struct dev_loss_record *rec, struct bytes_writer *ret_value);
 /* 0, ERR_CORRUPT_RECORD, -ENOTSUP for a later version, -ENOMEM. */

@@ -8,7 +8,7 @@ int dev_attach(struct dev *d, const char *who, const char *nexus, struct dev_wat
 {
     snprintf(w->who, sizeof w->who, "%s", who);
     w->nexus = nexus;
-    w->told = false;
+    w->asked = false;
     rt_mutex_lock(&d->m);
     int r = dev_is_gone(d) ? -ENODEV : 0;
     if (r == 0) {

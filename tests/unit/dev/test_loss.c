@@ -12,6 +12,8 @@
 
 #define NEXUS_A "iqn.2024-01.net.zerofs:a,i,0x00023d000001"
 #define NEXUS_A2 "iqn.2024-01.net.zerofs:a,i,0x00023d000002"
+#define NEXUS_A3 "iqn.2024-01.net.zerofs:a,i,0x00023d000003"
+#define NEXUS_A4 "iqn.2024-01.net.zerofs:a,i,0x00023d000004"
 #define NEXUS_B "iqn.2024-01.net.zerofs:ab,i,0x00023d000001"
 
 static struct vol *volume;
@@ -144,7 +146,80 @@ static void another_isid_body(void *arg)
     assert_int_equal(dev_check_loss(disk, &w), ERR_CACHE_LOST);
     assert_int_equal(dev_check_loss(disk, &w), 0);
     dev_detach(disk, &w);
-    assert_int_equal(ask(NEXUS_A), 0);
+    assert_int_equal(ask(NEXUS_A2), 0);
+    assert_int_equal(ask(NEXUS_A3), 0); /* one debt, so one of them */
+    assert_int_equal(ask(NEXUS_A), ERR_CACHE_LOST);
+    assert_int_equal(loss_records(), 0);
+    close_it();
+}
+
+/* Whatever other sessions the initiator has, and however often, each nexus is told of its loss. */
+static void each_for_itself_body(void *arg)
+{
+    (void)arg;
+    struct dev_watch a = {.fn = on_event};
+    struct dev_watch a2 = {.fn = on_event};
+    begin(false);
+    assert_int_equal(dev_attach(disk, "a", NEXUS_A, &a), 0);
+    assert_int_equal(dev_attach(disk, "a2", NEXUS_A2, &a2), 0);
+    assert_int_equal(put(0), 0);
+    dev_detach(disk, &a);
+    dev_detach(disk, &a2);
+    crash(0);
+    assert_int_equal(ask(NEXUS_A), ERR_CACHE_LOST);
+    assert_int_equal(ask(NEXUS_A), 0); /* it comes again, and does not take what is A2's */
+    assert_int_equal(ask(NEXUS_A3), ERR_CACHE_LOST);
+    assert_int_equal(ask(NEXUS_A4), 0);
+    crash(0);
+    assert_int_equal(ask(NEXUS_A4), 0); /* that A3 was told is known after a crash, too */
+    assert_int_equal(rt_sleep_ms(300000), 0);
+    assert_int_equal(ask(NEXUS_A2), ERR_CACHE_LOST);
+    assert_int_equal(ask(NEXUS_A2), 0);
+    assert_int_equal(loss_records(), 0);
+    close_it();
+}
+
+/* Who comes under another name much later is not told, and who had the writes still is. */
+static void late_sibling_body(void *arg)
+{
+    (void)arg;
+    struct dev_watch a = {.fn = on_event};
+    struct dev_watch a2 = {.fn = on_event};
+    begin(false);
+    assert_int_equal(dev_attach(disk, "a", NEXUS_A, &a), 0);
+    assert_int_equal(dev_attach(disk, "a2", NEXUS_A2, &a2), 0);
+    assert_int_equal(put(0), 0);
+    dev_detach(disk, &a);
+    dev_detach(disk, &a2);
+    crash(0);
+    assert_int_equal(ask(NEXUS_A3), ERR_CACHE_LOST);
+    assert_int_equal(rt_sleep_ms(150000), 0);
+    assert_int_equal(ask(NEXUS_A4), 0);
+    crash(0);
+    assert_int_equal(ask(NEXUS_A4), 0);
+    assert_int_equal(ask(NEXUS_A), ERR_CACHE_LOST);
+    assert_int_equal(ask(NEXUS_A2), ERR_CACHE_LOST);
+    close_it();
+}
+
+/* Names that are made up for each session do not fill the record for good. */
+static void many_names_body(void *arg)
+{
+    (void)arg;
+    char name[64];
+    begin(false);
+    for (unsigned i = 0; i < 2 * DEV_LOSS_NEXUSES_MAX; i++) {
+        struct dev_watch w = {.fn = on_event};
+        snprintf(name, sizeof name, "iqn.2024-01.net.zerofs:a,i,0x%012x", i);
+        assert_int_equal(dev_attach(disk, "a", name, &w), 0);
+        assert_int_equal(dev_check_loss(disk, &w), i > 0 ? ERR_CACHE_LOST : 0);
+        assert_int_equal(put(0), 0);
+        dev_detach(disk, &w);
+        crash(0);
+    }
+    assert_int_equal(ask(NEXUS_A), ERR_CACHE_LOST);
+    assert_int_equal(ask(NEXUS_A2), 0);
+    assert_int_equal(ask(name), ERR_CACHE_LOST);
     close_it();
 }
 
@@ -260,6 +335,9 @@ static void run(void (*body)(void *arg), bool sim)
     }
 BODY(told_once, false)
 BODY(another_isid, false)
+BODY(each_for_itself, true)
+BODY(late_sibling, true)
+BODY(many_names, false)
 BODY(late_comer, false)
 BODY(nothing_to_lose, false)
 BODY(witness_test, false)
@@ -268,12 +346,13 @@ BODY(quiet, true)
 static void records(void **state)
 {
     (void)state;
-    static const uint8_t good[] = {1, 9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 3, 'a', 'b', 'c'};
+    static const uint8_t good[] = {1, 9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 6, 3, 'a', 'b', 'c'};
     struct dev_loss_record rec = {0};
     assert_int_equal(dev_loss_decode(good, sizeof good, &rec), 0);
     assert_int_equal(rec.epoch, 9);
     assert_int_equal(rec.nexuses.len, 2);
     assert_true(rec.nexuses.at[0].active && !rec.nexuses.at[0].owed);
+    assert_true(rec.nexuses.at[1].owed && rec.nexuses.at[1].alone);
     assert_string_equal(rec.nexuses.at[1].name, "abc");
     struct bytes_writer w = {0};
     dev_loss_encode(&rec, &w);
@@ -301,13 +380,12 @@ int main(void)
         return 1;
     }
     (void)close(fd);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(records),
-                                       cmocka_unit_test(told_once),
-                                       cmocka_unit_test(another_isid),
-                                       cmocka_unit_test(late_comer),
-                                       cmocka_unit_test(nothing_to_lose),
-                                       cmocka_unit_test(witness_test),
-                                       cmocka_unit_test(quiet)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(records),      cmocka_unit_test(told_once),
+        cmocka_unit_test(another_isid), cmocka_unit_test(each_for_itself),
+        cmocka_unit_test(late_sibling), cmocka_unit_test(many_names),
+        cmocka_unit_test(late_comer),   cmocka_unit_test(nothing_to_lose),
+        cmocka_unit_test(witness_test), cmocka_unit_test(quiet)};
     int r = cmocka_run_group_tests(tests, NULL, NULL);
     (void)unlink(witness);
     return r;
