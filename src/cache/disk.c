@@ -6,13 +6,21 @@
  *                       ^ number n, being filled       region n lies in slot n mod count
  *
  * Entries are appended (disk_write.c); the next region overwrites the oldest. An entry that is read
- * when its end is near is appended anew: so what is used stays. A place is a number of units since
- * the first region of all, so that one comparison with the tail tells what is gone, and the index
- * need not be cleaned.
+ * when its end is near is appended anew, once whoever read it has found it right: so what is used
+ * stays. A place is a number of units since the first region of all, so that one comparison with
+ * the tail tells what is gone, and the index need not be cleaned.
+ *
+ * As long as there are regions that were never filled, everything that is put is taken in. From
+ * then on each entry pushes out another, and only what is put a second time is worth that: the
+ * first time it is noted and passed by (disk_filter.h). So whoever reads a device from end to end
+ * writes nothing here, however large it is, and what was in use before is still there afterwards;
+ * what comes into use costs one request more. What was noted is forgotten after as many other
+ * misses as the cache has room for, by half to four times, for entries of 4 to 32 KiB.
  *
  * D1. Nothing here is needed: it can be lost, torn, stale or foreign at any time. An entry's mark
  * says for which key, place and file it was written; whoever asked checks the bytes themselves.
- * There is no fsync.
+ * There is no fsync. Nor is anything written again that was not checked: a new mark would make a
+ * spoilt entry look like a fresh one.
  *
  * D2. A put never waits: what the writer cannot take is dropped. A get waits for a time at most,
  * and the disk's calls run on threads of their own; one that hangs keeps its buffer until it comes
@@ -47,6 +55,7 @@
 #define BAD_READS_MAX 3u
 #define PUT_WAIT_MS 1000
 #define ROOM_MIN (1u << 20)
+#define FILTER_PART 9u /* of index_bytes */
 
 struct want {
     struct cache_disk_frame *frame;
@@ -106,6 +115,7 @@ static void destroy(struct cache_disk *d)
     disk_items_free(d, &d->queue);
     rt_mem_add(RT_MEM_DISK_CACHE, -(int64_t)(d->opt.index_bytes + DISK_STAGING_BYTES));
     disk_index_destroy(&d->index);
+    disk_filter_destroy(&d->filter);
     vec_free(&d->directory.records);
     free(d->staging);
     free(d->region_count);
@@ -148,7 +158,11 @@ static int create(const struct cache_disk_options *opt, struct cache_disk **ret_
     rt_mem_add(RT_MEM_DISK_CACHE, (int64_t)(d->opt.index_bytes + DISK_STAGING_BYTES));
     d->staging = malloc(DISK_STAGING_BYTES);
     d->region_count = calloc(d->regions, sizeof *d->region_count);
-    int r = disk_index_create(opt->adopt ? 0 : opt->index_bytes, &d->index);
+    uint64_t ram = opt->adopt ? 0 : opt->index_bytes;
+    int r = disk_index_create(ram - ram / FILTER_PART, &d->index);
+    if (r == 0) {
+        r = disk_filter_create(ram / FILTER_PART, &d->filter);
+    }
     if (r == 0) {
         r = d->staging != NULL && d->region_count != NULL ? rt_group_create(&d->group) : -ENOMEM;
     }
@@ -276,6 +290,7 @@ static void look_up(struct cache_disk *d, struct job *j, struct cache_disk_frame
         uint64_t hash = disk_hash(frames[i].object, frames[i].offset);
         uint64_t place = asleep ? 0 : disk_index_find(&d->index, hash, disk_tail(d));
         frames[i].bytes = NULL;
+        frames[i].old = false;
         if (place != 0) {
             j->wants[j->count++] = (struct want){.frame = &frames[i], .place = place};
             j->bytes += (uint32_t)disk_entry_bytes(frames[i].len);
@@ -360,19 +375,14 @@ static void drop(struct cache_disk *d, const struct want *w)
     rt_mutex_unlock(&d->m);
 }
 
-static void put(struct cache_disk *d, struct rt_buf *buf, const struct cache_disk_frame *frames,
-                uint32_t count, bool again);
-
-/* Entries that three quarters of the cache have been written after live on. */
-static void second_chance(struct cache_disk *d, const struct job *j, const struct want *w)
+/* Three quarters of the cache have been written after it. */
+static bool is_old(struct cache_disk *d, uint64_t place)
 {
     uint64_t per = d->region_bytes / DISK_UNIT;
     rt_mutex_lock(&d->m);
-    bool old = w->place + d->regions * per * 3 / 4 < d->number * per;
+    bool old = place + d->regions * per * 3 / 4 < d->number * per;
     rt_mutex_unlock(&d->m);
-    if (old) {
-        put(d, j->buf, w->frame, 1, true);
-    }
+    return old;
 }
 
 uint32_t cache_disk_read(struct cache_disk *d, struct cache_disk_frame *frames, uint32_t count,
@@ -397,8 +407,8 @@ uint32_t cache_disk_read(struct cache_disk *d, struct cache_disk_frame *frames, 
         struct want *w = &j->wants[i];
         if (r == 0 && want_check(j, w)) {
             w->frame->bytes = j->buf->data + w->at + DISK_MARK_BYTES;
+            w->frame->old = is_old(d, w->place);
             found++;
-            second_chance(d, j, w);
         } else if (r != -ETIMEDOUT && r != -ECANCELED) {
             drop(d, w);
         }
@@ -415,6 +425,19 @@ uint32_t cache_disk_read(struct cache_disk *d, struct cache_disk_frame *frames, 
     return found;
 }
 
+/* With d->m: whether the frame is worth an entry. One that is there is not. */
+static bool is_wanted(struct cache_disk *d, const struct cache_disk_frame *fr)
+{
+    uint64_t hash = disk_hash(fr->object, fr->offset);
+    if (disk_index_find(&d->index, hash, disk_tail(d)) != 0) {
+        return false;
+    }
+    bool full = d->number >= d->regions;
+    bool wanted = !full || disk_filter_pass(&d->filter, hash);
+    d->counts.passed_by += !wanted;
+    return wanted;
+}
+
 /* An item of the frames that are worth writing; with `again`, also of what is there. NULL: none. */
 static struct disk_item *item_create(struct cache_disk *d, const struct cache_disk_frame *frames,
                                      uint32_t count, bool again)
@@ -427,9 +450,8 @@ static struct disk_item *item_create(struct cache_disk *d, const struct cache_di
     bool asleep = d->stop || d->clearing > 0 || (d->unusable && rt_now_ns() < d->retry_ns);
     for (uint32_t i = 0; i < count && !asleep; i++) {
         const struct cache_disk_frame *fr = &frames[i];
-        uint64_t hash = disk_hash(fr->object, fr->offset);
         if (fr->bytes != NULL && disk_entry_bytes(fr->len) <= DISK_ENTRY_BYTES_MAX &&
-            (again || disk_index_find(&d->index, hash, disk_tail(d)) == 0)) {
+            (again || is_wanted(d, fr))) {
             it->frames[it->count++] = *fr;
         }
     }
@@ -471,6 +493,13 @@ static void put(struct cache_disk *d, struct rt_buf *buf, const struct cache_dis
     struct disk_item *it = item_create(d, frames, count, again);
     if (it != NULL) {
         append(d, it, buf, rt_credits_try(&d->write_room, room_of(d, buf)));
+    }
+}
+
+void cache_disk_keep(struct cache_disk *d, struct rt_buf *buf, const struct cache_disk_frame *frame)
+{
+    if (frame->old) {
+        put(d, buf, frame, 1, true);
     }
 }
 

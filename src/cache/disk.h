@@ -7,7 +7,8 @@
  *     r = cache_disk_open(&(struct cache_disk_options){.dir = dir, .bytes = 10ull << 30, ...}, &d);
  *     struct cache_disk_frame fr = {seq, offset, len};
  *     uint32_t found = cache_disk_read(d, &fr, 1, &buf);    // fr.bytes, or NULL: ask the store
- *     ... rt_buf_unref(buf);
+ *     cache_disk_keep(d, buf, &fr);                         // they are right; or cache_disk_drop()
+ *     rt_buf_unref(buf);
  *     cache_disk_put(d, buf_of_the_store, &fr, 1);          // at once; written some time later
  *     cache_disk_close(d);
  *
@@ -41,9 +42,9 @@ struct cache_disk_io {
 };
 
 struct cache_disk_options {
-    const char *dir; /* the file's folder; not used with io */
-    uint64_t bytes;  /* all that it may take on disk; at least CACHE_DISK_BYTES_MIN */
-    uint64_t index_bytes;
+    const char *dir;        /* the file's folder; not used with io */
+    uint64_t bytes;         /* all that it may take on disk; at least CACHE_DISK_BYTES_MIN */
+    uint64_t index_bytes;   /* in RAM, what is missed is remembered in a part of it */
     uint64_t pending_bytes; /* what waits to be written */
     struct uuid volume;
     struct uuid before;  /* the opening before this one: its cache is kept, any other is emptied */
@@ -67,14 +68,18 @@ struct cache_disk_frame {
     uint64_t offset;
     uint32_t len;         /* at most a mebibyte */
     const uint8_t *bytes; /* out: in the buffer; NULL when they are not to be had */
+    bool old;             /* out: it will be overwritten soon, unless it is kept */
 };
 
 /* Reads what is there of the frames: how many. *ret_buf, when there are any, holds their bytes and
  * has one reference. */
 uint32_t cache_disk_read(struct cache_disk *d, struct cache_disk_frame *frames, uint32_t count,
                          struct rt_buf **ret_buf) WAITS;
-/* Takes the frames in, whose bytes lie in buf; or does not, when the disk cannot keep up. Never
- * waits. */
+/* What was read, into this buffer, has been checked and is right: if it is old, it lives on. */
+void cache_disk_keep(struct cache_disk *d, struct rt_buf *buf,
+                     const struct cache_disk_frame *frame);
+/* Takes the frames in, whose bytes lie in buf; or does not, when the disk cannot keep up, or when
+ * the cache is full and it was not asked for them lately. Never waits. */
 void cache_disk_put(struct cache_disk *d, struct rt_buf *buf, const struct cache_disk_frame *frames,
                     uint32_t count);
 /* The same for those who have time: waits for a moment until the disk has caught up. */
@@ -92,6 +97,7 @@ struct cache_disk_counts {
     uint64_t misses;
     uint64_t evictions; /* entries */
     uint64_t dropped;   /* of cache_disk_put(): the disk could not keep up */
+    uint64_t passed_by; /* of cache_disk_put(): missed once, and there was no room to spare */
     uint64_t corrupt;
     uint64_t errors;
     uint64_t timeouts;

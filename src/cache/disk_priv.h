@@ -4,6 +4,7 @@
 #include "base/list.h"
 #include "base/vec.h"
 #include "cache/disk.h"
+#include "cache/disk_filter.h"
 #include "cache/disk_format.h"
 #include "cache/disk_index.h"
 #include "rt/rt.h"
@@ -40,6 +41,7 @@ struct cache_disk {
     bool told_write;
     uint64_t retry_ns; /* not before: open or write again */
     struct disk_index index;
+    struct disk_filter filter;
     uint64_t number;        /* of the region that is being filled; 0 = none yet */
     uint32_t fill;          /* where its next entry goes */
     bool begun;             /* its mark is written */

@@ -69,14 +69,14 @@ static json_t *disk_cache_json(struct ops *o)
     if (!c.disk_cache) {
         return NULL;
     }
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "hits",
-                     (json_int_t)d->hits, "misses", (json_int_t)d->misses, "bytes",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}",
+                     "hits", (json_int_t)d->hits, "misses", (json_int_t)d->misses, "bytes",
                      (json_int_t)d->used_bytes, "capacity_bytes", (json_int_t)d->capacity_bytes,
                      "entries", (json_int_t)d->entries, "evictions", (json_int_t)d->evictions,
-                     "dropped", (json_int_t)d->dropped, "corrupt", (json_int_t)d->corrupt, "errors",
-                     (json_int_t)d->errors, "timeouts", (json_int_t)d->timeouts, "bytes_read",
-                     (json_int_t)d->read_bytes, "bytes_written", (json_int_t)d->written_bytes,
-                     "bypassed", d->bypassed);
+                     "dropped", (json_int_t)d->dropped, "passed_by", (json_int_t)d->passed_by,
+                     "corrupt", (json_int_t)d->corrupt, "errors", (json_int_t)d->errors, "timeouts",
+                     (json_int_t)d->timeouts, "bytes_read", (json_int_t)d->read_bytes,
+                     "bytes_written", (json_int_t)d->written_bytes, "bypassed", d->bypassed);
 }
 
 /* The latencies of one kind of request, by class. */

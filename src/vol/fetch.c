@@ -19,8 +19,8 @@
  * F4. Reading ahead gives up where a read goes on (an outage): who joined it asks anew, for
  * himself.
  *
- * F5. Only what decoded as it came goes to the disk cache; what comes from there and does not
- * decode is asked from the store.
+ * F5. Only what decoded as it came goes to the disk cache, or is written there again; what comes
+ * from there and does not decode is asked from the store.
  */
 #include "base/assert.h"
 #include "base/err.h"
@@ -125,6 +125,7 @@ static void slice_from_disk(struct fetch *f, struct cache_disk_frame *frames, ui
             r = log_frame_decode(v->frames, &w->at, w->blocks, frames[i].bytes, &w->piece);
         }
         if (r == 0) {
+            cache_disk_keep(v->disk, buf, &frames[i]);
             land(f, w, 0);
             continue;
         }
@@ -147,7 +148,8 @@ static void load_from_disk(struct fetch *f)
         uint32_t n = 0;
         for (; n < DISK_SLICE_FRAMES && i + n < f->mine_count; n++) {
             const struct log_location *at = &f->mine[i + n]->at;
-            frames[n] = (struct cache_disk_frame){at->seq, at->offset, at->len_bytes, NULL};
+            frames[n] = (struct cache_disk_frame){
+                .object = at->seq, .offset = at->offset, .len = at->len_bytes};
         }
         slice_from_disk(f, frames, n, i, &left);
         i += n;
@@ -163,8 +165,10 @@ static void range_keep(struct fetch *f, const struct range *g, struct rt_buf *ra
     for (uint32_t i = 0; frames && i < g->count; i++) {
         const struct vol_want *w = f->mine[g->first + i];
         if (w->as_read) {
-            frames[n++] = (struct cache_disk_frame){w->at.seq, w->at.offset, w->at.len_bytes,
-                                                    raw->data + (w->at.offset - g->off)};
+            frames[n++] = (struct cache_disk_frame){.object = w->at.seq,
+                                                    .offset = w->at.offset,
+                                                    .len = w->at.len_bytes,
+                                                    .bytes = raw->data + (w->at.offset - g->off)};
         }
     }
     if (n > 0 && f->class == OBJ_READ) {

@@ -43,7 +43,7 @@
 #define MEMTABLE_MAX (64ull << 20)
 #define FETCH_MIN (1ull << 20)
 #define AHEAD_BYTES_MAX (8ull << 20)
-#define DISK_SLOT_BYTES 10u /* of index, for each block that the disk may hold */
+#define DISK_SLOT_BYTES 12u /* of index, for each block that the disk may hold */
 #define DISK_PENDING_MAX (32ull << 20)
 #define PREFAULT_MAX (1ull << 30)
 #define PREFAULT_STEPS 2u /* at a time */

@@ -35,8 +35,9 @@ STATUS = {
               "latency_us_log2_by_class": {k: {"*": [NUMBER]} for k in KINDS}},
     "memory": {"limit_bytes": NUMBER, "accounted_bytes": NUMBER, "by_owner": {"*": NUMBER}},
     "disk_cache": dict.fromkeys(
-        ("hits", "misses", "bytes", "capacity_bytes", "entries", "evictions", "dropped", "corrupt",
-         "errors", "timeouts", "bytes_read", "bytes_written"), NUMBER) | {"bypassed": FLAG},
+        ("hits", "misses", "bytes", "capacity_bytes", "entries", "evictions", "dropped",
+         "passed_by", "corrupt", "errors", "timeouts", "bytes_read", "bytes_written"),
+        NUMBER) | {"bypassed": FLAG},
 }
 SERVERS = {
     "nbd": {"connections": NUMBER, "handshakes": NUMBER, "handshake_failures": NUMBER,

@@ -98,7 +98,7 @@ static void bench_start(struct bench *b, uint64_t bytes)
     b->io = (struct cache_disk_io){fake_open,  fake_read,  fake_write, fake_cut,
                                    fake_close, fake_pause, &b->disk};
     b->opt = (struct cache_disk_options){.bytes = bytes,
-                                         .index_bytes = MIB,
+                                         .index_bytes = bytes / 4096 * 12, /* as vol/open.c */
                                          .pending_bytes = 4 * MIB,
                                          .volume = uuid_random(),
                                          .open_id = uuid_random(),
@@ -136,7 +136,8 @@ static void put(struct bench *b, uint64_t object, uint64_t offset)
     struct rt_buf *buf;
     assert_int_equal(rt_buf_alloc(FRAME, RT_MEM_OTHER, &buf), 0);
     fill(buf->data, object, offset);
-    struct cache_disk_frame fr = {object, offset, FRAME, buf->data};
+    struct cache_disk_frame fr = {
+        .object = object, .offset = offset, .len = FRAME, .bytes = buf->data};
     cache_disk_put(b->d, buf, &fr, 1);
     rt_buf_unref(buf);
 }
@@ -146,13 +147,14 @@ static bool has(struct bench *b, uint64_t object, uint64_t offset)
 {
     static uint8_t want[FRAME];
     struct rt_buf *buf = NULL;
-    struct cache_disk_frame fr = {object, offset, FRAME, NULL};
+    struct cache_disk_frame fr = {.object = object, .offset = offset, .len = FRAME};
     if (cache_disk_read(b->d, &fr, 1, &buf) == 0) {
         assert_null(fr.bytes);
         return false;
     }
     fill(want, object, offset);
     assert_memory_equal(fr.bytes, want, FRAME);
+    cache_disk_keep(b->d, buf, &fr);
     rt_buf_unref(buf);
     return true;
 }
@@ -166,15 +168,33 @@ static void settle(struct bench *b)
     } while (rt_credits_used(&b->d->write_room) > 0);
 }
 
-/* The first frames of segment 1; what is on its way is waited for after every `pace` of them. */
-static void put_many(struct bench *b, uint64_t count, uint64_t pace)
+/* Frames of a segment, put so often each; what is on its way is waited for after every `pace`. */
+static void put_some(struct bench *b, uint64_t object, uint64_t count, unsigned times,
+                     uint64_t pace)
 {
     for (uint64_t i = 0; i < count; i++) {
-        put(b, 1, i);
+        for (unsigned k = 0; k < times; k++) {
+            put(b, object, i);
+        }
         if (i % pace == pace - 1) {
             settle(b);
         }
     }
+}
+
+static unsigned has_of(struct bench *b, uint64_t object, uint64_t count)
+{
+    unsigned found = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        found += has(b, object, i);
+    }
+    return found;
+}
+
+/* The first frames of segment 1, wanted as often as it takes. */
+static void put_many(struct bench *b, uint64_t count, uint64_t pace)
+{
+    put_some(b, 1, count, 2, pace);
 }
 
 static struct cache_disk_counts counts(struct bench *b)
@@ -198,7 +218,7 @@ static void keeps(void *arg)
     assert_true(has(&b, 1, FRAME));
     assert_true(has(&b, 2, 0));
     assert_false(has(&b, 2, FRAME));
-    struct cache_disk_frame fr = {1, 0, FRAME, NULL};
+    struct cache_disk_frame fr = {.object = 1, .len = FRAME};
     cache_disk_drop(b.d, &fr);
     assert_false(has(&b, 1, 0));
     assert_int_equal(counts(&b).hits, 2);
@@ -207,7 +227,7 @@ static void keeps(void *arg)
     assert_int_equal(counts(&b).entries, 3);
     /* Of another length than was put: not that entry. */
     struct rt_buf *buf = NULL;
-    fr = (struct cache_disk_frame){2, 0, FRAME - 1, NULL};
+    fr = (struct cache_disk_frame){.object = 2, .len = FRAME - 1};
     assert_int_equal(cache_disk_read(b.d, &fr, 1, &buf), 0);
     bench_end(&b);
 }
@@ -224,7 +244,7 @@ static void reads_many(void *arg)
     }
     settle(&b);
     for (uint64_t i = 0; i < 40; i++) {
-        frames[39 - i] = (struct cache_disk_frame){7, i, FRAME, NULL};
+        frames[39 - i] = (struct cache_disk_frame){.object = 7, .offset = i, .len = FRAME};
     }
     struct rt_buf *buf = NULL;
     b.disk.reads = 0;
@@ -270,11 +290,92 @@ static void what_is_used_stays(void *arg)
     bench_start(&b, 10 * MIB);
     for (uint64_t i = 0; i < 3000; i++) {
         put(&b, 1, i);
+        put(&b, 1, i);
         if (i % 20 == 19) {
             settle(&b);
             assert_true(has(&b, 1, 5));
         }
     }
+    bench_end(&b);
+}
+
+/* Reading 20 times what it holds, once each, leaves what was there, whether it is asked for in the
+ * meantime or not, and costs the disk next to nothing. */
+static void scans_pass_by(void *arg)
+{
+    (void)arg;
+    struct bench b;
+    const uint64_t hot = 300;
+    const uint64_t all = 20 * (10 * MIB / FRAME);
+    bench_start(&b, 10 * MIB);
+    put_some(&b, 2, 160, 1, 50);
+    put_some(&b, 1, hot, 1, 50);
+    assert_int_equal(b.d->number, b.d->regions); /* it is full */
+    assert_int_equal(has_of(&b, 1, hot), hot);
+    settle(&b);
+    uint64_t written = counts(&b).written_bytes;
+    for (uint64_t object = 3; object < 5; object++) {
+        put_some(&b, object, all, 1, 50);
+        assert_true(has_of(&b, 1, hot) >= hot * 99 / 100);
+    }
+    /* The same again: what was seen first has long been forgotten. */
+    put_some(&b, 4, all, 1, 50);
+    assert_true(has_of(&b, 1, hot) >= hot * 95 / 100);
+    struct cache_disk_counts c = counts(&b);
+    assert_true(c.passed_by >= 3 * all - all / 50);
+    assert_true(c.written_bytes - written <= all / 50 * disk_entry_bytes(FRAME));
+    assert_int_equal(c.dropped, 0);
+    bench_end(&b);
+}
+
+/* What comes into use is taken in by a full cache when it is wanted again. */
+static void second_miss_is_kept(void *arg)
+{
+    (void)arg;
+    struct bench b;
+    const uint64_t hot = 200;
+    bench_start(&b, 10 * MIB);
+    put_many(&b, 2 * (10 * MIB / FRAME), 50);
+    put_some(&b, 7, hot, 1, 50);
+    assert_int_equal(has_of(&b, 7, hot), 0);
+    put_some(&b, 7, hot, 1, 50);
+    assert_true(has_of(&b, 7, hot) >= hot * 3 / 4); /* some have taken others' slots */
+    put_some(&b, 7, hot, 4, 50);
+    assert_int_equal(has_of(&b, 7, hot), hot);
+    bench_end(&b);
+}
+
+/* A byte of an entry that is about to be overwritten has changed: nobody who looked at it said that
+ * it is right, so it is not written again, with a mark as good as new. */
+static void spoilt_is_not_renewed(void *arg)
+{
+    (void)arg;
+    struct bench b;
+    struct cache_disk_frame fr = {.object = 9, .len = FRAME};
+    struct rt_buf *buf = NULL;
+    bench_start(&b, 10 * MIB);
+    put(&b, 9, 0);
+    put(&b, 9, FRAME);
+    put_some(&b, 1, 8 * MIB / FRAME, 1, 50); /* and three quarters of the cache */
+    settle(&b);
+    uint64_t at = DISK_HEADER_BYTES + MIB + 2 * DISK_MARK_BYTES + FRAME / 2; /* region 1 */
+    b.disk.bytes[at] ^= 1;
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t written = counts(&b).written_bytes;
+        assert_int_equal(cache_disk_read(b.d, &fr, 1, &buf), 1);
+        assert_true(fr.old);
+        rt_buf_unref(buf);
+        settle(&b);
+        assert_int_equal(counts(&b).written_bytes, written);
+    }
+    cache_disk_drop(b.d, &fr);
+    settle(&b);
+    assert_false(has(&b, 9, 0));
+    /* Its neighbour is right, and lives on. */
+    uint64_t written = counts(&b).written_bytes;
+    assert_true(has(&b, 9, FRAME));
+    settle(&b);
+    assert_int_equal(counts(&b).written_bytes, written + disk_entry_bytes(FRAME));
     bench_end(&b);
 }
 
@@ -292,6 +393,7 @@ static void survives(void *arg)
         }
         for (uint64_t i = 0; i < 10; i++) {
             put(&b, 1, 900 + round * 10 + i); /* goes on where it ended */
+            put(&b, 1, 900 + round * 10 + i);
         }
         settle(&b);
     }
@@ -531,6 +633,9 @@ ON_FIBER(keeps)
 ON_FIBER(reads_many)
 ON_FIBER(stays_within_its_bytes)
 ON_FIBER(what_is_used_stays)
+ON_FIBER(scans_pass_by)
+ON_FIBER(second_miss_is_kept)
+ON_FIBER(spoilt_is_not_renewed)
 ON_FIBER(survives)
 ON_FIBER(only_its_own_history)
 ON_FIBER(random_damage)
@@ -547,6 +652,9 @@ int main(void)
         cmocka_unit_test(test_reads_many),
         cmocka_unit_test(test_stays_within_its_bytes),
         cmocka_unit_test(test_what_is_used_stays),
+        cmocka_unit_test(test_scans_pass_by),
+        cmocka_unit_test(test_second_miss_is_kept),
+        cmocka_unit_test(test_spoilt_is_not_renewed),
         cmocka_unit_test(test_survives),
         cmocka_unit_test(test_only_its_own_history),
         cmocka_unit_test(test_random_damage),
