@@ -51,12 +51,39 @@ static bool same_path(const struct dev_path *a, const struct dev_path *b)
     return a->tag == b->tag && a->state == b->state && a->preferred == b->preferred;
 }
 
-/* Under lu->m: takes over what dev said; the nexuses but `except` are told if it is news. */
+/* What SET TARGET PORT GROUPS wants of one unit. */
+struct wish {
+    const struct scsi_nexus *nexus; /* whose it is */
+    struct uuid device;
+    size_t count;
+    struct dev_path paths[DEV_TAGS_MAX];
+};
+
+/* Under lu->m: the states would be those if the wish were all that had changed. */
+static bool explains(const struct wish *w, const struct scsi_lu *lu, const struct dev_path *paths,
+                     size_t count)
+{
+    bool same = count == lu->path_count;
+    for (size_t i = 0; i < count && same; i++) {
+        struct dev_path expected = lu->paths[i];
+        for (size_t k = 0; k < w->count; k++) {
+            expected.state = w->paths[k].tag == expected.tag ? w->paths[k].state : expected.state;
+        }
+        same = same_path(&expected, &paths[i]);
+    }
+    return same;
+}
+
+/*
+ * Under lu->m: takes over what dev said, and the nexuses are told if it is news. Not to whom it was
+ * just carried out for; but somebody else may have changed something at the same time.
+ */
 static void adopt(struct scsi_lu *lu, const struct dev_path *paths, size_t count,
-                  const struct scsi_nexus *except)
+                  const struct wish *own)
 {
     bool first = lu->path_count == 0;
     bool changed = count != lu->path_count;
+    const struct scsi_nexus *except = own && explains(own, lu, paths, count) ? own->nexus : NULL;
     for (size_t i = 0; i < count; i++) {
         changed = changed || !same_path(&paths[i], &lu->paths[i]);
         lu->paths[i] = paths[i];
@@ -70,7 +97,7 @@ static void adopt(struct scsi_lu *lu, const struct dev_path *paths, size_t count
     }
 }
 
-static void look(struct scsi_lu *lu, const struct scsi_nexus *except, struct scsi_itl *fresh)
+static void look(struct scsi_lu *lu, const struct wish *own, struct scsi_itl *fresh)
 {
     struct dev_path paths[DEV_TAGS_MAX];
     uint64_t generation;
@@ -79,7 +106,7 @@ static void look(struct scsi_lu *lu, const struct scsi_nexus *except, struct scs
     rt_mutex_lock(&lu->m);
     if (count > 0 && (lu->path_count == 0 || generation > lu->path_generation)) {
         lu->path_generation = generation;
-        adopt(lu, paths, count, except);
+        adopt(lu, paths, count, own);
     }
     if (fresh) {
         judge(fresh);
@@ -93,9 +120,9 @@ void scsi_alua_attach(struct scsi_itl *itl)
     look(itl->lu, NULL, itl);
 }
 
-void scsi_alua_look(struct scsi_lu *lu, const struct scsi_nexus *except)
+void scsi_alua_look(struct scsi_lu *lu)
 {
-    look(lu, except, NULL);
+    look(lu, NULL, NULL);
 }
 
 size_t scsi_alua_paths(struct scsi_lu *lu, struct dev_path ret_paths[DEV_TAGS_MAX])
@@ -188,13 +215,6 @@ void scsi_set_groups_parse(struct scsi_task *t)
     }
 }
 
-/* What SET TARGET PORT GROUPS wants of one unit. */
-struct wish {
-    struct uuid device;
-    size_t count;
-    struct dev_path paths[DEV_TAGS_MAX];
-};
-
 /* Table 331: true when there is such a group, and the state is one to be asked for. */
 static bool read_one(struct scsi_task *t, const uint8_t *p, unsigned at, struct wish *w)
 {
@@ -259,12 +279,13 @@ static int edit_paths(struct dev_paths *draft, void *arg)
 void scsi_set_groups_run(struct scsi_task *t)
 {
     struct scsi_target *target = t->nexus->target;
-    struct wish w = {.device = t->lu->uuid};
+    struct wish w = {.nexus = t->nexus, .device = t->lu->uuid};
     if (!read_wish(t, &w) || w.count == 0) {
         return;
     }
     int r = dev_paths_change(target->host->registry, target->iqn, edit_paths, &w);
-    scsi_alua_look(t->lu, t->nexus); /* also when the flush has failed */
+    /* Also when the flush has failed; or somebody else has just made it so. */
+    look(t->lu, r == -EALREADY ? NULL : &w, NULL);
     if (r >= 0) {
         msg_info_paced("scsi", "LUN %u of %s: %s has set access states", t->lu->lun, target->iqn,
                        t->nexus->initiator);

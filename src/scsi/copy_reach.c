@@ -76,7 +76,7 @@ static bool is_accessible(const struct scsi_nexus *n, struct scsi_lu *lu)
     struct dev_path paths[DEV_TAGS_MAX];
     struct scsi_sense unused;
     bool blocked = false;
-    scsi_alua_look(lu, NULL); /* of a target without sessions nobody has told it */
+    scsi_alua_look(lu); /* of a target without sessions nobody has told it */
     size_t count = scsi_alua_paths(lu, paths);
     for (size_t i = 0; i < count; i++) {
         blocked |= paths[i].tag == n->opt.tpgt && scsi_alua_sense(paths[i].state, &unused);

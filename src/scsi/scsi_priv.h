@@ -260,8 +260,8 @@ void scsi_itl_prevent(struct scsi_itl *itl, bool prevents);
 /* alua.c */
 /* The view comes to be among the unit's views. */
 void scsi_alua_attach(struct scsi_itl *itl);
-/* The states may have changed: the nexuses but that one (NULL: all) are told if they have. */
-void scsi_alua_look(struct scsi_lu *lu, const struct scsi_nexus *except);
+/* The states may have changed: the nexuses are told if they have. */
+void scsi_alua_look(struct scsi_lu *lu);
 /* The unit's target port groups, as of now; how many. */
 size_t scsi_alua_paths(struct scsi_lu *lu, struct dev_path ret_paths[DEV_TAGS_MAX]);
 struct scsi_sense;

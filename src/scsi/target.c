@@ -150,7 +150,7 @@ static void look_at_paths(struct scsi_target *t)
     struct scsi_lu *lu;
     for (uint32_t lun = 0; (lu = next_lu(t, lun)) != NULL; lun++) {
         lun = lu->lun;
-        scsi_alua_look(lu, NULL);
+        scsi_alua_look(lu);
         scsi_lu_unref(lu);
     }
 }

@@ -12,6 +12,7 @@ struct fake_ways {
     uint64_t generation;
     int result; /* of a change, which is made all the same when it is fake_entered */
     bool fake_entered;
+    void (*meanwhile)(void); /* once, between a change and whoever made it */
 };
 static struct fake_ways fake_ways;
 
@@ -73,5 +74,10 @@ int dev_paths_change(struct dev_registry *g, const char *iqn, dev_paths_edit *ed
     dev_paths_unref(fake_ways.paths);
     fake_ways.paths = draft;
     fake_ways.generation++;
+    void (*meanwhile)(void) = fake_ways.meanwhile;
+    fake_ways.meanwhile = NULL;
+    if (meanwhile) {
+        meanwhile();
+    }
     return fake_ways.result;
 }

@@ -173,6 +173,42 @@ static void a_command_changes_one_unit(struct world *w)
 }
 WORLD_TEST(a_command_changes_one_unit)
 
+static void one_is_set(void)
+{
+    struct dev_path path = {.tag = 1, .state = DEV_PATH_NON_OPTIMIZED};
+    CHECK(dev_paths_change(NULL, FAKE_IQN, edit_state, &path) == 0);
+}
+
+static void seven_is_set(void)
+{
+    struct dev_path path = {.tag = 7, .state = DEV_PATH_OFFLINE};
+    CHECK(dev_paths_change(NULL, FAKE_IQN, edit_state, &path) == 0);
+}
+
+/* Of two changes at the same time, each is news to whoever did not make it. */
+static void who_sets_hears_of_others(struct world *w)
+{
+    make_groups(w);
+    fake_ways.meanwhile = one_is_set;
+    CHECK(set_seven(w->a, DEV_PATH_STANDBY) == SCSI_GOOD);
+    CHECK(tur(w->a, 0) == SCSI_CHECK_CONDITION && attention_is(ACCESS_CHANGED));
+    CHECK(tur(w->b, 0) == SCSI_CHECK_CONDITION && attention_is(ACCESS_CHANGED));
+    CHECK(tur(w->a, 0) == SCSI_GOOD && tur(w->b, 0) == SCSI_GOOD);
+    /* Of the same group. */
+    CHECK(set_seven(w->a, DEV_PATH_OPTIMIZED) == SCSI_GOOD && tur(w->a, 0) == SCSI_GOOD);
+    fake_ways.meanwhile = seven_is_set;
+    CHECK(tur(w->b, 0) == SCSI_CHECK_CONDITION && attention_is(ACCESS_CHANGED));
+    CHECK(set_seven(w->a, DEV_PATH_STANDBY) == SCSI_GOOD);
+    CHECK(tur(w->a, 0) == SCSI_CHECK_CONDITION && attention_is(ACCESS_CHANGED));
+    /* What is so already, but not by whom asks for it. */
+    struct dev_path path = {.tag = 7, .state = DEV_PATH_STANDBY};
+    CHECK(dev_paths_change(NULL, FAKE_IQN, edit_state, &path) == 0);
+    CHECK(set_seven(w->a, DEV_PATH_STANDBY) == SCSI_GOOD);
+    CHECK(tur(w->a, 0) == SCSI_CHECK_CONDITION && attention_is(ACCESS_CHANGED));
+    drop_groups();
+}
+WORLD_TEST(who_sets_hears_of_others)
+
 static void lists_are_looked_at(struct world *w)
 {
     static const uint8_t unknown[] = {0, 0, 0, 0, 2, 0, 0, 7, 2, 0, 0, 8};
@@ -231,6 +267,7 @@ int main(void)
         cmocka_unit_test(test_groups_are_told),
         cmocka_unit_test(test_each_state_lets_its_commands_in),
         cmocka_unit_test(test_a_command_changes_one_unit),
+        cmocka_unit_test(test_who_sets_hears_of_others),
         cmocka_unit_test(test_lists_are_looked_at),
         cmocka_unit_test(test_ports_count_for_reservations),
     };
