@@ -9,9 +9,12 @@
  *     it was used.
  * R2. The list has one pin of each token in it; whoever works with one has another. Killing takes
  * it out of the list, with that pin; who takes the last pin away, never under the mutex, frees it.
- * R3. A token dies of: its inactivity timeout; DEL_TKN; its initiator wanting another one when he
- *     has his share or all are given, the one unused for longest first (nobody takes another's);
- *     its unit being formatted or sanitized. A pinned one lives on for those who have it.
+ * R3. A token dies of: its inactivity timeout; DEL_TKN; its unit being formatted or sanitized; or
+ *     another one that is to be made, when its initiator has as many as one may have, or when all
+ * are given. Then it is one of who has the most of them, if that leaves him as many as the one who
+ *     asks will have, else one of his own: so whoever keeps what he can has, in the end, as many as
+ *     any other who does so. Of one initiator's goes the one unused for longest. A pinned one lives
+ *     on for those who have it.
  *
  * What is asked for after it has died is told why, for as long as that is remembered.
  */
@@ -34,11 +37,20 @@ struct gone {
     uint8_t secret[SECRET_BYTES];
 };
 
+/* An initiator who has tokens in the list. */
+struct scsi_rod_owner {
+    struct list link;
+    uint32_t count; /* with one that he is about to get */
+    uint32_t idle;  /* see victim() */
+    char name[DEV_IQN_MAX + 1];
+};
+
 struct scsi_rods {
     struct dev_registry *registry;
     struct rt_group *group;
     struct rt_mutex m;
     struct list all;
+    struct list owners;
     uint32_t count;
     bool tended;
     uint64_t numbers;
@@ -60,9 +72,19 @@ int scsi_rods_create(struct dev_registry *g, struct scsi_rods **ret_rods)
     rods->registry = g;
     rt_mutex_init(&rods->m);
     list_init(&rods->all);
+    list_init(&rods->owners);
     rt_random_bytes(&rods->numbers, sizeof rods->numbers);
     *ret_rods = rods;
     return 0;
+}
+
+/* With the mutex. */
+static void owner_leave(struct scsi_rod_owner *owner)
+{
+    if (--owner->count == 0) {
+        list_remove(&owner->link);
+        free(owner);
+    }
 }
 
 /* With the mutex. */
@@ -75,6 +97,8 @@ static void kill_locked(struct scsi_rod *rod, uint16_t asc)
     list_remove(&rod->link);
     rods->count--;
     rod->pins--;
+    owner_leave(rod->owner);
+    rod->owner = NULL;
     if (rod->published) {
         struct gone *g = &rods->gone[rods->gone_count++ % GONE_MAX];
         *g = (struct gone){.number = rod->number, .asc = asc};
@@ -259,39 +283,95 @@ static uint64_t plan(struct scsi_rod *rod, const struct scsi_rod_list *list, uns
     return end;
 }
 
-/* With the mutex: one that makes room for another, pinned and killed. */
-static struct scsi_rod *victim(struct scsi_rods *rods, const char *initiator, bool *ret_full)
+static struct scsi_rod_owner *find_owner(struct scsi_rods *rods, const char *name)
 {
-    struct scsi_rod *idle = NULL;
-    uint32_t own = 0;
-    list_for_each(&rods->all, struct scsi_rod, link, rod) {
-        if (strcmp(rod->initiator, initiator) == 0) {
-            own++;
-            idle = !idle && is_idle(rod) ? rod : idle;
+    list_for_each(&rods->owners, struct scsi_rod_owner, link, o) {
+        if (strcmp(o->name, name) == 0) {
+            return o;
         }
     }
-    bool full = own >= SCSI_RODS_OF_ONE_MAX || rods->count >= SCSI_RODS_MAX;
-    *ret_full = full && !idle;
-    if (!full || !idle) {
+    return NULL;
+}
+
+/* With the mutex, when all are given: of those who could lose one, who has the most. */
+static struct scsi_rod_owner *richest(struct scsi_rods *rods)
+{
+    struct scsi_rod_owner *found = NULL;
+    list_for_each(&rods->owners, struct scsi_rod_owner, link, o) {
+        o->idle = 0;
+    }
+    list_for_each(&rods->all, struct scsi_rod, link, rod) {
+        struct scsi_rod_owner *o = rod->owner;
+        o->idle += is_idle(rod);
+        found = o->idle > 0 && (!found || o->count > found->count) ? o : found;
+    }
+    return found;
+}
+
+/* With the mutex: one of his that is idle, pinned and killed, or NULL. */
+static struct scsi_rod *take_idle(struct scsi_rods *rods, const struct scsi_rod_owner *owner)
+{
+    list_for_each(&rods->all, struct scsi_rod, link, rod) {
+        if (rod->owner == owner && is_idle(rod)) {
+            rod->pins++;
+            kill_locked(rod, SCSI_ASC_TOKEN_REVOKED);
+            return rod;
+        }
+    }
+    return NULL;
+}
+
+/* With the mutex: one that makes room for another (R3), pinned and killed. */
+static struct scsi_rod *victim(struct scsi_rods *rods, const struct scsi_rod_owner *own,
+                               bool *ret_full)
+{
+    bool has_all = own->count > SCSI_RODS_OF_ONE_MAX;
+    *ret_full = has_all || rods->count >= SCSI_RODS_MAX;
+    if (!*ret_full) {
         return NULL;
     }
-    idle->pins++;
-    kill_locked(idle, SCSI_ASC_TOKEN_REVOKED);
+    const struct scsi_rod_owner *loser = has_all ? own : richest(rods);
+    if (loser && loser->count <= own->count) {
+        loser = own;
+    }
+    struct scsi_rod *idle = loser ? take_idle(rods, loser) : NULL;
+    *ret_full = !idle;
     return idle;
 }
 
-/* Into the list, or -ENOSPC. */
-static int enter(struct scsi_rod *rod) WAITS
+/* With the mutex: takes over fresh, unless there is one of that name. */
+static struct scsi_rod_owner *see_to_owner(struct scsi_rods *rods, struct scsi_rod_owner **fresh)
+{
+    struct scsi_rod_owner *owner = find_owner(rods, (*fresh)->name);
+    if (!owner) {
+        owner = take(*fresh);
+        list_push_back(&rods->owners, &owner->link);
+    }
+    return owner;
+}
+
+/* Into the list, or -ENOSPC, -ENOMEM. */
+static int enter(struct scsi_rod *rod, const char *initiator) WAITS
 {
     struct scsi_rods *rods = rod->rods;
     bool full;
+    auto_free struct scsi_rod_owner *fresh = calloc(1, sizeof *fresh);
+    if (!fresh) {
+        return -ENOMEM;
+    }
+    snprintf(fresh->name, sizeof fresh->name, "%s", initiator);
     rt_mutex_lock(&rods->m);
-    struct scsi_rod *old = victim(rods, rod->initiator, &full);
+    struct scsi_rod_owner *owner = see_to_owner(rods, &fresh);
+    owner->count++;
+    struct scsi_rod *old = victim(rods, owner, &full);
     if (!full) {
         rod->number = rods->numbers++;
         rod->pins = 2;
+        rod->owner = owner;
         list_push_back(&rods->all, &rod->link);
         rods->count++;
+    } else {
+        owner_leave(owner);
     }
     rt_mutex_unlock(&rods->m);
     if (old) {
@@ -311,9 +391,8 @@ int scsi_rod_begin(struct scsi_task *t, const struct scsi_rod_list *list, struct
     list_init(&rod->link);
     rod->timeout_ns = list->timeout_s * NS_PER_S;
     rod->unit = t->lu->uuid;
-    snprintf(rod->initiator, sizeof rod->initiator, "%s", t->nexus->initiator);
     uint64_t hold_bytes = plan(rod, list, t->lu->block_shift);
-    int r = enter(rod);
+    int r = enter(rod, t->nexus->initiator);
     if (r < 0 && list_is_empty(&rod->link)) {
         free(rod);
         return r;

@@ -35,8 +35,8 @@ struct scsi_rod {
     uint64_t bytes;
     uint64_t timeout_ns;
     uint64_t used_ns;
-    struct uuid unit; /* its creator */
-    char initiator[DEV_IQN_MAX + 1];
+    struct uuid unit;             /* its creator */
+    struct scsi_rod_owner *owner; /* in the list: his, who made it */
     uint8_t token[SCSI_ROD_TOKEN_BYTES];
     struct dev *hold;
     uint32_t piece_count;

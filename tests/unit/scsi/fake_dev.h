@@ -608,6 +608,8 @@ int dev_hold_create(struct dev_registry *g, uint64_t size_bytes, struct dev **re
         return fake_hold_fail;
     }
     *ret_dev = fake_dev_new(0, size_bytes);
+    free((*ret_dev)->data); /* there may be many */
+    (*ret_dev)->data = calloc(1, size_bytes);
     fake_holds++;
     return 0;
 }

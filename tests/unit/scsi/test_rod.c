@@ -259,6 +259,54 @@ static void an_initiator_has_so_many(struct world *w)
 }
 WORLD_TEST(an_initiator_has_so_many)
 
+static unsigned made_by(struct scsi_nexus *n, unsigned count)
+{
+    unsigned good = 0;
+    for (unsigned i = 0; i < count; i++) {
+        populate_begin(0);
+        add_range(i, 1);
+        good += send_list(n, 0, PT, 1) == SCSI_GOOD;
+    }
+    return good;
+}
+
+/* Those who keep all they can get leave the others their share. */
+static void nobody_keeps_all_tokens(struct world *w)
+{
+    enum {
+        GREEDY = SCSI_RODS_MAX / SCSI_RODS_OF_ONE_MAX
+    };
+    struct scsi_nexus *greedy[GREEDY];
+    static uint8_t first[SCSI_ROD_TOKEN_BYTES];
+    for (unsigned i = 0; i < GREEDY; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "iqn.g%u", i);
+        struct scsi_nexus_options opt = {.initiator_name = name, .tpgt = 1, .relative_port = 1};
+        CHECK(scsi_nexus_create(w->target, &opt, &greedy[i]) == 0);
+        clear_attentions(greedy[i], 0);
+        clear_attentions(greedy[i], 1);
+        CHECK(made_by(greedy[i], SCSI_RODS_OF_ONE_MAX) == SCSI_RODS_OF_ONE_MAX);
+    }
+    CHECK(fake_holds == SCSI_RODS_MAX);
+    unsigned share = SCSI_RODS_MAX / (GREEDY + 1);
+    populate(w->a, 0, 7, 1);
+    memcpy(first, token, sizeof first);
+    CHECK(made_by(w->a, share - 1) == share - 1 && fake_holds == SCSI_RODS_MAX);
+    /* Whoever has more than others takes what he wants of his own. */
+    for (unsigned i = 0; i < GREEDY; i++) {
+        CHECK(made_by(greedy[i], 20) == 20);
+    }
+    CHECK(fake_holds == SCSI_RODS_MAX);
+    write_begin(0, 0);
+    memcpy(list + 16, first, sizeof first);
+    add_range(0, 1);
+    CHECK(send_list(w->a, 1, WUT, 1) == SCSI_GOOD);
+    for (unsigned i = 0; i < GREEDY; i++) {
+        scsi_nexus_destroy(greedy[i]);
+    }
+}
+WORLD_TEST(nobody_keeps_all_tokens)
+
 static void what_is_protected_is_not_written(struct world *w)
 {
     disk(w, 0)->info.read_only = true;
@@ -512,6 +560,7 @@ int main(void)
         cmocka_unit_test(test_tokens_that_are_wrong),
         cmocka_unit_test(test_the_zero_token_writes_zeroes),
         cmocka_unit_test(test_an_initiator_has_so_many),
+        cmocka_unit_test(test_nobody_keeps_all_tokens),
         cmocka_unit_test(test_what_is_protected_is_not_written),
         cmocka_unit_test(test_tokens_expire),
         cmocka_unit_test(test_copies_in_the_background),
