@@ -200,6 +200,9 @@ int index_manifest_read(struct obj_store *store, const struct index_home *home, 
     for (unsigned tries = 0; r == -EBADMSG && tries < 2; tries++) {
         struct rt_buf *buf;
         size_t len;
+        if (tries > 0) {
+            obj_tell_spoilt(name);
+        }
         r = obj_get_all(store, OBJ_INDEX, name, MANIFEST_SIZE_MAX, &buf, &len);
         if (r < 0) {
             return r == -EFBIG ? ERR_CORRUPT_MANIFEST : r;

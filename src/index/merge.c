@@ -214,6 +214,10 @@ int merge_refill(struct merge *m, struct obj_store *store, enum obj_class c) WAI
     if (in->fetched_again) {
         return corrupt(in, "a unit is not as it was written");
     }
+    char name[OBJ_NAME_SIZE];
+    const struct sst_meta *meta = &in->ssts[in->at]->meta;
+    sst_name(meta->epoch, meta->counter, name);
+    obj_tell_spoilt(name);
     in->window_len = 0;
     int r = merge_fill(m, store, c);
     in->fetched_again = true;

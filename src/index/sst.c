@@ -66,6 +66,9 @@ static int load_unit(void *arg, struct rt_piece *ret_piece) WAITS
     size_t raw_len = 0;
     int r = fetch(u, &stored, &raw_len);
     if (r == -EBADMSG) {
+        char name[OBJ_NAME_SIZE];
+        sst_name(u->sst->meta.epoch, u->sst->meta.counter, name);
+        obj_tell_spoilt(name);
         r = fetch(u, &stored, &raw_len);
     }
     if (r < 0) {

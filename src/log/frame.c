@@ -176,6 +176,9 @@ static int frame_read(struct log_frames *f, enum obj_class c, const struct log_l
     log_segment_name(at->seq, name);
     r = -EBADMSG;
     for (int i = 0; i < attempts && r == -EBADMSG; i++) {
+        if (i > 0) {
+            obj_tell_spoilt(name);
+        }
         r = frame_fetch(f->opt.store, c, name, at, stored->data);
         if (r == 0) {
             r = frame_decode(f, at, count, stored->data, ret_piece, &why);
@@ -195,6 +198,9 @@ int log_frame_read(struct log_frames *f, enum obj_class c, const struct log_loca
 int log_frame_reread(struct log_frames *f, enum obj_class c, const struct log_location *at,
                      unsigned count, struct rt_piece *ret_piece)
 {
+    char name[OBJ_NAME_SIZE];
+    log_segment_name(at->seq, name);
+    obj_tell_spoilt(name);
     return frame_read(f, c, at, count, 1, ret_piece);
 }
 

@@ -210,7 +210,7 @@ MUST int log_frame_read(struct log_frames *f, enum obj_class c, const struct log
  * The two steps of it, for those who have the bytes of many frames at once, from wherever. decode:
  * unit is the at->len_bytes of the frame as stored; 0, -ENOMEM, -EINVAL, what salt() gives,
  * -EBADMSG or -ENOTSUP when these bytes are not that frame (nothing is said). reread: after that,
- * reads the frame once more, alone; results as log_frame_read().
+ * says so and reads the frame once more, alone; results as log_frame_read().
  */
 MUST int log_frame_decode(struct log_frames *f, const struct log_location *at, unsigned count,
                           const uint8_t *unit, struct rt_piece *ret_piece);

@@ -53,6 +53,9 @@ int log_header_read(const struct log_home *home, enum obj_class c, uint64_t seq,
     const char *why = NULL;
     int r = -EBADMSG;
     for (int i = 0; i < READS && r == -EBADMSG; i++) {
+        if (i > 0) {
+            obj_tell_spoilt(name);
+        }
         ssize_t n = obj_get(home->store, c, name, 0, bytes, sizeof bytes);
         if (n < 0) {
             return (int)n;
@@ -169,9 +172,14 @@ static int slot_read(const struct log_home *home, uint64_t seq, struct log_slot 
 int log_slot_read(const struct log_home *home, uint64_t seq, struct log_slot *ret_slot)
 {
     struct log_slot s;
+    char name[OBJ_NAME_SIZE];
     const char *why = "it ends too early";
     int r = -EBADMSG;
+    log_segment_name(seq, name);
     for (int i = 0; i < READS && r == -EBADMSG; i++) {
+        if (i > 0) {
+            obj_tell_spoilt(name);
+        }
         s = (struct log_slot){0};
         r = slot_read(home, seq, &s, &why);
         if (r < 0) {
@@ -264,6 +272,9 @@ int log_compare(struct obj_store *store, uint64_t seq, const struct segment_seal
         }
         if (same_sight(&before, &now)) {
             return 0;
+        }
+        if (i > 0) {
+            obj_tell_spoilt(name);
         }
         before = now;
     }

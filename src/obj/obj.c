@@ -3,6 +3,7 @@
 #include "obj/obj.h"
 #include "base/assert.h"
 #include "base/err.h"
+#include "base/msg.h"
 #include "obj/obj_priv.h"
 #include <string.h>
 
@@ -42,6 +43,11 @@ int obj_name_check(const char *name)
         }
     }
     return -EINVAL;
+}
+
+void obj_tell_spoilt(const char *name)
+{
+    msg_warn("obj", "%s: what came is not what was written there; reading again", name);
 }
 
 void obj_names_free(struct obj_names *n)

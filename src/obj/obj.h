@@ -98,6 +98,9 @@ bool obj_error_passes(int r);
  * -ENOENT, or as above. */
 MUST ssize_t obj_get(struct obj_store *s, enum obj_class c, const char *name, uint64_t off,
                      void *dst, size_t len) WAITS;
+/* For those who check what they read, and read it once more when it is not what was written there:
+ * says so, with the name. */
+void obj_tell_spoilt(const char *name);
 /* The whole object in a fresh buffer of RT_MEM_OTHER: 0, -ENOENT, -EFBIG past max_bytes, ... */
 MUST int obj_get_all(struct obj_store *s, enum obj_class c, const char *name, size_t max_bytes,
                      struct rt_buf **ret_buf, size_t *ret_len) WAITS;

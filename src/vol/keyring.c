@@ -85,6 +85,9 @@ static int read_wrap(struct obj_store *store, const struct uuid *volume, uint64_
     name_of(number, name);
     int r = ERR_CORRUPT_KEY;
     for (unsigned tries = 0; tries < 2 && r == ERR_CORRUPT_KEY; tries++) {
+        if (tries > 0) {
+            obj_tell_spoilt(name);
+        }
         ssize_t n = obj_get(store, OBJ_INDEX, name, 0, bytes, sizeof bytes);
         if (n < 0) {
             return (int)n;

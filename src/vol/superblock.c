@@ -59,6 +59,9 @@ int vol_superblock_read(struct obj_store *store, bool read_only, struct vol_supe
     uint8_t bytes[VOL_SUPERBLOCK_BYTES];
     int r = ERR_CORRUPT_SUPERBLOCK;
     for (unsigned tries = 0; tries < 2 && r == ERR_CORRUPT_SUPERBLOCK; tries++) {
+        if (tries > 0) {
+            obj_tell_spoilt(VOL_SUPERBLOCK_NAME);
+        }
         ssize_t n = obj_get(store, OBJ_INDEX, VOL_SUPERBLOCK_NAME, 0, bytes, sizeof bytes);
         if (n < 0) {
             return n == -ENOENT ? ERR_NOT_A_VOLUME : (int)n;

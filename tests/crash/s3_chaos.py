@@ -10,6 +10,7 @@ import collections
 import os
 import random
 import select
+import shutil
 import time
 
 import zt
@@ -92,6 +93,33 @@ def sweep(number, title, rules, rnd):
     assert faults_of(met) > FAULTS_LEAST, "hardly any fault was met"
 
 
+def each_is_named(rnd):
+    """The first answer of each object is spoilt, in a byte that is looked at whatever the answer is
+    used for: what is read is right, and each object is named, for it was read again."""
+    print("spoilt answers are named", flush=True)
+    with World(rnd.randrange(1 << 32), name="named") as w:
+        w.live(0.5, clean=True)
+        w.server.stop()
+        shutil.rmtree(os.path.join(w.server.dir, "cache"))
+        os.mkdir(os.path.join(w.server.dir, "cache"))
+        begin = len(w.server.log_text())
+        w.proxy.requests()
+        w.proxy.rules(rule("spoil_body", 1, method="GET", key=".", once=True, at=rnd.randrange(16)))
+        w.server.start()
+        w.verify()
+        w.proxy.rules()
+        # A byte alone is asked for to see whether something is there.
+        keys = {q["key"] for q in w.proxy.requests()
+                if q["fault"] and q["status"] < 300 and q["got"] > 1}
+        said = w.server.log_text()[begin:]
+        kinds = collections.Counter(key.rsplit("/", 2)[1] for key in keys)
+        print("  spoilt:", dict(kinds), flush=True)
+        assert {"segments", "manifest", "sst"} <= kinds.keys()
+        unnamed = [key for key in keys if os.path.basename(key) not in said]
+        assert not unnamed, (unnamed, said)
+        w.server.stop()
+
+
 def pass_time(seconds):
     select.select([], [], [], seconds)
 
@@ -127,6 +155,7 @@ def storm(rnd):
 def main():
     print("seed", SEED, flush=True)
     rnd = random.Random(SEED)
+    each_is_named(rnd)
     for number, (title, rules) in enumerate(SWEEP.items()):
         sweep(number, title, rules, rnd)
     storm(rnd)

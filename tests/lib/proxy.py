@@ -18,13 +18,14 @@ The first rule that matches and whose chance comes up is carried out. What a rul
     cut           it ends in the middle of the request's body, also for the store
     truncate      it ends in the middle of the answer's body (or head, when there is no body)
     duplicate     the request is passed on twice; either answer comes back
-    spoil_body    a byte of the answer's body (of the request's, with "of": "request") is changed
+    spoil_body    a byte of the answer's body (of the request's, with "of": "request") is changed;
+                  the byte "at", or any
     spoil_head    a byte of the answer's head is changed
     status        "status" with the error "code" comes back, and the request is not passed on
     status_after  the same, but it was passed on, and carried out
 
 A rule may have "method", "key" and "head" (regular expressions), "chance" (1 otherwise), "times",
-and "apart": the next request for the same key is spared.
+"apart": the next request for the same key is spared, and "once": all later ones are.
 """
 import json
 import os
@@ -174,10 +175,10 @@ class Answer:
         return Answer(head, body)
 
 
-def spoiled(data, rnd):
+def spoiled(data, rnd, at=None):
     if not data:
         return data
-    at = rnd.randrange(len(data))
+    at = rnd.randrange(len(data)) if at is None else min(at, len(data) - 1)
     return data[:at] + bytes([data[at] ^ 1 << rnd.randrange(8)]) + data[at + 1:]
 
 
@@ -237,7 +238,7 @@ class World:
         self.host, self.rnd = host, random.Random(seed)
         self.lock = threading.Lock()
         self.rules, self.record, self.under_way = [], [], 0
-        self.spared = set()
+        self.spared, self.met = set(), set()
 
     def rule_for(self, request):
         with self.lock:
@@ -247,6 +248,10 @@ class World:
                         "head" in rule and not re.search(rule["head"].encode(), request.head) or
                         rule.get("times", 1) <= 0 or self.rnd.random() >= rule.get("chance", 1)):
                     continue
+                if rule.get("once"):
+                    if request.key in self.met:
+                        continue
+                    self.met.add(request.key)
                 if rule.get("apart"):
                     if request.key in self.spared:
                         self.spared.remove(request.key)
@@ -352,7 +357,7 @@ def spoil_body(world, client, upstream, request, rule):
     if rule.get("of") == "request":
         return upstream.exchange(request, spoiled(request.body, world.rnd))
     answer = upstream.exchange(request)
-    answer.body = spoiled(answer.body, world.rnd)
+    answer.body = spoiled(answer.body, world.rnd, rule.get("at"))
     return answer
 
 
