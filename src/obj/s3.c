@@ -36,6 +36,18 @@ static struct s3_store *of(struct obj_store *s)
     return container_of(s, struct s3_store, base);
 }
 
+static bool is_code(const struct s3_exchange *x, const char *code)
+{
+    return strcmp(x->fault.code, code) == 0;
+}
+
+/* The body that the store got is not the one that its checksum was made of. */
+static bool is_spoilt_body(const struct s3_exchange *x)
+{
+    return is_code(x, "BadDigest") || is_code(x, "XAmzContentSHA256Mismatch") ||
+           is_code(x, "XAmzContentChecksumMismatch");
+}
+
 /* Keeps the reason for those who report it. */
 static void remember(struct s3_exchange *x)
 {
@@ -51,14 +63,12 @@ static void remember(struct s3_exchange *x)
     }
     msg_debug("obj", "%s %s: %s (request %s)", x->method, x->key, text,
               x->head.request_id[0] ? x->head.request_id : "without an id");
+    if (is_spoilt_body(x)) {
+        msg_warn("obj", "%s %s: what arrived there is not what was sent", x->method, x->key);
+    }
     rt_mutex_lock(&t->m);
     memcpy(t->last, text, sizeof t->last);
     rt_mutex_unlock(&t->m);
-}
-
-static bool is_code(const struct s3_exchange *x, const char *code)
-{
-    return strcmp(x->fault.code, code) == 0;
 }
 
 static bool is_refused_credential(const struct s3_exchange *x)

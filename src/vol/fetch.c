@@ -10,7 +10,7 @@
  *
  * F2. Frames of a segment that lie next to each other, or nearly, come by one ranged GET. What is
  * fetched is the bytes as stored; turning them into blocks is log_frame_decode(), and frames that
- * do not decode are read once more, alone, before anybody hears of it.
+ * do not decode are read once more, alone, before any reader hears of it.
  *
  * F3. The bytes as stored of all fetches under way are bounded: fetch_room for reads, ahead_room
  * for the rest. They are taken after the claims, by those who wait for nothing else but the store

@@ -93,30 +93,45 @@ def sweep(number, title, rules, rnd):
     assert faults_of(met) > FAULTS_LEAST, "hardly any fault was met"
 
 
+def unnamed(w, begin):
+    """The objects of which something was spoilt and that the log does not tell of; and how many
+    there were of each kind."""
+    # A byte alone is asked for to see whether something is there.
+    keys = {q["key"] for q in w.proxy.requests() if q["fault"] and
+            (q["method"] == "PUT" or q["status"] < 300 and q["got"] > 1)}
+    said = w.server.log_text()[begin:]
+    kinds = collections.Counter(key.split("/")[2] for key in keys)
+    return [key for key in keys if os.path.basename(key) not in said], kinds
+
+
 def each_is_named(rnd):
-    """The first answer of each object is spoilt, in a byte that is looked at whatever the answer is
-    used for: what is read is right, and each object is named, for it was read again."""
-    print("spoilt answers are named", flush=True)
+    """The first request for each object is spoilt, in a byte that is looked at whatever the answer
+    is used for: what is read is right, and each object is named, for it went the way again."""
+    print("what is spoilt is named", flush=True)
+    key = r"/(keys|manifest|segments|sst)/|/superblock$"
     with World(rnd.randrange(1 << 32), name="named") as w:
-        w.live(0.5, clean=True)
+        begin = len(w.server.log_text())
+        w.proxy.requests()
+        w.proxy.rules(rule("spoil_body", 1, method="PUT", key=key, once=True, of="request"))
+        w.live(0.3, clean=True)
+        names, kinds = unnamed(w, begin)
+        print("  PUT:", dict(kinds), flush=True)
+        assert not names, names
+        assert kinds["segments"] > 0
         w.server.stop()
         shutil.rmtree(os.path.join(w.server.dir, "cache"))
         os.mkdir(os.path.join(w.server.dir, "cache"))
         begin = len(w.server.log_text())
         w.proxy.requests()
-        w.proxy.rules(rule("spoil_body", 1, method="GET", key=".", once=True, at=rnd.randrange(16)))
+        w.proxy.rules(
+            rule("spoil_body", 1, method="GET", key=key, once=True, at=rnd.randrange(16)))
         w.server.start()
         w.verify()
         w.proxy.rules()
-        # A byte alone is asked for to see whether something is there.
-        keys = {q["key"] for q in w.proxy.requests()
-                if q["fault"] and q["status"] < 300 and q["got"] > 1}
-        said = w.server.log_text()[begin:]
-        kinds = collections.Counter(key.rsplit("/", 2)[1] for key in keys)
-        print("  spoilt:", dict(kinds), flush=True)
+        names, kinds = unnamed(w, begin)
+        print("  GET:", dict(kinds), flush=True)
+        assert not names, names
         assert {"segments", "manifest", "sst"} <= kinds.keys()
-        unnamed = [key for key in keys if os.path.basename(key) not in said]
-        assert not unnamed, (unnamed, said)
         w.server.stop()
 
 

@@ -387,7 +387,7 @@ def obey(world):
         words, said = json.loads(line), None
         with world.lock:
             if "rules" in words:
-                world.rules = words["rules"]
+                world.rules, world.met = words["rules"], set()
             elif "requests" in words:
                 said, world.record = world.record, []
             elif "under_way" in words:
