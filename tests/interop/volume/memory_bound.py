@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 # limit: 600
-"""[cache] memory_size_gb + 64 MiB bounds the resident set, under writes and reads of a multiple; and
-what is not accounted to anybody is at no time more than those 64 MiB."""
+"""[cache] memory_size_gb + 64 MiB bounds the resident set, under writes and reads of a multiple;
+and what is not accounted to anybody is at no time more than those 64 MiB."""
 import json
 import os
 import random
