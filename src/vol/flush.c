@@ -6,6 +6,11 @@
  * Flushes are paced: at most VOL_FLUSHES_PER_TRIP of them rotate in one round trip of the store. A
  * lone flush goes at once; under many, one waits a fraction of a round trip and shares its batch
  * with all that come meanwhile.
+ *
+ * They gather: those that came in one turn share a batch, and while others are on their way to a
+ * store that is far, a flush lets a small part of the round trip pass before it rotates. Whose
+ * flushes are acknowledged together mostly come again together, so those who flush side by side
+ * fall into step: one request to the store for all of them, and hardly any more waiting.
  */
 #include "base/err.h"
 #include "base/time.h"
@@ -13,6 +18,10 @@
 
 #define TRIP_MAX_NS NS_PER_S
 #define STRAINED_GAP_NS (20 * NS_PER_MS)
+/* Of the round trip, for others to come; where it is less than a timer can tell, none. */
+#define GATHER_PART 32u
+#define GATHER_MIN_NS (NS_PER_MS / 2)
+#define GATHER_MAX_NS (2 * NS_PER_MS)
 
 /* The batch whose storing makes everything before durable, with a reference; NULL when there is
  * nothing. *ret_open: it is still open. */
@@ -93,9 +102,21 @@ static int wait_for_room(struct vol *v)
     return r;
 }
 
+/* Lets others enter the batch first. Whoever is cancelled rotates it all the same: it may be
+ * waited for by others. */
+static void gather(struct vol *v, struct vol_batch *b) WAITS
+{
+    rt_yield();
+    uint64_t ns = MIN_OF(log_round_trip_ns(v->log) / GATHER_PART, GATHER_MAX_NS);
+    if (ns >= GATHER_MIN_NS && atomic_load(&v->in_flight) > 0 && is_open(v, b)) {
+        (void)!rt_event_wait(&b->reserved, rt_now_ns() + ns);
+    }
+}
+
 /* Until the batch is closed, by whomever. */
 static int flush_close(struct vol *v, struct vol_batch *b)
 {
+    gather(v, b);
     while (is_open(v, b)) {
         uint64_t due = flush_turn(v);
         int r;

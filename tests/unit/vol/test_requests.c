@@ -129,24 +129,43 @@ static void flush_one(void *arg)
     (*f->done)++;
 }
 
-#define FLUSHERS 200
-
-static void flushes_share_batches(struct rig *rig)
+/* A new volume, and then the same store behind a round trip. */
+static struct obj_store *go_far(struct rig *rig, uint64_t min_ms, uint64_t max_ms)
 {
-    /* The model volume is closed; the same store behind a round trip of 20 ms. */
-    static struct flusher flushers[FLUSHERS];
     struct obj_store *fast = rig->store;
     struct obj_store *slow;
     rig_create(rig, 4 * MIB);
     rig_close(rig);
     assert_int_equal(obj_share(fast, &slow), 0);
-    assert_int_equal(obj_delay_wrap(slow, &(struct obj_delay_options){20, 20}, &slow), 0);
+    assert_int_equal(obj_delay_wrap(slow, &(struct obj_delay_options){min_ms, max_ms}, &slow), 0);
     rig->store = slow;
     rig_open(rig);
     rig_write(rig, 0, 4096, 1);
     assert_int_equal(vol_flush(rig->v), 0); /* the round trip is known now */
-    struct obj_counts before;
-    obj_counts(fast, &before);
+    return fast;
+}
+
+static void come_back(struct rig *rig, struct obj_store *fast)
+{
+    rig_close(rig);
+    obj_close(rig->store);
+    rig->store = fast;
+}
+
+static uint64_t commits(struct obj_store *s)
+{
+    struct obj_counts c;
+    obj_counts(s, &c);
+    return c.requests[OBJ_COMMIT][OBJ_PUT];
+}
+
+#define FLUSHERS 200
+
+static void flushes_share_batches(struct rig *rig)
+{
+    static struct flusher flushers[FLUSHERS];
+    struct obj_store *fast = go_far(rig, 20, 20);
+    uint64_t before = commits(fast);
     uint64_t done = 0;
     for (unsigned i = 0; i < FLUSHERS; i++) {
         flushers[i] = (struct flusher){.rig = rig, .block = i, .done = &done};
@@ -156,17 +175,47 @@ static void flushes_share_batches(struct rig *rig)
     while (done < FLUSHERS) {
         assert_int_equal(rt_sleep_ms(1), 0);
     }
-    struct obj_counts after;
-    obj_counts(fast, &after);
-    uint64_t puts = after.requests[OBJ_COMMIT][OBJ_PUT] - before.requests[OBJ_COMMIT][OBJ_PUT];
     /* Some 200 ms of arrivals, 20 to 40 ms a trip, 8 a trip. */
-    assert_in_range(puts, 10, 110);
+    assert_in_range(commits(fast) - before, 10, 110);
     for (unsigned i = 0; i < FLUSHERS; i++) {
         assert_true(flushers[i].slowest_ns < 200 * NS_PER_MS);
     }
-    rig_close(rig);
-    obj_close(slow);
-    rig->store = fast;
+    come_back(rig, fast);
+}
+
+/* Those who flush again and again, side by side, fall into step, and then share each PUT; one who
+ * is alone waits for nobody. */
+#define WALKERS 8u
+#define STEPS 40u
+
+static void flush_often(void *arg)
+{
+    struct flusher *f = arg;
+    for (unsigned i = 0; i < STEPS; i++) {
+        flush_one(f);
+    }
+}
+
+static void flushes_fall_into_step(struct rig *rig)
+{
+    static struct flusher walkers[WALKERS];
+    struct obj_store *fast = go_far(rig, 20, 24);
+    uint64_t before = commits(fast);
+    uint64_t done = 0;
+    for (unsigned i = 0; i < WALKERS; i++) {
+        walkers[i] = (struct flusher){.rig = rig, .block = i, .done = &done};
+        assert_int_equal(rt_spawn("walker", flush_often, &walkers[i]), 0);
+        assert_int_equal(rt_sleep_ms(3), 0);
+    }
+    while (done < WALKERS * STEPS) {
+        assert_int_equal(rt_sleep_ms(1), 0);
+    }
+    assert_in_range(commits(fast) - before, STEPS, WALKERS * STEPS / 2);
+    struct flusher alone = {.rig = rig, .done = &done};
+    uint64_t begin = rt_now_ns();
+    flush_often(&alone);
+    assert_true(rt_now_ns() - begin < STEPS * 25 * NS_PER_MS);
+    come_back(rig, fast);
 }
 
 #define RUN(name)                                                                                  \
@@ -182,6 +231,7 @@ RUN(openings_that_write_nothing_do_not_add_up)
 RUN(what_was_written_is_cached)
 RUN(an_old_batch_is_rotated)
 RUN(flushes_share_batches)
+RUN(flushes_fall_into_step)
 
 int main(void)
 {
@@ -193,6 +243,7 @@ int main(void)
         cmocka_unit_test(run_what_was_written_is_cached),
         cmocka_unit_test(run_an_old_batch_is_rotated),
         cmocka_unit_test(run_flushes_share_batches),
+        cmocka_unit_test(run_flushes_fall_into_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
