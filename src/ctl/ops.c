@@ -189,6 +189,7 @@ json_t *ops_device_json(struct ops *o, const struct dev_info *info)
         json_object_set_new(device, "lun", json_integer(info->lun));
         json_object_set_new(device, "removable", json_boolean(info->removable));
         json_object_set_new(device, "ejected", json_boolean(info->ejected));
+        json_object_set_new(device, "write_same_to_end", json_boolean(info->same_to_end));
         static const char *const states[] = {[DEV_SANITIZED_NOT] = "no",
                                              [DEV_SANITIZING] = "running",
                                              [DEV_SANITIZE_FAILED] = "failed"};

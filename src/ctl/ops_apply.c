@@ -202,7 +202,9 @@ static bool take_lun(struct ops_plan *p, const char *iqn, const json_t *from, st
     char why[160] = "";
     uint64_t number = 0;
     const json_t *size = json_object_get(from, "size");
-    if (!ops_plan_check(p, from, iqn, "lun size write_cache read_only removable sector physical")) {
+    if (!ops_plan_check(p, from, iqn,
+                        "lun size write_cache read_only removable write_same_to_end "
+                        "sector physical")) {
         return false;
     }
     *ret_lun = (struct lun){.from = from, .size = (uint64_t)json_integer_value(size)};
@@ -232,8 +234,8 @@ static json_t *lun_request(const char *op, const char *iqn, uint32_t lun)
 
 static void plan_new_lun(struct ops_plan *p, const char *iqn, const struct lun *want)
 {
-    static const char *const keys[] = {"write_cache", "read_only", "removable", "sector",
-                                       "physical"};
+    static const char *const keys[] = {"write_cache",       "read_only", "removable",
+                                       "write_same_to_end", "sector",    "physical"};
     char size[SIZE_TEXT_SIZE];
     json_t *request = lun_request("iscsi.add-lun", iqn, want->number);
     json_object_set_new(request, "size", json_integer((json_int_t)want->size));
@@ -297,8 +299,9 @@ static void plan_lun(struct ops_plan *p, const char *iqn, const struct lun *want
     bool other =
         (ops_number(want->from, "sector", &sector) && sector != now.logical_block_bytes) ||
         (ops_number(want->from, "physical", &physical) && physical != now.physical_block_bytes);
-    bool removable = ops_flag(want->from, "removable", now.removable);
-    if (other || removable != now.removable) {
+    bool kind = ops_flag(want->from, "removable", now.removable) != now.removable ||
+                ops_flag(want->from, "write_same_to_end", now.same_to_end) != now.same_to_end;
+    if (other || kind) {
         ops_plan_fail(p, ops_failure(OPS_REFUSED,
                                      "%s: the %s of LUN %u cannot be changed: remove it first", iqn,
                                      other ? "blocks" : "kind", want->number));
@@ -607,6 +610,9 @@ static json_t *export_luns(struct ops *o, const char *iqn)
                       (json_int_t)info.physical_block_bytes);
         if (info.removable) {
             json_object_set_new(lun, "removable", json_true());
+        }
+        if (info.same_to_end) {
+            json_object_set_new(lun, "write_same_to_end", json_true());
         }
         json_array_append_new(all, lun);
     }

@@ -141,6 +141,7 @@ static json_t *lun_options(const json_t *request, struct dev_create_options *ret
     ret_opt->write_cache_off = !ops_flag(request, "write_cache", true);
     ret_opt->read_only = ops_flag(request, "read_only", false);
     ret_opt->removable = ops_flag(request, "removable", false);
+    ret_opt->same_to_end = ops_flag(request, "write_same_to_end", false);
     return failed;
 }
 

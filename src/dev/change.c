@@ -9,6 +9,7 @@
 #include "base/time.h"
 #include "dev/access.h"
 #include "dev/dev_priv.h"
+#include "dev/overwrite.h"
 #include "dev/paths.h"
 #include "dev/record.h"
 #include "dev/reservation.h"
@@ -67,6 +68,7 @@ static int plan_device(const struct dev_create_options *opt, struct dev_info *re
         .write_cache = !opt->write_cache_off,
         .read_only = opt->read_only,
         .removable = opt->removable && opt->kind == DEV_ISCSI,
+        .same_to_end = opt->same_to_end && opt->kind == DEV_ISCSI,
         .logical_block_bytes = opt->logical_block_bytes ? opt->logical_block_bytes : 512,
         .physical_block_bytes = opt->physical_block_bytes ? opt->physical_block_bytes : 4096,
     };
@@ -399,10 +401,12 @@ enum setting {
     SETTING_SAVED_THRESHOLD, /* the first, and so on */
     SETTING_SAVED_THRESHOLD_LAST = SETTING_SAVED_THRESHOLD + DEV_THRESHOLDS - 1,
     SETTING_EJECTED,
-    SETTING_SANITIZE, /* enum dev_sanitize, and SANITIZE_AUSE */
+    SETTING_SANITIZE, /* enum dev_sanitize, and these */
 };
 
 #define SANITIZE_AUSE 0x80u
+#define SANITIZE_OVERWRITE 0x40u
+#define SANITIZE_STATE 0x3fu
 
 /* False when it is so already. */
 static bool change_info(struct dev_info *info, enum setting what, uint64_t value)
@@ -427,39 +431,60 @@ static bool change_info(struct dev_info *info, enum setting what, uint64_t value
         info->ejected = value;
         return info->ejected != before.ejected;
     case SETTING_SANITIZE:
-        info->sanitize = value & ~SANITIZE_AUSE;
+        info->sanitize = value & SANITIZE_STATE;
         info->sanitize_ause = value & SANITIZE_AUSE;
+        info->overwrite = value & SANITIZE_OVERWRITE;
         return true;
     }
     return false;
 }
 
-static int change_locked(struct dev_registry *g, struct dev *d, enum setting what, uint64_t value)
-    WAITS
+/* What is to be overwritten is decided and forgotten together with the state. */
+static int enter_change(struct dev_registry *g, struct dev *d, enum setting what,
+                        const struct dev_info *info, const struct dev_overwrite *overwrite) WAITS
+{
+    struct vol_txn *t;
+    int r = vol_txn_begin(g->v, &t);
+    if (r < 0) {
+        return r;
+    }
+    r = put_device(t, info);
+    if (r >= 0 && what == SETTING_SANITIZE && (overwrite || d->overwrites)) {
+        r = dev_overwrite_put(t, d, overwrite);
+    }
+    if (r < 0) {
+        vol_txn_abort(t);
+        return r;
+    }
+    return vol_txn_commit(t);
+}
+
+static int may_sanitize(const struct dev_info *info, uint64_t value)
+{
+    if ((value & SANITIZE_STATE) != DEV_SANITIZING) {
+        return 0;
+    }
+    if (info->sanitize == DEV_SANITIZING) {
+        return ERR_IN_USE;
+    }
+    bool confined = info->sanitize == DEV_SANITIZE_FAILED && !info->sanitize_ause;
+    return confined && (value & SANITIZE_AUSE) ? -EPERM : 0;
+}
+
+/* overwrite: where it was taken over, *overwrite is NULL afterwards. */
+static int change_locked(struct dev_registry *g, struct dev *d, enum setting what, uint64_t value,
+                         struct dev_overwrite **overwrite) WAITS
 {
     if (dev_is_gone(d)) {
         return -ENODEV;
     }
     struct dev_info info;
     dev_info(d, &info);
-    if (what == SETTING_SANITIZE && info.sanitize == DEV_SANITIZING &&
-        (value & ~SANITIZE_AUSE) == DEV_SANITIZING) {
-        return ERR_IN_USE;
-    }
-    if (!change_info(&info, what, value)) {
-        return 0;
-    }
-    struct vol_txn *t;
-    int r = vol_txn_begin(g->v, &t);
-    if (r < 0) {
+    int r = what == SETTING_SANITIZE ? may_sanitize(&info, value) : 0;
+    if (r < 0 || !change_info(&info, what, value)) {
         return r;
     }
-    r = put_device(t, &info);
-    if (r < 0) {
-        vol_txn_abort(t);
-        return r;
-    }
-    r = vol_txn_commit(t);
+    r = enter_change(g, d, what, &info, *overwrite);
     if (r < 0) {
         return r;
     }
@@ -470,23 +495,28 @@ static int change_locked(struct dev_registry *g, struct dev *d, enum setting wha
         atomic_store(&d->saved_thresholds[i], info.saved_thresholds[i]);
     }
     atomic_store(&d->ejected, info.ejected);
+    if (what != SETTING_SANITIZE) {
+        r = vol_flush(g->v); /* also covers what was written while the cache was on */
+        dev_notify(d, what == SETTING_EJECTED ? DEV_EVENT_MEDIUM : DEV_EVENT_SETTINGS);
+        return r;
+    }
     d->sanitize_ause = info.sanitize_ause;
+    d->overwrites = info.overwrite;
+    free(d->overwrite);
+    d->overwrite = take(*overwrite);
     if (info.sanitize != DEV_SANITIZED_NOT) {
         atomic_store(&d->sanitize, (uint8_t)info.sanitize);
     }
-    r = vol_flush(g->v); /* also covers what was written while the cache was on */
-    if (what == SETTING_SANITIZE) {
-        atomic_store(&d->sanitize, (uint8_t)info.sanitize);
-        return r;
-    }
-    dev_notify(d, what == SETTING_EJECTED ? DEV_EVENT_MEDIUM : DEV_EVENT_SETTINGS);
+    r = vol_flush(g->v);
+    atomic_store(&d->sanitize, (uint8_t)info.sanitize);
     return r;
 }
 
 static int change(struct dev_registry *g, struct dev *d, enum setting what, uint64_t value) WAITS
 {
+    struct dev_overwrite *none = NULL;
     rt_lock_take(&g->change);
-    int r = change_locked(g, d, what, value);
+    int r = change_locked(g, d, what, value, &none);
     rt_lock_release(&g->change);
     return r;
 }
@@ -512,9 +542,15 @@ int dev_medium_set(struct dev_registry *g, struct dev *d, bool in, bool force)
     return change(g, d, SETTING_EJECTED, !in);
 }
 
-int dev_sanitize_set(struct dev_registry *g, struct dev *d, enum dev_sanitize state, bool ause)
+int dev_sanitize_set(struct dev_registry *g, struct dev *d, enum dev_sanitize state, bool ause,
+                     struct dev_overwrite *overwrite)
 {
-    return change(g, d, SETTING_SANITIZE, (uint8_t)(state | (ause ? SANITIZE_AUSE : 0)));
+    unsigned value = state | (ause ? SANITIZE_AUSE : 0) | (overwrite ? SANITIZE_OVERWRITE : 0);
+    rt_lock_take(&g->change);
+    int r = change_locked(g, d, SETTING_SANITIZE, value, &overwrite);
+    rt_lock_release(&g->change);
+    free(overwrite);
+    return r;
 }
 
 void dev_prevent(struct dev *d, bool more)
@@ -575,6 +611,7 @@ static void put_back(struct dev_registry *g, struct dev *d) WAITS
     rt_shield(); /* perhaps it failed because the caller is cancelled */
     if (d->file || vol_file_open(g->v, d->id.inode, &d->file) >= 0) {
         atomic_store_explicit(&d->gone, false, memory_order_release);
+        dev_sanitize_go_on(d);
     }
     rt_unshield();
 }
@@ -596,6 +633,9 @@ static int commit_deletion(struct dev_registry *g, struct dev *const *devices, s
         if (r >= 0 && devices[i]->loss.recorded) {
             dev_loss_key(&devices[i]->id.uuid, key);
             r = vol_txn_delete(t, key, DEV_LOSS_KEY_BYTES);
+        }
+        if (r >= 0 && devices[i]->overwrites) {
+            r = dev_overwrite_put(t, devices[i], NULL);
         }
         if (r >= 0) {
             r = dev_reservation_delete(t, &devices[i]->id.uuid, devices[i]->reservation_pieces);

@@ -55,8 +55,10 @@ struct dev_info {
     bool read_only;                            /* changes of its data are refused */
     bool removable;                            /* its medium can be taken out */
     bool ejected;                              /* and has been: no I/O */
+    bool same_to_end;                          /* WRITE SAME of 0 blocks: to the end */
     enum dev_sanitize sanitize;                /* not _NOT: no I/O */
     bool sanitize_ause;                        /* a failure may be left without sanitizing again */
+    bool overwrite;                            /* sanitizing writes a pattern in the end */
     uint8_t saved_modes;                       /* of SCSI mode pages, kept for scsi */
     uint64_t saved_thresholds[DEV_THRESHOLDS]; /* as these are; 0: none */
     uint32_t logical_block_bytes;              /* 512 or 4096 */
@@ -93,7 +95,8 @@ struct dev_create_options {
     uint64_t size_bytes; /* a multiple of the logical block, at most VOL_SIZE_MAX, not 0 */
     bool write_cache_off;
     bool read_only;
-    bool removable;                /* iSCSI */
+    bool removable;                /* iSCSI, as is the next */
+    bool same_to_end;              /* see dev_info */
     uint32_t logical_block_bytes;  /* 512, 4096; 0 = 512 */
     uint32_t physical_block_bytes; /* 512, 4096; 0 = 4096 */
 };
@@ -119,9 +122,18 @@ bool dev_is_prevented(const struct dev *d);
 bool dev_is_ejected(const struct dev *d);
 /*
  * Removes for good what the device ever held (sanitize.c): begins, and goes on by itself, over a
- * restart as well. I/O gives -EINPROGRESS until it has ended well. 0; ERR_IN_USE: it is under way.
+ * restart as well. I/O gives -EINPROGRESS until it has ended well. 0; ERR_IN_USE: it is under way;
+ * -EPERM: it may not be left after a failure, for the one before that has failed may not either.
  */
-MUST int dev_sanitize_start(struct dev_registry *g, struct dev *d, bool ause) WAITS;
+struct dev_sanitize_options {
+    bool ause;
+    bool invert;            /* from pass to pass; the last one is as the pattern is */
+    uint8_t passes;         /* of overwriting (overwrite.c); 0: none, and the device is a hole */
+    uint16_t pattern_bytes; /* 1 to the logical block's */
+    const uint8_t *pattern; /* again and again in each logical block; copied */
+};
+MUST int dev_sanitize_start(struct dev_registry *g, struct dev *d,
+                            const struct dev_sanitize_options *opt) WAITS;
 /* Until it has ended, well or not: 0, -ECANCELED. */
 MUST int dev_sanitize_wait(struct dev *d) WAITS;
 /* After a failure: 0, or -EPERM, when that was not allowed from the beginning. */

@@ -24,6 +24,7 @@ struct dev_witness;
 struct dev_access;
 struct dev_groups;
 struct dev_paths;
+struct dev_overwrite;
 
 struct dev_registry {
     struct vol *v;
@@ -40,6 +41,8 @@ struct dev_registry {
     struct dev_access *discovery; /* its rules; under m */
     struct dev_groups *groups;    /* portal groups; under m */
     uint64_t path_generation;     /* goes up with each change of groups and paths; under m */
+    struct list orphans;          /* holds whose deletion has failed; under m */
+    bool adopts;                  /* there is a fiber that tries again; under m */
 };
 
 struct dev_key {
@@ -74,6 +77,10 @@ struct dev {
     _Atomic uint8_t sanitize;   /* enum dev_sanitize */
     _Atomic bool sanitize_ause; /* changes with it, under the registry's change */
     _Atomic uint32_t sanitize_progress;
+    _Atomic bool sanitize_works; /* there is a fiber for it */
+    _Atomic bool overwrites;     /* there is a record of that; as sanitize_ause */
+    struct dev_overwrite
+        *overwrite;            /* or NULL; as sanitize_ause, but the fiber's while there is one */
     _Atomic uint32_t prevents; /* clients that keep the medium in */
     _Atomic uint8_t saved_modes;
     _Atomic uint64_t saved_thresholds[DEV_THRESHOLDS];
@@ -88,7 +95,8 @@ struct dev {
     struct bytes_writer reservation; /* as it was stored at the opening */
     unsigned reservation_pieces;     /* stored; under the reservation's range */
     bool is_hold;                    /* see hold.c */
-    struct dev_info id;              /* name and the rest that never changes */
+    struct list orphan_link;
+    struct dev_info id; /* name and the rest that never changes */
 };
 
 struct dev_target {
@@ -135,8 +143,11 @@ MUST int dev_paths_delete(struct dev_registry *g, struct vol_txn *t, const char 
 
 /* sanitize.c, change.c */
 MUST int dev_sanitize_resume(struct dev *d);
-MUST int dev_sanitize_set(struct dev_registry *g, struct dev *d, enum dev_sanitize state, bool ause)
-    WAITS;
+/* The device is not to be deleted after all: if it is to be sanitized, it is. */
+void dev_sanitize_go_on(struct dev *d);
+/* overwrite: taken over, in any case. */
+MUST int dev_sanitize_set(struct dev_registry *g, struct dev *d, enum dev_sanitize state, bool ause,
+                          struct dev_overwrite *overwrite) WAITS;
 
 /* watch.c */
 void dev_notify(struct dev *d, enum dev_event event);

@@ -5,8 +5,10 @@
  *
  * H1. Its inode comes into being, and goes, in one transaction with a record (docs/FORMAT.md
  *     "Holds"). So what a crash leaves behind has a record, and the next opening for writing
- * deletes whatever has one: a hold never outlives the registry that made it. H2. It is in nobody's
- * write cache: copies into it mark no loss.
+ *     deletes whatever has one: a hold never outlives the registry that made it.
+ * H2. It is in nobody's write cache: copies into it mark no loss.
+ * H3. When its deletion fails it is tried again: what it refers to stays as long as it does, and
+ *     whoever wants that removed (sanitize.c) waits for it.
  */
 #include "dev/hold.h"
 #include "base/assert.h"
@@ -19,6 +21,7 @@
 
 #define VERSION 1u
 #define FILL_STEP_BYTES (16ull << 20)
+#define RETRY_MS 1000u
 
 static void key_of(uint64_t inode, uint8_t ret_key[DEV_HOLD_KEY_BYTES])
 {
@@ -90,6 +93,76 @@ int dev_hold_create(struct dev_registry *g, uint64_t size_bytes, struct dev **re
     return 0;
 }
 
+static int delete_record(struct dev_registry *g, uint64_t inode) WAITS
+{
+    rt_shield();
+    int r = commit_gone(g, inode, true);
+    if (r == -ENOENT) {
+        r = commit_gone(g, inode, false);
+    }
+    rt_unshield();
+    return r;
+}
+
+static struct dev *next_orphan(struct dev_registry *g)
+{
+    rt_mutex_lock(&g->m);
+    struct list *first = list_pop_front(&g->orphans);
+    g->adopts = first != NULL;
+    rt_mutex_unlock(&g->m);
+    return first ? container_of(first, struct dev, orphan_link) : NULL;
+}
+
+static void keep_orphan(struct dev *d)
+{
+    struct dev_registry *g = d->registry;
+    rt_mutex_lock(&g->m);
+    list_push_back(&g->orphans, &d->orphan_link);
+    rt_mutex_unlock(&g->m);
+}
+
+/* Until there are none, or the registry closes. */
+static void adopt(void *arg)
+{
+    struct dev_registry *g = arg;
+    struct dev *d;
+    while ((d = next_orphan(g)) != NULL) {
+        int r = rt_sleep_ms(RETRY_MS);
+        r = r == 0 ? delete_record(g, d->id.inode) : r;
+        if (r == 0) {
+            dev_unref(d);
+            continue;
+        }
+        keep_orphan(d);
+        if (r == -ECANCELED || vol_is_fenced(g->v)) {
+            return; /* and nobody else tries any more */
+        }
+    }
+}
+
+static void orphan(struct dev *d)
+{
+    struct dev_registry *g = d->registry;
+    rt_mutex_lock(&g->m);
+    bool first = !g->adopts;
+    g->adopts = true;
+    list_push_back(&g->orphans, &d->orphan_link);
+    rt_mutex_unlock(&g->m);
+    if (first && rt_group_spawn(g->work, "dev hold", adopt, g) < 0) {
+        rt_mutex_lock(&g->m);
+        g->adopts = false; /* the next one tries it */
+        rt_mutex_unlock(&g->m);
+    }
+}
+
+void dev_hold_close(struct dev_registry *g)
+{
+    struct dev *d;
+    while ((d = next_orphan(g)) != NULL) {
+        dev_unref(d);
+    }
+}
+
 void dev_hold_destroy(struct dev *d)
 {
     if (!d) {
@@ -97,12 +170,12 @@ void dev_hold_destroy(struct dev *d)
     }
     ASSERT(d->is_hold && atomic_load(&d->refs) == 1);
     vol_file_close(take(d->file));
-    rt_shield();
-    int r = commit_gone(d->registry, d->id.inode, true);
-    rt_unshield();
+    int r = delete_record(d->registry, d->id.inode);
     if (r < 0) {
-        msg_debug("dev", "hold %llu is left to the next opening: %s",
-                  (unsigned long long)d->id.inode, err_text(r));
+        msg_debug("dev", "hold %llu is left for now: %s", (unsigned long long)d->id.inode,
+                  err_text(r));
+        orphan(d);
+        return;
     }
     dev_unref(d);
 }
@@ -222,10 +295,7 @@ int dev_hold_open(struct dev_registry *g)
     struct leftovers all = {0};
     int r = vol_epoch(g->v) != 0 ? vol_scan(g->v, &prefix, 1, load, &all) : 0;
     for (size_t i = 0; i < all.inodes.len && r >= 0; i++) {
-        r = commit_gone(g, all.inodes.at[i].number, true);
-        if (r == -ENOENT) {
-            r = commit_gone(g, all.inodes.at[i].number, false);
-        }
+        r = delete_record(g, all.inodes.at[i].number);
     }
     vec_free(&all.inodes);
     return r;

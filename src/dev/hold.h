@@ -8,3 +8,5 @@
 
 /* Deletes them, if the volume is open for writing. */
 MUST int dev_hold_open(struct dev_registry *g) WAITS;
+/* Those whose deletion has failed are left to the next opening. */
+void dev_hold_close(struct dev_registry *g);

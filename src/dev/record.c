@@ -16,6 +16,12 @@ enum {
     FLAG_SANITIZE_AUSE = 64,
 };
 
+/* In a byte of their own. */
+enum {
+    MORE_SAME_TO_END = 1,
+    MORE_OVERWRITE = 2,
+};
+
 size_t dev_record_key(const struct dev_info *info, uint8_t ret_key[DEV_KEY_MAX])
 {
     size_t n = strnlen(info->name, DEV_NAME_MAX);
@@ -39,9 +45,18 @@ static uint8_t sanitize_flags(const struct dev_info *info)
     return (uint8_t)(states[info->sanitize] | (info->sanitize_ause ? FLAG_SANITIZE_AUSE : 0));
 }
 
+static uint8_t more_flags(const struct dev_info *info)
+{
+    return (uint8_t)((info->same_to_end ? MORE_SAME_TO_END : 0) |
+                     (info->overwrite ? MORE_OVERWRITE : 0));
+}
+
 /* The first version that has to know all of it. */
 static uint8_t version_of(const struct dev_info *info)
 {
+    if (more_flags(info)) {
+        return 5;
+    }
     if (sanitize_flags(info)) {
         return 4;
     }
@@ -67,7 +82,8 @@ size_t dev_record_value(const struct dev_info *info, uint8_t ret_value[DEV_VALUE
         le64_store(p + 43 + 8 * i, info->saved_thresholds[i]);
         n = info->saved_thresholds[i] ? THRESHOLDS_END : n;
     }
-    return n;
+    p[THRESHOLDS_END] = more_flags(info);
+    return p[THRESHOLDS_END] ? THRESHOLDS_END + 1 : n;
 }
 
 size_t dev_target_key(const char *iqn, uint8_t ret_key[DEV_KEY_MAX])
@@ -171,6 +187,14 @@ int dev_record_decode(const struct dev_record_bytes *in, struct dev_info *ret_in
     }
     for (unsigned i = 0; i < DEV_THRESHOLDS && in->value_len >= THRESHOLDS_END; i++) {
         info.saved_thresholds[i] = bytes_le64(&r);
+    }
+    if (version >= 5) {
+        uint8_t more = bytes_u8(&r);
+        info.same_to_end = more & MORE_SAME_TO_END;
+        info.overwrite = more & MORE_OVERWRITE;
+    }
+    if (bytes_bad(&r)) {
+        return ERR_CORRUPT_RECORD;
     }
     *ret_info = info;
     return 0;

@@ -12,7 +12,7 @@
 #define DEV_KEY_TARGET 0x41
 #define DEV_KEY_MAX (2 + DEV_NAME_MAX + 1 + 4)
 #define DEV_VALUE_MAX (64 + DEV_MOVED_MAX)
-#define DEV_RECORD_VERSION 4  /* 1 without what an older reader must not ignore */
+#define DEV_RECORD_VERSION 5  /* 1 without what an older reader must not ignore */
 #define DEV_TARGET_RULED 2    /* of a target that has an access record */
 #define DEV_TARGET_CONFINED 3 /* that is not reached through all portal groups; 4: both */
 

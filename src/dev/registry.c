@@ -14,6 +14,7 @@
 #include "dev/access.h"
 #include "dev/dev_priv.h"
 #include "dev/hold.h"
+#include "dev/overwrite.h"
 #include "dev/paths.h"
 #include "dev/record.h"
 #include "dev/reservation.h"
@@ -94,6 +95,7 @@ int dev_new(struct dev_registry *g, const struct dev_info *info, struct dev **re
     atomic_init(&d->ejected, info->ejected);
     atomic_init(&d->sanitize, info->sanitize);
     d->sanitize_ause = info->sanitize_ause;
+    d->overwrites = info->overwrite;
     atomic_init(&d->saved_modes, info->saved_modes);
     for (unsigned i = 0; i < DEV_THRESHOLDS; i++) {
         atomic_init(&d->saved_thresholds[i], info->saved_thresholds[i]);
@@ -124,6 +126,7 @@ void dev_unref(struct dev *d)
         kept->free(kept);
     }
     bytes_writer_free(&d->reservation);
+    free(d->overwrite);
     vol_file_close(d->file);
     dev_ranges_destroy(&d->ranges);
     dev_loss_destroy(d);
@@ -265,6 +268,7 @@ int dev_registry_open(struct vol *v, const char *witness, struct dev_registry **
     g->targets = tree_make(compare_target);
     rt_lock_init(&g->change, RT_RANK_REGISTRY);
     rt_mutex_init(&g->m);
+    list_init(&g->orphans);
     rt_event_init(&g->marking);
     g->witness = dev_witness_open(witness);
     struct loading l = {.g = g};
@@ -278,6 +282,9 @@ int dev_registry_open(struct vol *v, const char *witness, struct dev_registry **
     }
     if (r >= 0) {
         r = dev_hold_open(g);
+    }
+    if (r >= 0) {
+        r = dev_overwrite_open(g);
     }
     if (r >= 0) {
         r = rt_group_create(&g->work);
@@ -307,6 +314,7 @@ void dev_registry_close(struct dev_registry *g)
         rt_group_destroy(g->work);
         dev_loss_close(g);
     }
+    dev_hold_close(g);
     tree_for_each(&g->devices, struct dev, node, d) {
         tree_remove(&g->devices, &d->node);
         ASSERT(atomic_load(&d->refs) == 1);
@@ -372,6 +380,7 @@ void dev_info(struct dev *d, struct dev_info *ret_info)
     ret_info->ejected = atomic_load(&d->ejected);
     ret_info->sanitize = dev_sanitize_state(d, NULL);
     ret_info->sanitize_ause = d->sanitize_ause;
+    ret_info->overwrite = d->overwrites;
     ret_info->saved_modes = atomic_load(&d->saved_modes);
     for (unsigned i = 0; i < DEV_THRESHOLDS; i++) {
         ret_info->saved_thresholds[i] = atomic_load(&d->saved_thresholds[i]);

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Sanitizing: all that a device ever held is removed from the store (vol_scrub()), and the device
- * is empty afterwards. It has no I/O meanwhile, and none after a failure, until it is sanitized
- * again or let go.
+ * is empty afterwards, or overwritten (overwrite.c). It has no I/O meanwhile, and none after a
+ * failure, until it is sanitized again or let go.
  *
  * The state is kept in the device's record before anything begins, so an opener goes on where the
- * last one was cut short: from the beginning, for it is no harm to do it twice. A fiber of the
- * registry does the work and holds the device's gate, so that the file stays open; a device that is
- * deleted gives up.
+ * last one was cut short: with the removal from the beginning, for it is no harm to do it twice. A
+ * fiber of the registry does the work and holds the device's gate, so that the file stays open; a
+ * device that is deleted gives up, and goes on when the deletion fails.
  */
 #include "base/err.h"
 #include "base/msg.h"
 #include "dev/dev_priv.h"
+#include "dev/hold.h"
+#include "dev/overwrite.h"
 #include "rt/rt.h"
 
 #define WAIT_MS 20u
@@ -36,6 +38,7 @@ static void note_progress(void *arg, uint64_t done, uint64_t of)
 {
     struct job *j = arg;
     uint64_t share = of ? done * (UINT16_MAX - 1) / of : 0;
+    share /= 1u + (j->d->overwrite ? j->d->overwrite->passes : 0);
     atomic_store(&j->d->sanitize_progress, (uint32_t)share);
 }
 
@@ -130,26 +133,20 @@ static int rewrite(void *arg, uint64_t layer, uint64_t page, uint64_t seq) WAITS
     return owners_list(j); /* somebody new, who is asked the next time; or one who is gone */
 }
 
-static int empty(struct dev *d) WAITS
-{
-    struct dev_range all = {.first_page = 0, .last_page = DEV_RANGE_GATE - 1, .exclusive = true};
-    int r = dev_ranges_lock(&d->ranges, &all);
-    if (r == 0) {
-        r = vol_zero(d->file, 0, dev_size(d), VOL_HOLE);
-        dev_ranges_unlock(&d->ranges, &all);
-    }
-    return r;
-}
-
-static int sanitize(struct job *j) WAITS
+/* Gate and pages are taken at once: between the one and the other somebody could come who wants
+ * all. */
+static int scrub(struct job *j) WAITS
 {
     struct dev *d = j->d;
-    struct dev_range gate;
-    int r = gate_take(d, &gate);
+    struct dev_range gate_and_all[2] = {
+        {.first_page = DEV_RANGE_GATE, .last_page = DEV_RANGE_GATE},
+        {.first_page = 0, .last_page = DEV_RANGE_GATE - 1, .exclusive = true}};
+    int r = dev_ranges_lock_all(&d->ranges, gate_and_all, 2);
     if (r < 0) {
         return r;
     }
-    r = empty(d);
+    r = dev_is_gone(d) ? -ENODEV : vol_zero(d->file, 0, dev_size(d), VOL_HOLE);
+    dev_ranges_unlock(&d->ranges, &gate_and_all[1]);
     r = r == 0 ? owners_list(j) : r;
     if (r == 0) {
         r = vol_scrub(d->registry->v, &(struct vol_scrub){.file = d->file,
@@ -158,8 +155,35 @@ static int sanitize(struct job *j) WAITS
                                                           .progress = note_progress,
                                                           .arg = j});
     }
-    dev_ranges_unlock(&d->ranges, &gate);
+    dev_ranges_unlock(&d->ranges, &gate_and_all[0]);
     return r;
+}
+
+static int sanitize(struct job *j) WAITS
+{
+    struct dev *d = j->d;
+    if (d->overwrites && !d->overwrite) {
+        return ERR_CORRUPT_RECORD;
+    }
+    int r = d->overwrite && d->overwrite->pass > 0 ? 0 : scrub(j);
+    return r == 0 && d->overwrite ? dev_overwrite_run(d) : r;
+}
+
+static void finish(struct dev *d, int result) WAITS
+{
+    if (result == -ECANCELED || result == ERR_FENCED || dev_is_gone(d)) {
+        return; /* the next opening goes on, if the device is there then */
+    }
+    if (result < 0) {
+        msg_error("dev", "%s: sanitizing has failed: %s", d->id.name, err_text(result));
+    }
+    int r = dev_sanitize_set(d->registry, d, result == 0 ? DEV_SANITIZED_NOT : DEV_SANITIZE_FAILED,
+                             d->sanitize_ause, NULL);
+    if (r < 0 && r != -ECANCELED && r != ERR_FENCED) {
+        msg_error("dev", "%s: the end of sanitizing was not recorded: %s", d->id.name, err_text(r));
+    } else if (r == 0) {
+        msg_info("dev", "%s: sanitizing has ended", d->id.name);
+    }
 }
 
 static void worker(void *arg)
@@ -169,44 +193,59 @@ static void worker(void *arg)
     msg_info("dev", "%s: sanitizing", d->id.name);
     int r = sanitize(&j);
     owners_free(&j);
-    if (r < 0 && (r == -ECANCELED || r == ERR_FENCED || dev_is_gone(d))) {
-        dev_unref(d); /* the next opening goes on, if the device is there then */
-        return;
-    }
-    enum dev_sanitize state = r == 0 ? DEV_SANITIZED_NOT : DEV_SANITIZE_FAILED;
-    if (r < 0) {
-        msg_error("dev", "%s: sanitizing has failed: %s", d->id.name, err_text(r));
-    }
-    r = dev_sanitize_set(d->registry, d, state, d->sanitize_ause);
-    if (r < 0 && r != -ECANCELED && r != ERR_FENCED) {
-        msg_error("dev", "%s: the end of sanitizing was not recorded: %s", d->id.name, err_text(r));
-    } else if (r == 0) {
-        msg_info("dev", "%s: sanitizing has ended", d->id.name);
+    finish(d, r);
+    atomic_store(&d->sanitize_works, false);
+    if (r != ERR_FENCED && !rt_cancelled()) {
+        dev_sanitize_go_on(d); /* it may have been given up, and taken back before this */
     }
     dev_unref(d);
 }
 
+/* Once, however many ask for it. */
 int dev_sanitize_resume(struct dev *d)
 {
-    atomic_store(&d->sanitize_progress, 0);
+    if (atomic_exchange(&d->sanitize_works, true)) {
+        return 0;
+    }
     int r = rt_group_spawn(d->registry->work, "dev sanitize", worker, dev_ref(d));
     if (r < 0) {
+        atomic_store(&d->sanitize_works, false);
         dev_unref(d);
     }
     return r;
 }
 
-int dev_sanitize_start(struct dev_registry *g, struct dev *d, bool ause)
+void dev_sanitize_go_on(struct dev *d)
 {
-    int r = dev_sanitize_set(g, d, DEV_SANITIZING, ause);
+    if (dev_sanitize_state(d, NULL) != DEV_SANITIZING || dev_is_gone(d)) {
+        return;
+    }
+    int r = dev_sanitize_resume(d);
+    if (r < 0) {
+        msg_error("dev", "%s: sanitizing goes on with the next start: %s", d->id.name, err_text(r));
+    }
+}
+
+/* Once it is decided it is done, whatever becomes of who asked. */
+int dev_sanitize_start(struct dev_registry *g, struct dev *d,
+                       const struct dev_sanitize_options *opt)
+{
+    struct dev_overwrite *overwrite;
+    int r = dev_overwrite_new(opt, d->id.logical_block_bytes, &overwrite);
     if (r < 0) {
         return r;
     }
-    r = dev_sanitize_resume(d);
-    if (r < 0) {
-        int back = dev_sanitize_set(g, d, DEV_SANITIZE_FAILED, ause);
-        r = back < 0 ? back : r;
+    rt_shield();
+    r = dev_sanitize_set(g, d, DEV_SANITIZING, opt->ause, overwrite);
+    if (r == 0) {
+        atomic_store(&d->sanitize_progress, 0);
+        r = dev_sanitize_resume(d);
+        if (r < 0) {
+            int back = dev_sanitize_set(g, d, DEV_SANITIZE_FAILED, opt->ause, NULL);
+            r = back < 0 ? back : r;
+        }
     }
+    rt_unshield();
     return r;
 }
 
@@ -215,7 +254,7 @@ int dev_sanitize_exit(struct dev_registry *g, struct dev *d)
     if (dev_sanitize_state(d, NULL) != DEV_SANITIZE_FAILED) {
         return 0;
     }
-    return d->sanitize_ause ? dev_sanitize_set(g, d, DEV_SANITIZED_NOT, false) : -EPERM;
+    return d->sanitize_ause ? dev_sanitize_set(g, d, DEV_SANITIZED_NOT, false, NULL) : -EPERM;
 }
 
 int dev_sanitize_wait(struct dev *d)

@@ -27,6 +27,10 @@
     {                                                                                              \
         .name = "removable", .help = "its medium can be ejected"                                   \
     }
+#define SAME_OPTION                                                                                \
+    {                                                                                              \
+        .name = "write-same-to-end", .help = "WRITE SAME of 0 blocks goes to its end (WSNZ = 0)"   \
+    }
 #define SECTOR_OPTIONS                                                                             \
     {.name = "sector", .value = "512|4096", .help = "logical block; default 512"},                 \
     {                                                                                              \
@@ -84,8 +88,8 @@ static const struct arg_spec delete_specs[] = {NAME_ARG, DELETE_OPTIONS, ADMIN_O
 static const struct arg_spec set_specs[] = {NAME_ARG, CACHE_OPTION, ADMIN_OPTIONS, {0}};
 static const struct arg_spec target_specs[] = {IQN_ARG, ADMIN_OPTIONS, {0}};
 static const struct arg_spec target_lun_specs[] = {
-    IQN_ARG,          LUN_ARG,          SIZE_ARG,      CACHE_OPTION, SECTOR_OPTIONS,
-    READ_ONLY_OPTION, REMOVABLE_OPTION, ADMIN_OPTIONS, {0}};
+    IQN_ARG,          LUN_ARG,          SIZE_ARG,    CACHE_OPTION,  SECTOR_OPTIONS,
+    READ_ONLY_OPTION, REMOVABLE_OPTION, SAME_OPTION, ADMIN_OPTIONS, {0}};
 static const struct arg_spec lun_resize_specs[] = {
     IQN_ARG,       LUN_ARG, SIZE_ARG, {.name = "force", .help = "also make it smaller"},
     ADMIN_OPTIONS, {0}};
@@ -272,9 +276,9 @@ static json_t *build_request(const struct command *c, const struct args *a)
     static const char *const texts[] = {"name",      "iqn",     "to",      "user",
                                         "initiator", "address", "minimum", "portals",
                                         "advertise", "groups",  "group",   "state"};
-    static const char *const flags[] = {"force",          "disconnect", "permanent",
-                                        "clear",          "logout",     "mutual",
-                                        "store-in-clear", "kerberos",   "removable"};
+    static const char *const flags[] = {
+        "force",  "disconnect",     "permanent", "clear",     "logout",
+        "mutual", "store-in-clear", "kerberos",  "removable", "write-same-to-end"};
     json_t *request = json_pack("{s:s}", "op", c->op);
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         const char *text = args_get(a, texts[i]);

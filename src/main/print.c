@@ -147,10 +147,11 @@ static void print_luns(const json_t *target, const char *indent)
         const char *medium = flag_of(lun, "ejected") ? "  removable, ejected" : "  removable";
         const char *sanitize = text_of(lun, "sanitize");
         bool ready = strcmp(sanitize, "running") != 0 && strcmp(sanitize, "failed") != 0;
-        printf("%sLUN %-5" PRIu64 " %12s %24s %8" PRIu64 " clients  %5s%s%s%s%s\n", indent,
+        printf("%sLUN %-5" PRIu64 " %12s %24s %8" PRIu64 " clients  %5s%s%s%s%s%s\n", indent,
                number_of(lun, "lun"), size, grouped, number_of(lun, "attached"), format_of(lun),
                flag_of(lun, "read_only") ? "  read-only" : "",
                flag_of(lun, "removable") ? medium : "",
+               flag_of(lun, "write_same_to_end") ? "  write-same-to-end" : "",
                ready ? "" : "  sanitize: ", ready ? "" : sanitize);
     }
 }

@@ -212,6 +212,7 @@ static const struct scsi_command by_action[] = {
     PR_OUT(0x05, "PREEMPT AND ABORT", 0xff),
     PR_OUT(0x06, "REGISTER AND IGNORE EXISTING KEY", 0),
     PR_OUT(0x07, "REGISTER AND MOVE", 0),
+    SANITIZE(0x01, "OVERWRITE", 0xbf, 0, scsi_sanitize_run),
     SANITIZE(0x02, "BLOCK ERASE", 0xbf, 0, scsi_sanitize_run),
     SANITIZE(0x03, "CRYPTOGRAPHIC ERASE", 0xbf, SCSI_CMD_ENCRYPTED, scsi_sanitize_run),
     SANITIZE(0x1f, "EXIT FAILURE MODE", 0x1f, 0, scsi_sanitize_exit_run),

@@ -34,6 +34,7 @@ int scsi_lu_create(struct scsi_target *t, uint32_t lun, struct dev *d, struct sc
     lu->block_bytes = info.logical_block_bytes;
     lu->block_shift = log2_of(info.logical_block_bytes);
     lu->removable = info.removable;
+    lu->same_to_end = info.same_to_end;
     lu->physical_shift = 0;
     if (info.physical_block_bytes > info.logical_block_bytes) {
         lu->physical_shift = log2_of(info.physical_block_bytes) - lu->block_shift;

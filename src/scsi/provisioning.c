@@ -82,6 +82,24 @@ static bool no_data_out(const struct scsi_task *t)
     return t->command->cdb_len == 16 && (t->cdb[1] & 0x01); /* NDOB */
 }
 
+/* WSNZ: no blocks is no length, or all up to the end, which there has to be something of. */
+static bool same_length(struct scsi_task *t)
+{
+    if (t->lu->same_to_end) {
+        uint64_t left = scsi_lu_blocks(t->lu) - t->lba;
+        if (t->blocks == 0 && left == 0) {
+            scsi_fail(t, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_LBA_OUT_OF_RANGE);
+        }
+        t->blocks = t->blocks ? t->blocks : left;
+        return left > 0;
+    }
+    if (t->blocks == 0) {
+        scsi_fail_cdb(t, t->command->cdb_len == 10 ? 7 : 10, 7);
+        return false;
+    }
+    return scsi_limit_check(t, SCSI_WRITE_SAME_MAX);
+}
+
 void scsi_write_same_parse(struct scsi_task *t)
 {
     bool unmap = t->cdb[1] & 0x08;
@@ -98,11 +116,7 @@ void scsi_write_same_parse(struct scsi_task *t)
         scsi_fail_cdb(t, 1, 2); /* PBDATA, LBDATA: obsolete */
         return;
     }
-    if (!scsi_range_check(t) || !scsi_limit_check(t, SCSI_WRITE_SAME_MAX)) {
-        return;
-    }
-    if (t->blocks == 0) {
-        scsi_fail_cdb(t, t->command->cdb_len == 10 ? 7 : 10, 7); /* WSNZ = 1 */
+    if (!scsi_range_check(t) || !same_length(t)) {
         return;
     }
     if (no_data_out(t)) {

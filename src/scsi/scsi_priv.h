@@ -122,6 +122,7 @@ struct scsi_lu {
     uint32_t block_shift;
     uint32_t physical_shift; /* log2 of logical blocks in a physical one */
     bool removable;
+    bool same_to_end; /* WRITE SAME of no blocks goes to the end: WSNZ = 0 */
     struct uuid uuid;
     _Atomic unsigned refs;
     _Atomic uint32_t mode;           /* enum scsi_mode_bit */

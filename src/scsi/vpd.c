@@ -150,15 +150,15 @@ static size_t put_limits(const struct scsi_task *t, uint8_t *p)
 {
     uint32_t shift = t->lu->block_shift;
     uint32_t unit = VOL_BLOCK_BYTES >> shift;
-    p[4] = 0x01; /* WSNZ: WRITE SAME of 0 blocks is refused */
+    p[4] = t->lu->same_to_end ? 0 : 0x01; /* WSNZ: WRITE SAME of 0 blocks is refused */
     p[5] = SCSI_COMPARE_WRITE_MAX;
     be16_store(p + 6, (uint16_t)unit);
     be32_store(p + 8, SCSI_TRANSFER_MAX_BYTES >> shift);
     be32_store(p + 20, UINT32_MAX); /* maximum UNMAP LBA count: none */
     be32_store(p + 24, SCSI_UNMAP_DESCRIPTORS_MAX);
     be32_store(p + 28, unit);
-    be32_store(p + 32, 0x80000000u); /* UGAVALID, alignment 0 */
-    be64_store(p + 36, SCSI_WRITE_SAME_MAX);
+    be32_store(p + 32, 0x80000000u);                                  /* UGAVALID, alignment 0 */
+    be64_store(p + 36, t->lu->same_to_end ? 0 : SCSI_WRITE_SAME_MAX); /* 0: none */
     be32_store(p + 44, scsi_atomic_blocks(t->lu)); /* anywhere, of any length, without boundaries */
     return 64;
 }

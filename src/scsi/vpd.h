@@ -18,7 +18,7 @@
 #define SCSI_TRANSFER_MAX_BYTES DEV_IO_MAX
 #define SCSI_COMPARE_WRITE_MAX 128u /* blocks */
 #define SCSI_UNMAP_DESCRIPTORS_MAX 256u
-#define SCSI_WRITE_SAME_MAX (1u << 23) /* blocks */
+#define SCSI_WRITE_SAME_MAX (1u << 23) /* blocks, unless WSNZ is 0 */
 
 /* The designator of type NAA in VPD page 83h. */
 #define SCSI_NAA_BYTES 8

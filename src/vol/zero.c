@@ -160,13 +160,28 @@ static int zero_blocks(struct vol_file *f, uint64_t first, uint64_t end, enum vo
     return r < 0 ? r : zero_slots(f, end_page * VOL_PAGE_BLOCKS, end, vol_hole_kind(f));
 }
 
-/* Zero bytes inside one block. */
-static int zero_bytes(struct vol_file *f, uint64_t off, uint64_t end)
+/* Whether the block is data: 1 or 0. */
+static int has_data(struct vol_file *f, uint64_t block)
+{
+    struct vol_extent extent;
+    int r = vol_extents(f, block * VOL_BLOCK_BYTES, 1, &extent, 1);
+    return r == 1 ? extent.kind == VOL_EXTENT_DATA : r;
+}
+
+/*
+ * Zero bytes inside one block. A hole asks no quota for them: what there is no data of is zeroes
+ * already, and a block of data takes the room that it had.
+ */
+static int zero_bytes(struct vol_file *f, uint64_t off, uint64_t end, enum vol_zero_kind kind)
 {
     struct rt_chain zeros = {0};
-    int r = off < end ? rt_chain_add_zeros(&zeros, end - off, 0) : 0;
-    if (r == 0 && off < end) {
-        r = vol_write(f, off, &zeros, NULL);
+    int r = off < end && kind == VOL_HOLE ? has_data(f, off / VOL_BLOCK_BYTES) : off < end;
+    if (r <= 0) {
+        return r;
+    }
+    r = rt_chain_add_zeros(&zeros, end - off, 0);
+    if (r == 0) {
+        r = kind == VOL_HOLE ? vol_write_again(f, off, &zeros) : vol_write(f, off, &zeros, NULL);
     }
     rt_chain_free(&zeros);
     return r;
@@ -196,13 +211,13 @@ int vol_zero(struct vol_file *f, uint64_t off, uint64_t len, enum vol_zero_kind 
         last = (end + VOL_BLOCK_BYTES - 1) / VOL_BLOCK_BYTES;
     }
     if (first > last || (first == last && off % VOL_BLOCK_BYTES)) {
-        return zero_bytes(f, off, end);
+        return zero_bytes(f, off, end, kind);
     }
-    r = zero_bytes(f, off, first * VOL_BLOCK_BYTES);
+    r = zero_bytes(f, off, first * VOL_BLOCK_BYTES, kind);
     if (r == 0 && first < last) {
         r = zero_blocks(f, first, last, kind);
     }
-    return r < 0 ? r : zero_bytes(f, MAX_OF(off, last * VOL_BLOCK_BYTES), end);
+    return r < 0 ? r : zero_bytes(f, MAX_OF(off, last * VOL_BLOCK_BYTES), end, kind);
 }
 
 int vol_discard(struct vol_file *f, uint64_t off, uint64_t len)

@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "dev/access.h"
 #include "dev/loss_record.h"
+#include "dev/overwrite.h"
 #include "dev/paths.h"
 #include "dev/record.h"
 
@@ -19,9 +20,12 @@ static void device(const struct dev_record_bytes *in)
     ASSERT(dev_record_key(&info, key) == in->key_len);
     ASSERT(memcmp(key, in->key, in->key_len) == 0);
     size_t n = dev_record_value(&info, value);
+    bool more = info.same_to_end || info.overwrite;
+    ASSERT(!more || n <= in->value_len);
     /* The last byte, the saved modes, may be missing: then none are saved. */
     size_t both = n <= in->value_len ? n : n - 1;
     ASSERT(both <= in->value_len && (both == n || info.saved_modes == 0));
+    both -= more; /* a byte of flags */
     /* All but the unknown flags. */
     ASSERT(memcmp(value + 2, (const uint8_t *)in->value + 2, both - 2) == 0);
 }
@@ -34,6 +38,20 @@ static void target(const struct dev_record_bytes *in)
         ASSERT(dev_target_key(info.iqn, key) == in->key_len);
         ASSERT(memcmp(key, in->key, in->key_len) == 0);
     }
+}
+
+static void overwrite(const struct dev_record_bytes *in)
+{
+    struct dev_overwrite *o;
+    struct bytes_writer w = {0};
+    if (dev_overwrite_decode(in->value, in->value_len, &o) < 0) {
+        return;
+    }
+    dev_overwrite_encode(o, &w);
+    ASSERT(w.len <= in->value_len);
+    ASSERT(memcmp(w.data + 2, (const uint8_t *)in->value + 2, w.len - 2) == 0);
+    bytes_writer_free(&w);
+    free(o);
 }
 
 /* Entries that are neither active nor owed are left out when it is encoded. */
@@ -116,6 +134,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                   .value_len = size - 1 - data[0]};
     device(&in);
     target(&in);
+    overwrite(&in);
     loss(&in);
     paths(&in);
     groups(&in);

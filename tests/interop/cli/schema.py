@@ -14,7 +14,8 @@ TEXT, NUMBER, FLAG = str, int, bool
 DEVICE = {"name": TEXT, "uuid": TEXT, "inode": NUMBER, "size": NUMBER, "write_cache": FLAG,
           "read_only": FLAG, "logical_block_size": NUMBER, "physical_block_size": NUMBER,
           "created": NUMBER, "attached": NUMBER, "clients": [TEXT]}
-LUN = dict(DEVICE, lun=NUMBER, removable=FLAG, ejected=FLAG, sanitize=TEXT)
+LUN = dict(DEVICE, lun=NUMBER, removable=FLAG, ejected=FLAG, write_same_to_end=FLAG,
+           sanitize=TEXT)
 TARGET = {"iqn": TEXT, "uuid": TEXT, "created": NUMBER, "luns": [LUN]}
 KINDS = ("put", "get", "head", "list", "delete")
 STATUS = {

@@ -4,7 +4,8 @@
 # limit: 420
 """The conformance suite of libiscsi (iscsi-test-cu) against the real program: every test in a
 process of its own, with --dataloss, --allow-sanitize and two URLs, on LUNs of each sector format
-and on one that is write-protected and one that is removable.
+and on one that is write-protected and one that is removable. What asks for a LUN made otherwise
+has one, of each format (MADE_FOR).
 
 No test may fail, and none may be skipped unless SKIPS says why: iscsi-test-cu counts a skipped
 test as passed. An entry of SKIPS that is not needed any more fails too. The table at the end counts
@@ -36,6 +37,21 @@ UNITS = {
 }
 SPECIAL = {"read-only", "removable"}  # nothing but what ONLY says
 
+# Further LUNs of each format: the option with which they are made, and the tests that run there
+# instead. Sanitize.Reset wants an OVERWRITE of zeroes that takes longer than its own four seconds,
+# in which it tries all it can to stop it: that LUN's store answers slowly.
+VARIANTS = {
+    "to-end": ("--write-same-to-end",),
+    "slow": (),
+}
+MADE_FOR = {
+    "WriteSame10.ZeroBlocks": "to-end",  # VPD page B0h says WSNZ = 0
+    "WriteSame16.ZeroBlocks": "to-end",
+    "Sanitize.Reset": "slow",
+}
+SLOWNESS = "delay_ms=700"
+SLOW_START_S = 300
+
 # Suites and tests that run on these LUNs alone; all others run on every LUN that can be written.
 ONLY = {
     "ReadOnly": {"read-only"},
@@ -55,27 +71,19 @@ ONLY = {
 }
 
 # What is skipped, as "Suite" or "Suite.Test", the message, and why that is as it should be.
-# WSNZ could be 0; but then WriteSame10.UnmapUntilEnd fails, which writes 0xff with UNMAP and
-# expects zeroes.
-SKIPS = {
-    **{"Sanitize." + test: (message, why) for test, message, why in (
-        ("Overwrite", "OVERWRITE is not", "nothing is overwritten where it lies: SANITIZE removes"),
-        ("Reset", "OVERWRITE is not", "wants an OVERWRITE that takes longer than four seconds"),
-        ("Readonly", "OVERWRITE is not", "those of what there is are done"),
-        ("Reservations", "OVERWRITE is not", "those of what there is are done"))},
-    "WriteSame10.ZeroBlocks": ("0-blocks", "VPD page B0h says WSNZ: 0 blocks are refused"),
-    "WriteSame16.ZeroBlocks": ("0-blocks", "VPD page B0h says WSNZ: 0 blocks are refused"),
-}
+SKIPS = {}
 if not stores.ENCRYPTED:
     SKIPS["Sanitize.CryptoErase"] = ("CRYPTO_ERASE is not", "there is no key that could go")
 
 # Tests whose own fault it is that they fail here: the message, and why. They must fail in just
-# that way.
+# that way. (WriteSame10.UnmapUntilEnd would be another one where WSNZ is 0: it unmaps with a block
+# of 0xff and expects zeroes, while with LBPRZ = 1 such a block is to be written.)
 FAULTY = {
     ("GetLBAStatus.UnmapSingle", "512e"): (
         "lba offset in first descriptor",
         "with 8 logical blocks in a physical one its second half asks for the status from LBA "
-        "i + 1 on and expects a descriptor that begins at i + 8"),
+        "i + 1 on and expects a first descriptor that begins at i + 8; SBC-4 5.7.2.3: it shall "
+        "begin with the LBA that was asked for"),
 }
 
 # Suites that only make sense as a whole, in one process.
@@ -84,6 +92,7 @@ WHOLE = {
 }
 
 LIMIT_S = 60
+RESET_LIMIT_S = 240  # Sanitize.Reset sleeps for a minute
 
 
 def list_tests():
@@ -92,18 +101,19 @@ def list_tests():
     tests = [line[4:] for line in out.split() if re.fullmatch(r"ALL\.[^.]+\.[^.]+", line)]
     assert len(tests) > 200, f"iscsi-test-cu lists only {len(tests)} tests"
     known = {test.split(".")[0] for test in tests} | set(tests)
-    for table in (ONLY, WHOLE, SKIPS, {test for test, _ in FAULTY}):
+    for table in (ONLY, WHOLE, SKIPS, MADE_FOR, {test for test, _ in FAULTY}):
         assert set(table) <= known, set(table) - known
     wanted = sys.argv[1:]
     return [t for t in tests if not wanted or any(w in t for w in wanted)]
 
 
-def jobs_of(tests, unit):
+def jobs_of(tests, unit, variant):
     """What to run together on that LUN: (pattern, tests)."""
     jobs = collections.OrderedDict()
     for test in tests:
         suite = test.split(".")[0]
-        if unit in (reason_for(ONLY, test) or UNITS.keys() - SPECIAL):
+        if (MADE_FOR.get(test) == variant and
+                unit in (reason_for(ONLY, test) or UNITS.keys() - SPECIAL)):
             jobs.setdefault(suite if suite in WHOLE else test, []).append(test)
     return jobs.items()
 
@@ -115,7 +125,8 @@ def run_job(pattern, url):
                                "--test", "ALL." + pattern, url, url],
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, errors="replace",
-                              timeout=LIMIT_S, check=False)
+                              timeout=RESET_LIMIT_S if pattern == "Sanitize.Reset" else LIMIT_S,
+                              check=False)
         out = done.stdout
     except subprocess.TimeoutExpired as late:
         out = (late.stdout or b"").decode(errors="replace") + "\n(timed out)"
@@ -152,10 +163,16 @@ def judge(test, unit, said, verdict):
     return "passed", ""
 
 
-def run_unit(unit, url, tests):
+def iqn_of(unit, variant):
+    return ".".join(filter(None, (IQN, unit.lower(), variant)))
+
+
+def run_unit(server, unit, variant, tests):
     """(test, unit, kind, text, seconds) of each."""
     rows = []
-    for pattern, names in jobs_of(tests, unit):
+    zt.wait_for(lambda: server.process and "ready" in server.log_text(), SLOW_START_S)
+    url = f"iscsi://127.0.0.1:{server.iscsi_port}/{iqn_of(unit, variant)}/0"
+    for pattern, names in jobs_of(tests, unit, variant):
         begun = time.monotonic()
         results, out = run_job(pattern, url)
         seconds = time.monotonic() - begun
@@ -185,13 +202,16 @@ def print_table(rows):
         print(f"{unit}: " + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())))
 
 
-def run_all(server):
+def run_all(servers):
     tests = list_tests()
-    with concurrent.futures.ThreadPoolExecutor(len(UNITS)) as pool:
-        runs = [pool.submit(run_unit, unit,
-                            f"iscsi://127.0.0.1:{server.iscsi_port}/{IQN}.{unit.lower()}/0", tests)
-                for unit in UNITS]
-        rows = [row for run in runs for row in run.result()]
+    todo = [(variant, unit) for variant in ("slow", "to-end", None) for unit in UNITS
+            if any(jobs_of(tests, unit, variant))]
+    with concurrent.futures.ThreadPoolExecutor(len(todo) + 1) as pool:
+        started = pool.submit(servers[1].start, SLOW_START_S)
+        runs = [pool.submit(run_unit, servers[variant == "slow"], unit, variant, tests)
+                for variant, unit in todo]
+        rows = [row for run in reversed(runs) for row in run.result()]
+        started.result()
     for kind, test, text in dict.fromkeys((k, t, x) for t, _, k, x, _ in rows if k != "passed"):
         units = [u for t, u, k, x, _ in rows if (k, t, x) == (kind, test, text)]
         print(f"{kind:8} {test} ({', '.join(units)}): {text}")
@@ -201,12 +221,17 @@ def run_all(server):
 
 
 def main():
-    with zt.Server() as server:
+    with zt.Server() as server, zt.Server("slow") as slow:
         for unit, options in UNITS.items():
-            server.cli("iscsi", "create-target", f"{IQN}.{unit.lower()}", "0", *options)
+            for variant in [None, *VARIANTS] if unit not in SPECIAL else [None]:
+                (slow if variant == "slow" else server).cli(
+                    "iscsi", "create-target", iqn_of(unit, variant), "0", *options,
+                    *VARIANTS.get(variant, ()))
+        slow.configure(f'[storage]\nurl = "{stores.url("slow", SLOWNESS)}"')
         server.start()
-        run_all(server)
+        run_all((server, slow))
         server.stop()
+        slow.kill()
 
 
 main()

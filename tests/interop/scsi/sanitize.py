@@ -4,7 +4,8 @@
 there otherwise: what a LUN held, and what was overwritten there long ago, is in no file of the
 store and of the cache any more, nor are the objects that held it, with what their keys are made
 from; its neighbours, whose data lay in the same objects, are as they were; a kill -9 in between
-only delays it; meanwhile there is progress and nothing else."""
+only delays it; meanwhile there is progress and nothing else. OVERWRITE does that too, and then the
+pattern of its last pass is on the whole LUN; without the room for it, it fails."""
 import os
 import struct
 
@@ -14,7 +15,9 @@ import zt
 
 IQN = "iqn.2024-01.net.zerofs:sanitize"
 READY, SENSE = bytes(6), b"\x03\0\0\0\x12\0"
-BLOCK_ERASE, CRYPTO_ERASE, IMMED, EXIT = 0x02, 0x03, 0x80, 0x1F
+OVERWRITE, BLOCK_ERASE, CRYPTO_ERASE, IMMED, AUSE, EXIT = 0x01, 0x02, 0x03, 0x80, 0x20, 0x1F
+INVERT, PATTERN = 0x80, b"\x5a\0once more\xff"
+SIZE_M = 16
 BUSY = (2, 0x04, 0x1B)
 ROUNDS, BLOCKS = 12, 64  # of 512 bytes
 
@@ -23,8 +26,20 @@ def sense_of(done):
     return (done.sense[2] & 15, done.sense[12], done.sense[13]) if done.status else None
 
 
-def sanitize(initiator, action, flags=0):
-    return initiator.run(struct.pack(">BB7xB", 0x48, action | flags, 0))
+def sanitize(initiator, action, flags=0, out=b""):
+    cdb = struct.pack(">BB5xHB", 0x48, action | flags, len(out), 0)
+    return initiator.run(cdb, out=out or None)
+
+
+def overwrite_list(passes, pattern):
+    return struct.pack(">BxH", passes, len(pattern)) + pattern
+
+
+def check_pattern(initiator, pattern):
+    """It begins anew in each block."""
+    block = (pattern * iscsi.BLOCK)[:iscsi.BLOCK]
+    for mib in range(SIZE_M):
+        assert initiator.read(mib * 2048, 2048) == block * 2048, mib
 
 
 def holds(path, marks):
@@ -111,13 +126,54 @@ def erase_and_die(server):
     check(server, second, marks, *others)
 
 
+def overwrite(server):
+    """The second time is cut short; how far it was then depends."""
+    first = iscsi.Initiator(server.iscsi_port, IQN).ready()
+    second = iscsi.Initiator(server.iscsi_port, IQN + ".other").ready()
+    marks, *others = fill(server, first, second)
+    done = sanitize(first, OVERWRITE, out=overwrite_list(INVERT | 2, PATTERN))
+    assert done.status == 0, done.sense.hex()
+    check_pattern(first, PATTERN)
+    check(server, second, marks, *others)
+    done = sanitize(first, OVERWRITE, IMMED, out=overwrite_list(INVERT | 5, b"\xff"))
+    assert done.status == 0, done.sense.hex()
+    second.read(0, 1)
+    server.kill()
+    server.start()
+    first = iscsi.Initiator(server.iscsi_port, IQN)
+    first.login()
+    wait_sanitized(first)
+    check_pattern(first, b"\xff")
+    assert sanitize(first, OVERWRITE, out=overwrite_list(1, b"\0")).status == 0
+    check_pattern(first, b"\0")
+    first.logout()
+
+
+def overwrite_without_room(server):
+    """It fails, and AUSE lets it be left: nothing of what was there is left, nor is all of the
+    pattern there."""
+    server.stop()
+    server.configure("[filesystem]\nmax_size_gb = 0.01")
+    server.start()
+    first = iscsi.Initiator(server.iscsi_port, IQN).ready()
+    noise = os.urandom(iscsi.BLOCK)
+    done = sanitize(first, OVERWRITE, AUSE, overwrite_list(1, noise))
+    assert sense_of(done) == (3, 0x31, 0x03), done.sense.hex()
+    assert sense_of(first.run(READY)) == (3, 0x31, 0x03)
+    assert sanitize(first, EXIT).status == 0
+    assert first.read(0, 1) == noise and first.read(SIZE_M * 2048 - 1, 1) == bytes(iscsi.BLOCK)
+    first.logout()
+
+
 def main():
     with zt.Server() as server:
-        server.cli("iscsi", "create-target", IQN, "0", "16M")
+        server.cli("iscsi", "create-target", IQN, "0", f"{SIZE_M}M")
         server.cli("iscsi", "create-target", IQN + ".other", "0", "16M")
         server.start()
         erase(server)
         erase_and_die(server)
+        overwrite(server)
+        overwrite_without_room(server)
         server.stop()
 
 

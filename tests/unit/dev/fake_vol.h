@@ -332,6 +332,12 @@ uint64_t vol_atomic_max(const struct vol *v)
     return 64u << 10;
 }
 
+bool vol_is_fenced(const struct vol *v)
+{
+    (void)v;
+    return false;
+}
+
 int vol_zero_pace(struct vol *v)
 {
     (void)v;

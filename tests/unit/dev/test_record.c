@@ -96,7 +96,7 @@ static void later_versions_are_told_apart(void **state)
                                  dev_record_value(&in, value)};
     struct dev_info out;
     assert_int_equal(value[0], 1);
-    value[0] = 5;
+    value[0] = 6;
     assert_int_equal(dev_record_decode(&b, &out), -ENOTSUP);
     value[0] = 0;
     assert_int_equal(dev_record_decode(&b, &out), ERR_CORRUPT_RECORD);
@@ -142,6 +142,19 @@ static void settings_go_round(void **state)
     assert_int_equal(b.value_len, 59);
     assert_int_equal(dev_record_decode(&b, &out), 0);
     assert_true(out.saved_thresholds[0] == 0 && out.saved_thresholds[1] == (1ull << 32 | 7));
+    in.same_to_end = true;
+    b.value_len = dev_record_value(&in, value);
+    assert_true(value[0] == 5 && b.value_len == 60);
+    assert_int_equal(dev_record_decode(&b, &out), 0);
+    assert_true(out.same_to_end && !out.overwrite && out.saved_thresholds[1] == (1ull << 32 | 7));
+    in.same_to_end = false;
+    in.overwrite = true;
+    b.value_len = dev_record_value(&in, value);
+    assert_int_equal(dev_record_decode(&b, &out), 0);
+    assert_true(value[0] == 5 && out.overwrite && !out.same_to_end && out.sanitize_ause);
+    b.value_len = 59; /* what such a version has is not there */
+    assert_int_equal(dev_record_decode(&b, &out), ERR_CORRUPT_RECORD);
+    value[0] = 4;
     b.value_len = 58; /* not whole: something else */
     assert_int_equal(dev_record_decode(&b, &out), 0);
     assert_true(out.saved_modes == 5 && out.saved_thresholds[0] == 0);

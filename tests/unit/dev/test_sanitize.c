@@ -50,7 +50,7 @@ static void body(void *arg)
     inodes[1] = volume->last_inode + 1;
     struct dev *b = make("b");
     fake_scrub = scrub;
-    assert_int_equal(dev_sanitize_start(reg, a, false), 0);
+    assert_int_equal(dev_sanitize_start(reg, a, &(struct dev_sanitize_options){0}), 0);
     assert_int_equal(rt_event_wait(&inside, RT_FOREVER), 0);
     assert_int_equal(dev_resize(reg, a, 512 << 10, true), ERR_IN_USE);
     assert_int_equal(dev_resize(reg, a, 2 << 20, false), 0);
@@ -78,8 +78,244 @@ static void test_deleted_meanwhile(void **state)
     fake_vol_free(volume);
 }
 
+/* Overwriting: what has been written when the volume's flush is called. */
+#define SIZE (3u << 20)
+#define PATTERN "abcde"
+
+static int nothing(const struct vol_scrub *opt)
+{
+    opt->progress(opt->arg, 1, 1);
+    return 0;
+}
+
+static int fails(const struct vol_scrub *opt)
+{
+    (void)opt;
+    return -EIO;
+}
+
+static struct dev *make_sized(uint64_t size)
+{
+    struct dev *d;
+    struct dev_info info;
+    struct dev_create_options opt = {.kind = DEV_NBD, .name = "o", .size_bytes = size};
+    assert_int_equal(dev_create(reg, &opt, &info), 0);
+    inodes[0] = volume->last_inode;
+    assert_int_equal(dev_find_nbd(reg, "o", &d), 0);
+    return d;
+}
+
+static void check_pattern(const uint8_t *pattern, unsigned len, uint8_t flip)
+{
+    const struct vol_file *f = fake_file(volume, inodes[0]);
+    for (unsigned i = 0; i < SIZE; i++) {
+        assert_int_equal(f->data[i], pattern[i % 512 % len] ^ flip);
+    }
+}
+
+static int overwrite(struct dev *d, uint8_t passes, bool invert, uint16_t len)
+{
+    int r = dev_sanitize_start(reg, d,
+                               &(struct dev_sanitize_options){.passes = passes,
+                                                              .invert = invert,
+                                                              .pattern = (const uint8_t *)PATTERN,
+                                                              .pattern_bytes = len});
+    return r < 0 ? r : dev_sanitize_wait(d);
+}
+
+static void overwrite_body(void *arg)
+{
+    (void)arg;
+    assert_int_equal(dev_registry_open(volume, NULL, &reg), 0);
+    struct dev *d = make_sized(SIZE);
+    fake_scrub = nothing;
+    uint32_t progress;
+    assert_int_equal(overwrite(d, 32, false, 5), -EINVAL);
+    assert_int_equal(overwrite(d, 1, false, 513), -EINVAL);
+    assert_int_equal(overwrite(d, 1, false, 5), 0);
+    check_pattern((const uint8_t *)PATTERN, 5, 0);
+    assert_int_equal(dev_sanitize_state(d, &progress), DEV_SANITIZED_NOT);
+    assert_true(progress > 65500 && progress < 65536);
+    unsigned flushes = fake_flushes;
+    assert_int_equal(overwrite(d, 2, true, 1), 0); /* inverted first */
+    check_pattern((const uint8_t *)PATTERN, 1, 0);
+    assert_true(fake_flushes >= flushes + 4);
+    /* It may not be written: that fails, and stays so. Nothing of the record is left. */
+    fake_write_result = -ENOSPC;
+    assert_int_equal(overwrite(d, 1, false, 3), 0);
+    assert_int_equal(dev_sanitize_state(d, NULL), DEV_SANITIZE_FAILED);
+    assert_int_equal(dev_sanitize_exit(reg, d), -EPERM);
+    fake_write_result = 0;
+    struct dev_sanitize_options ause = {.ause = true};
+    assert_int_equal(dev_sanitize_start(reg, d, &ause), -EPERM);
+    fake_scrub = fails;
+    assert_int_equal(overwrite(d, 1, false, 3), 0);
+    assert_int_equal(dev_sanitize_state(d, NULL), DEV_SANITIZE_FAILED);
+    fake_scrub = nothing;
+    assert_int_equal(overwrite(d, 1, false, 3), 0);
+    assert_int_equal(dev_sanitize_state(d, NULL), DEV_SANITIZED_NOT);
+    dev_unref(d);
+    dev_registry_close(reg);
+    fake_scrub = NULL;
+}
+
+static void test_overwritten(void **state)
+{
+    (void)state;
+    volume = fake_vol_new();
+    assert_int_equal(rt_run(&(struct rt_options){.cores = 1}, overwrite_body, NULL), 0);
+    list_for_each(&volume->records, struct fake_record, link, r) {
+        assert_int_not_equal(r->key[0], 0x44);
+    }
+    fake_vol_free(volume);
+}
+
+/* Cut short in the first of two passes, an opening later goes on there: nothing is removed again.
+ */
+static struct rt_event write_gate;
+
+static int never(const struct vol_scrub *opt)
+{
+    (void)opt;
+    fail_msg("what was removed is removed again");
+    return 0;
+}
+
+static int pass_recorded(void)
+{
+    list_for_each(&volume->records, struct fake_record, link, r) {
+        if (r->key[0] == 0x44) {
+            return r->value[3];
+        }
+    }
+    return -1;
+}
+
+static void resume_body(void *arg)
+{
+    (void)arg;
+    struct dev *d;
+    rt_event_init(&write_gate);
+    assert_int_equal(dev_registry_open(volume, NULL, &reg), 0);
+    d = make_sized(SIZE);
+    fake_scrub = nothing;
+    fake_write_gate = &write_gate;
+    struct dev_sanitize_options opt = {
+        .passes = 2, .invert = true, .pattern = (const uint8_t *)PATTERN, .pattern_bytes = 5};
+    assert_int_equal(dev_sanitize_start(reg, d, &opt), 0);
+    while (pass_recorded() != 1) {
+        assert_int_equal(rt_sleep_ms(1), 0);
+    }
+    dev_unref(d);
+    dev_registry_close(reg);
+    fake_write_gate = NULL;
+    fake_scrub = never;
+    assert_int_equal(dev_registry_open(volume, NULL, &reg), 0);
+    assert_int_equal(dev_find_nbd(reg, "o", &d), 0);
+    assert_int_equal(dev_sanitize_wait(d), 0);
+    assert_int_equal(dev_sanitize_state(d, NULL), DEV_SANITIZED_NOT);
+    check_pattern((const uint8_t *)PATTERN, 5, 0);
+    dev_unref(d);
+    dev_registry_close(reg);
+    fake_scrub = NULL;
+    rt_event_destroy(&write_gate);
+}
+
+static void test_overwriting_goes_on(void **state)
+{
+    (void)state;
+    volume = fake_vol_new();
+    assert_int_equal(rt_run(&(struct rt_options){.cores = 1}, resume_body, NULL), 0);
+    fake_vol_free(volume);
+}
+
+/* A deletion that fails ends the sanitizing that it stopped no more than any other. */
+static int waits(const struct vol_scrub *opt)
+{
+    rt_event_set(&inside);
+    while (!opt->stop(opt->arg)) {
+        assert_int_equal(rt_sleep_ms(1), 0);
+    }
+    fake_scrub = nothing;
+    return -ECANCELED;
+}
+
+static void failed_deletion_body(void *arg)
+{
+    (void)arg;
+    rt_event_init(&inside);
+    assert_int_equal(dev_registry_open(volume, NULL, &reg), 0);
+    struct dev *d = make_sized(SIZE);
+    fake_scrub = waits;
+    assert_int_equal(dev_sanitize_start(reg, d, &(struct dev_sanitize_options){0}), 0);
+    assert_int_equal(rt_event_wait(&inside, RT_FOREVER), 0);
+    fake_commit_result = -EIO;
+    assert_int_equal(dev_delete(reg, d, true), -EIO);
+    fake_commit_result = 0;
+    assert_int_equal(dev_sanitize_wait(d), 0);
+    assert_int_equal(dev_sanitize_state(d, NULL), DEV_SANITIZED_NOT);
+    dev_unref(d);
+    dev_registry_close(reg);
+    rt_event_destroy(&inside);
+    fake_scrub = NULL;
+}
+
+static void test_deletion_fails(void **state)
+{
+    (void)state;
+    volume = fake_vol_new();
+    assert_int_equal(rt_run(&(struct rt_options){.cores = 1}, failed_deletion_body, NULL), 0);
+    fake_vol_free(volume);
+}
+
+static bool has_record(uint8_t kind)
+{
+    list_for_each(&volume->records, struct fake_record, link, r) {
+        if (r->key[0] == kind) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What a token stands for goes in the end, though not at once. */
+static void hold_body(void *arg)
+{
+    (void)arg;
+    struct dev *hold;
+    assert_int_equal(dev_registry_open(volume, NULL, &reg), 0);
+    assert_int_equal(dev_hold_create(reg, 1 << 20, &hold), 0);
+    fake_commit_result = -EIO;
+    dev_hold_destroy(hold);
+    assert_true(has_record(0x4c));
+    fake_commit_result = 0;
+    while (has_record(0x4c)) {
+        assert_int_equal(rt_sleep_ms(10), 0);
+    }
+    assert_int_equal(dev_hold_create(reg, 1 << 20, &hold), 0);
+    fake_commit_result = -EIO;
+    dev_hold_destroy(hold);
+    fake_commit_result = 0;
+    dev_registry_close(reg); /* and this one with the next opening */
+    assert_int_equal(dev_registry_open(volume, NULL, &reg), 0);
+    assert_false(has_record(0x4c));
+    dev_registry_close(reg);
+}
+
+static void test_hold_goes_later(void **state)
+{
+    (void)state;
+    volume = fake_vol_new();
+    assert_int_equal(rt_run(&(struct rt_options){.cores = 1}, hold_body, NULL), 0);
+    fake_vol_free(volume);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_deleted_meanwhile)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_deleted_meanwhile),   cmocka_unit_test(test_overwritten),
+        cmocka_unit_test(test_overwriting_goes_on), cmocka_unit_test(test_deletion_fails),
+        cmocka_unit_test(test_hold_goes_later),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -278,11 +278,12 @@ enum dev_sanitize dev_sanitize_state(const struct dev *d, uint32_t *ret_progress
     return DEV_SANITIZED_NOT;
 }
 
-int dev_sanitize_start(struct dev_registry *g, struct dev *d, bool ause)
+int dev_sanitize_start(struct dev_registry *g, struct dev *d,
+                       const struct dev_sanitize_options *opt)
 {
     (void)g;
     (void)d;
-    (void)ause;
+    (void)opt;
     return -EIO;
 }
 

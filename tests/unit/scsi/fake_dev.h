@@ -381,14 +381,25 @@ enum dev_sanitize dev_sanitize_state(const struct dev *d, uint32_t *ret_progress
     return d->info.sanitize;
 }
 
-int dev_sanitize_start(struct dev_registry *g, struct dev *d, bool ause)
+static struct dev_sanitize_options fake_sanitize; /* what was asked for last */
+static uint8_t fake_pattern[4096];
+
+int dev_sanitize_start(struct dev_registry *g, struct dev *d,
+                       const struct dev_sanitize_options *opt)
 {
     (void)g;
     if (d->info.sanitize == DEV_SANITIZING) {
         return ERR_IN_USE;
     }
+    if (d->info.sanitize == DEV_SANITIZE_FAILED && !d->info.sanitize_ause && opt->ause) {
+        return -EPERM;
+    }
+    fake_sanitize = *opt;
+    if (opt->passes > 0) {
+        memcpy(fake_pattern, opt->pattern, opt->pattern_bytes);
+    }
     d->info.sanitize = DEV_SANITIZING;
-    d->info.sanitize_ause = ause;
+    d->info.sanitize_ause = opt->ause;
     return 0;
 }
 

@@ -112,6 +112,8 @@ static void sanitizing_keeps_all_else_away(struct world *w)
     d->info.sanitize = DEV_SANITIZE_FAILED;
     CHECK(tur(w->a, 0) == SCSI_CHECK_CONDITION && sense_is(SCSI_KEY_MEDIUM_ERROR, 0x3103));
     CHECK(none(w->a, 0, leave) == SCSI_CHECK_CONDITION && field_is(1, 4));
+    CHECK(none(w->a, 0, CDB(0x48, 0x22)) == SCSI_CHECK_CONDITION && field_is(1, 5));
+    CHECK(none(w->a, 0, CDB(0x48, 0x02)) == SCSI_GOOD && tur(w->a, 0) == SCSI_GOOD);
     CHECK(none(w->a, 0, CDB(0x48, 0x22)) == SCSI_GOOD && tur(w->a, 0) == SCSI_GOOD);
     d->info.sanitize = DEV_SANITIZE_FAILED;
     CHECK(none(w->a, 0, leave) == SCSI_GOOD && tur(w->a, 0) == SCSI_GOOD);
@@ -140,10 +142,57 @@ static void cryptographic_erase_wants_encryption(struct world *w)
 }
 WORLD_TEST(cryptographic_erase_wants_encryption)
 
+#define OVERWRITE(flags, len) CDB(0x48, 0x01 | (flags), 0, 0, 0, 0, 0, (len) >> 8, (len)&0xff)
+
+static void overwriting_takes_a_pattern(struct world *w)
+{
+    struct dev *d = disk(w, 0);
+    uint8_t list[4 + 513] = {0x80 | 31, 0, 0, 3, 1, 2, 3};
+    CHECK(out(w->a, 0, list, 7, OVERWRITE(0xa0, 7))->status == SCSI_GOOD);
+    CHECK(d->info.sanitize == DEV_SANITIZING && d->info.sanitize_ause && fake_sanitize.ause);
+    CHECK(fake_sanitize.passes == 31 && fake_sanitize.invert && fake_sanitize.pattern_bytes == 3);
+    CHECK(memcmp(fake_pattern, list + 4, 3) == 0);
+    d->info.sanitize = DEV_SANITIZED_NOT;
+    list[0] = 1;
+    be16_store(list + 2, 512);
+    CHECK(out(w->a, 0, list, 516, OVERWRITE(0, 516))->status == SCSI_GOOD);
+    CHECK(fake_sanitize.passes == 1 && !fake_sanitize.invert && !fake_sanitize.ause);
+    CHECK(fake_sanitize.pattern_bytes == 512 && d->info.sanitize == DEV_SANITIZED_NOT);
+    fake_sanitize.passes = 0;
+    CHECK(in(w->a, 0, 64, CDB(0xa3, 0x0c, 2, 0x48, 0, 1, 0, 0, 0, 64))->data[1] == 3);
+    CHECK(reply.data[5] == 0xa1 && be16_load(reply.data + 11) == 0xffff);
+    /* The length, and what the list says. */
+    CHECK(out(w->a, 0, list, 4, OVERWRITE(0, 4))->status && field_is(7, 7));
+    CHECK(out(w->a, 0, list, 517, OVERWRITE(0, 517))->status && field_is(7, 7));
+    CHECK(none(w->a, 0, CDB(0x48, 0x01)) && field_is(7, 7));
+    CHECK(out(w->a, 0, list, 516, OVERWRITE(0x40, 516))->status && field_is(1, 6));
+    CHECK(out(w->a, 0, list, 12, OVERWRITE(0, 12))->status &&
+          sense_is(SCSI_KEY_ILLEGAL_REQUEST, 0x1a00));
+    be16_store(list + 2, 0);
+    CHECK(out(w->a, 0, list, 12, OVERWRITE(0, 12))->status &&
+          sense_is(SCSI_KEY_ILLEGAL_REQUEST, 0x2600));
+    be16_store(list + 2, 513);
+    CHECK(out(w->a, 0, list, 516, OVERWRITE(0, 516))->status &&
+          sense_is(SCSI_KEY_ILLEGAL_REQUEST, 0x2600));
+    be16_store(list + 2, 1);
+    list[0] = 0x20 | 1; /* TEST */
+    CHECK(out(w->a, 0, list, 12, OVERWRITE(0, 12))->status &&
+          sense_is(SCSI_KEY_ILLEGAL_REQUEST, 0x2600));
+    list[0] = 0x80; /* no passes */
+    CHECK(out(w->a, 0, list, 12, OVERWRITE(0, 12))->status &&
+          sense_is(SCSI_KEY_ILLEGAL_REQUEST, 0x2400));
+    list[0] = 1;
+    d->info.read_only = true;
+    CHECK(out(w->a, 0, list, 12, OVERWRITE(0, 12))->status &&
+          sense_is(SCSI_KEY_DATA_PROTECT, 0x2700));
+    CHECK(fake_sanitize.passes == 0 && d->info.sanitize == DEV_SANITIZED_NOT);
+}
+WORLD_TEST(overwriting_takes_a_pattern)
+
 static void sanitize_says_what_it_does_not_do(struct world *w)
 {
     uint8_t list[8] = {0};
-    CHECK(none(w->a, 0, CDB(0x48, 0x01)) != 0 && field_is(1, 4)); /* OVERWRITE */
+    CHECK(none(w->a, 0, CDB(0x48, 0x04)) != 0 && field_is(1, 4));
     CHECK(none(w->a, 0, CDB(0x48, 0x42)) != 0 && field_is(1, 6));
     CHECK(none(w->a, 0, CDB(0x48, 0x02, 0, 0, 1)) != 0 && field_is(4, 7));
     CHECK(out(w->a, 0, list, 8, CDB(0x48, 0x02, 0, 0, 0, 0, 0, 0, 8))->status && field_is(7, 7));
@@ -158,6 +207,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sanitizing_keeps_all_else_away),
         cmocka_unit_test(test_cryptographic_erase_wants_encryption),
+        cmocka_unit_test(test_overwriting_takes_a_pattern),
         cmocka_unit_test(test_sanitize_says_what_it_does_not_do),
         cmocka_unit_test(test_formatted_is_as_new),
         cmocka_unit_test(test_what_cannot_be_is_refused),

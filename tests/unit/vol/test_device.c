@@ -180,6 +180,16 @@ static void quota(struct rig *rig)
     uint64_t max;
     vol_usage(rig->v, &used, &max);
     assert_true(used >= max);
+    assert_int_equal(vol_zero(rig->f, 40 * MIB + 512, 1024, VOL_ZEROED), -ENOSPC);
+    /* A hole takes no room, with edges in blocks of data and in others. */
+    assert_int_equal(vol_zero(rig->f, 4096 + 512, 3 * 4096, VOL_HOLE), 0);
+    assert_int_equal(vol_zero(rig->f, 40 * MIB + 512, 1024, VOL_HOLE), 0);
+    struct vol_extent e[4];
+    assert_int_equal(vol_extents(rig->f, 0, 5 * 4096, e, 4), 3);
+    assert_true(e[0].kind == VOL_EXTENT_DATA && e[0].len == 8192);
+    assert_true(e[1].kind == VOL_EXTENT_HOLE && e[1].len == 8192);
+    assert_int_equal(vol_extents(rig->f, 40 * MIB, MIB, e, 4), 1);
+    assert_int_equal(e[0].kind, VOL_EXTENT_HOLE);
     assert_int_equal(vol_discard(rig->f, 0, 64 * MIB), 0);
     rig_settle(rig);
     /* What is written over needs no space, however late it is applied. */
