@@ -5,6 +5,7 @@
 #include "base/msg.h"
 #include "dev/paths.h"
 #include "iscsi/conn_priv.h"
+#include "isns/names.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -45,18 +46,35 @@ struct drawing {
     size_t count;
 };
 
-/* A portal that does not fit, or is no address but a name, is left out. */
-static int add_portal(struct drawing *d, const char *text, uint16_t tag)
+/* A portal that does not fit is left out. */
+static int add_address(struct drawing *d, const char *text, uint16_t tag)
 {
     size_t portal = 0;
     int r = isns_picture_portal(d->picture, text, &portal);
-    if (r == -E2BIG || r == -EINVAL) {
+    if (r == -E2BIG) {
         msg_warn_paced("isns", "the portal %s is not registered: %s", text, err_text(r));
         return 0;
     }
     bool is_new = r >= 0 && portal == d->count;
     if (is_new) {
         d->portals[d->count++] = (struct isns_link){.portal = portal, .tag = tag};
+    }
+    return r;
+}
+
+/* An address, or a name with all that are known to be its. */
+static int add_portal(struct drawing *d, const char *text, uint16_t tag)
+{
+    const char(*found)[NET_ADDRESS_SIZE] = NULL;
+    int r = add_address(d, text, tag);
+    if (r != -EINVAL) {
+        return r;
+    }
+    size_t count = d->picture->names ? isns_names_find(d->picture->names, text, &found) : 0;
+    r = 0;
+    for (size_t i = 0; i < count && r >= 0; i++) {
+        r = add_address(d, found[i], tag);
+        r = r == -EINVAL ? 0 : r; /* of some other family */
     }
     return r;
 }

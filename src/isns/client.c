@@ -121,6 +121,7 @@ static int attend(struct isns_client *c, const char *local, struct isns_news *du
     if (now >= c->refresh_ns || now >= silence_ns(c)) {
         due->lost = true;
     }
+    due->changed |= now >= c->names_ns;
     if (due->lost || due->changed) {
         r = isns_register(c, local, due->lost);
         due->domains |= r == 0; /* of what is new */
@@ -179,6 +180,7 @@ static int stay(struct isns_client *c, const char *local) WAITS
         }
         uint64_t pace_ns = rt_after_ms(PACE_MS);
         uint64_t at = MIN_OF(c->refresh_ns, silence_ns(c));
+        at = MIN_OF(at, c->names_ns);
         at = c->opt.domains ? MIN_OF(at, c->domains_ns) : at;
         struct isns_news n = wait_for_news(c, at, true);
         add_news(&due, &n);
@@ -299,6 +301,8 @@ static struct isns_client *client_new(const struct isns_options *opt)
     rt_mutex_init(&c->lock);
     rt_waitq_init(&c->changed);
     isns_visitors_init(&c->visitors);
+    isns_names_init(&c->names);
+    c->names_ns = RT_FOREVER;
     c->server = strdup(opt->server);
     if (!c->server || rt_group_create(&c->group) < 0) {
         isns_client_free(c);
@@ -417,6 +421,7 @@ void isns_client_free(struct isns_client *c)
     isns_picture_free(&c->registered);
     isns_domains_free(c->domains);
     isns_visitors_free(&c->visitors);
+    isns_names_free(&c->names);
     rt_mutex_destroy(&c->lock);
     free(c->server);
     free(c);

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "isns/domains.h"
 #include "isns/isns.h"
+#include "isns/names.h"
 #include "isns/pdu.h"
 #include "isns/visitors.h"
 #include "rt/rt.h"
@@ -19,9 +20,12 @@
 
 struct isns_ear {
     struct isns_client *client;
-    struct net_listener *listener;
-    struct rt_watch udp; /* fd -1: none */
-    unsigned core;       /* of the watch */
+    struct net_listener *listener; /* NULL: the place is free */
+    bool stays;                    /* as long as the client */
+    struct list callers;           /* [lock] who has said nothing for longest in front */
+    size_t caller_count;           /* [lock] */
+    struct rt_watch udp;           /* fd -1: none */
+    unsigned core;                 /* of the watch */
     uint8_t address[16];
     uint16_t port;
 };
@@ -50,8 +54,9 @@ struct isns_client {
     struct isns_options opt; /* its texts are those below */
     char *server;
     char entity[ISNS_EID_MAX + 1];
-    struct isns_ear ears[ISNS_PORTALS_MAX];
-    size_t ear_count;
+    struct isns_ear ears[ISNS_PORTALS_MAX]; /* changed by the client's fiber alone */
+    struct isns_names names;
+    uint64_t names_ns; /* when those that were not found are tried again */
     struct rt_group *group;
     struct isns_terms terms;
     struct isns_picture registered; /* changed by the client's fiber alone, under the lock */
@@ -86,8 +91,13 @@ MUST int isns_wire_call(struct isns_client *c, struct isns_header request,
 MUST int isns_wire_recv(struct net_stream *s, struct isns_assembly *a, uint64_t deadline_ns) WAITS;
 
 /* ear.c */
-/* Listens where it can; says where it cannot. */
+/* Listens at the places of the options where it can; says where it cannot. */
 void isns_ears_open(struct isns_client *c) WAITS;
+/* Listens at those portals, too, that are addresses of ours. */
+void isns_ears_add(struct isns_client *c, const struct isns_picture *p) WAITS;
+/* And no longer at those which the picture has no more. */
+void isns_ears_drop(struct isns_client *c, const struct isns_picture *p) WAITS;
+bool isns_ears_are_there(const struct isns_client *c);
 void isns_ears_close(struct isns_client *c) WAITS;
 /* Where the server is to ask about this portal; 0: nowhere. */
 uint16_t isns_ears_port(const struct isns_client *c, const struct isns_portal *portal);

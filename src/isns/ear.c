@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define EAR_CONNECTIONS 64u
+#define EAR_LEAVING 64u /* sent away, and not gone yet */
 #define EAR_IDLE_MS 300000u
 #define EAR_DATAGRAMS 16 /* at a time */
 #define EAR_MESSAGE_MAX                                                                            \
@@ -128,20 +129,65 @@ void isns_ears_heed(struct isns_client *c, const struct isns_assembly *request,
     bytes_writer_free(&answer);
 }
 
+struct caller {
+    struct list link; /* [lock] of the ear's; alone: it is sent away */
+    struct rt_fiber *fiber;
+};
+
+static void come(struct isns_ear *e, struct caller *self)
+{
+    struct isns_client *c = e->client;
+    self->fiber = rt_self();
+    rt_mutex_lock(&c->lock);
+    struct list *oldest = e->caller_count < EAR_CONNECTIONS ? NULL : list_pop_front(&e->callers);
+    if (oldest) {
+        e->caller_count--;
+        /* It takes the mutex before it ends. */
+        rt_fiber_cancel(container_of(oldest, struct caller, link)->fiber);
+    }
+    list_push_back(&e->callers, &self->link);
+    e->caller_count++;
+    rt_mutex_unlock(&c->lock);
+}
+
+static void speak(struct isns_ear *e, struct caller *self)
+{
+    rt_mutex_lock(&e->client->lock);
+    if (!list_is_empty(&self->link)) {
+        list_remove(&self->link);
+        list_push_back(&e->callers, &self->link);
+    }
+    rt_mutex_unlock(&e->client->lock);
+}
+
+static void go(struct isns_ear *e, struct caller *self)
+{
+    rt_mutex_lock(&e->client->lock);
+    if (!list_is_empty(&self->link)) {
+        list_remove(&self->link);
+        e->caller_count--;
+    }
+    rt_mutex_unlock(&e->client->lock);
+}
+
 static void serve(struct net_stream *s, void *arg)
 {
-    struct isns_client *c = arg;
+    struct isns_ear *e = arg;
     struct isns_assembly a = {.max = EAR_MESSAGE_MAX};
+    struct caller self;
+    come(e, &self);
     while (isns_wire_recv(s, &a, rt_after_ms(EAR_IDLE_MS)) == 0 &&
            !(a.first.function & ISNS_RESPONSE)) {
         struct bytes_writer out = {0};
-        isns_ears_heed(c, &a, &out);
+        speak(e, &self);
+        isns_ears_heed(e->client, &a, &out);
         int r = out.failed ? -ENOMEM : net_send_copy(s, out.data, out.len);
         bytes_writer_free(&out);
         if (r < 0 || net_send_wait(s, 0) < 0) {
             break;
         }
     }
+    go(e, &self);
     isns_assembly_free(&a);
     net_close(s);
 }
@@ -227,10 +273,10 @@ static int open_ear(struct isns_client *c, struct isns_ear *e, const char *addre
 {
     struct net_listen_options l = {.address = address,
                                    .name = "isns",
-                                   .connections_max = EAR_CONNECTIONS,
+                                   .connections_max = EAR_CONNECTIONS + EAR_LEAVING,
                                    .apart = true,
                                    .serve = serve,
-                                   .arg = c};
+                                   .arg = e};
     char bound[NET_ADDRESS_SIZE];
     int r = net_listen(&l, &e->listener);
     if (r < 0) {
@@ -248,61 +294,124 @@ static int open_ear(struct isns_client *c, struct isns_ear *e, const char *addre
     return r;
 }
 
-static bool has_ear(const struct isns_client *c, const uint8_t address[16])
+static struct isns_ear *find_ear(struct isns_client *c, const uint8_t address[16])
 {
-    bool found = false;
-    for (size_t i = 0; i < c->ear_count; i++) {
-        found |= memcmp(c->ears[i].address, address, 16) == 0;
+    for (size_t i = 0; i < ARRAY_LEN(c->ears); i++) {
+        struct isns_ear *e = &c->ears[i];
+        if (e->listener && memcmp(e->address, address, 16) == 0) {
+            return e;
+        }
     }
-    return found;
+    return NULL;
+}
+
+static struct isns_ear *free_ear(struct isns_client *c)
+{
+    for (size_t i = 0; i < ARRAY_LEN(c->ears); i++) {
+        if (!c->ears[i].listener) {
+            return &c->ears[i];
+        }
+    }
+    return NULL;
+}
+
+/* At that address: HOST:PORT, without its port. */
+static int add_ear(struct isns_client *c, const char *place, bool stays, char *ret_address)
+{
+    uint8_t bytes[16];
+    uint16_t unused;
+    const char *colon = strrchr(place, ':');
+    struct isns_ear *e = free_ear(c);
+    if (!e || !colon || isns_address_parse(place, bytes, &unused) < 0 || find_ear(c, bytes)) {
+        return 0;
+    }
+    (void)snprintf(ret_address, NET_ADDRESS_SIZE, "%.*s:%u", (int)MIN_OF(colon - place, 100), place,
+                   c->opt.port);
+    *e = (struct isns_ear){.client = c, .stays = stays, .udp.fd = -1, .core = rt_core_self()};
+    list_init(&e->callers);
+    return open_ear(c, e, ret_address);
 }
 
 void isns_ears_open(struct isns_client *c)
 {
-    for (size_t i = 0; i < c->opt.place_count && c->ear_count < ARRAY_LEN(c->ears); i++) {
-        struct isns_ear *e = &c->ears[c->ear_count];
-        const char *place = c->opt.places[i];
-        const char *colon = strrchr(place, ':');
+    for (size_t i = 0; i < c->opt.place_count; i++) {
         char address[NET_ADDRESS_SIZE];
-        uint16_t unused;
-        if (!colon || isns_address_parse(place, e->address, &unused) < 0 ||
-            has_ear(c, e->address)) {
-            continue;
-        }
-        (void)snprintf(address, sizeof address, "%.*s:%u", (int)MIN_OF(colon - place, 100), place,
-                       c->opt.port);
-        *e = (struct isns_ear){.client = c, .udp.fd = -1, .core = rt_core_self()};
-        int r = open_ear(c, e, address);
+        int r = add_ear(c, c->opt.places[i], true, address);
         if (r < 0) {
             msg_warn("isns", "status inquiries are not heard at %s: %s", address, err_text(r));
-            continue;
         }
-        c->ear_count++;
     }
 }
 
-/* On the core that has opened them. */
+void isns_ears_add(struct isns_client *c, const struct isns_picture *p)
+{
+    for (size_t i = 0; i < p->portals.len; i++) {
+        char text[ISNS_ADDRESS_TEXT];
+        char address[NET_ADDRESS_SIZE];
+        if (isns_ears_port(c, &p->portals.at[i]) != 0) {
+            continue;
+        }
+        isns_address_format(p->portals.at[i].address, p->portals.at[i].port, text);
+        int r = add_ear(c, text, false, address);
+        /* What is told need not be an address that is ours. */
+        if (r < 0 && r != -EADDRNOTAVAIL) {
+            msg_warn_paced("isns", "status inquiries are not heard at %s: %s", address,
+                           err_text(r));
+        }
+    }
+}
+
+/* On the core that has opened it. */
+static void close_ear(struct isns_ear *e) WAITS
+{
+    ASSERT(e->udp.fd < 0 || e->core == rt_core_self());
+    if (e->udp.fd >= 0) {
+        rt_watch_remove(&e->udp);
+        (void)close(e->udp.fd);
+    }
+    net_listener_close(e->listener);
+    e->listener = NULL;
+}
+
+void isns_ears_drop(struct isns_client *c, const struct isns_picture *p)
+{
+    for (size_t i = 0; i < ARRAY_LEN(c->ears); i++) {
+        struct isns_ear *e = &c->ears[i];
+        bool wanted = e->stays;
+        for (size_t k = 0; k < p->portals.len; k++) {
+            wanted = wanted || memcmp(p->portals.at[k].address, e->address, 16) == 0;
+        }
+        if (e->listener && !wanted) {
+            close_ear(e);
+        }
+    }
+}
+
 void isns_ears_close(struct isns_client *c)
 {
-    for (size_t i = 0; i < c->ear_count; i++) {
-        struct isns_ear *e = &c->ears[i];
-        ASSERT(e->udp.fd < 0 || e->core == rt_core_self());
-        if (e->udp.fd >= 0) {
-            rt_watch_remove(&e->udp);
-            (void)close(e->udp.fd);
+    for (size_t i = 0; i < ARRAY_LEN(c->ears); i++) {
+        if (c->ears[i].listener) {
+            close_ear(&c->ears[i]);
         }
-        net_listener_close(e->listener);
     }
-    c->ear_count = 0;
+}
+
+bool isns_ears_are_there(const struct isns_client *c)
+{
+    bool there = false;
+    for (size_t i = 0; i < ARRAY_LEN(c->ears); i++) {
+        there = there || c->ears[i].listener;
+    }
+    return there;
 }
 
 uint16_t isns_ears_port(const struct isns_client *c, const struct isns_portal *portal)
 {
-    for (size_t i = 0; i < c->ear_count; i++) {
+    for (size_t i = 0; i < ARRAY_LEN(c->ears); i++) {
         const struct isns_ear *e = &c->ears[i];
         bool same_family = isns_address_is_v4(e->address) == isns_address_is_v4(portal->address);
-        if (memcmp(e->address, portal->address, 16) == 0 ||
-            (same_family && isns_address_is_any(e->address))) {
+        if (e->listener && (memcmp(e->address, portal->address, 16) == 0 ||
+                            (same_family && isns_address_is_any(e->address)))) {
             return e->port;
         }
     }

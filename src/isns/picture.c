@@ -40,6 +40,14 @@ int isns_address_parse(const char *text, uint8_t ret_address[16], uint16_t *ret_
     return parse_host(text + v6, len - 2u * v6, v6, ret_address);
 }
 
+void isns_address_format(const uint8_t address[16], uint16_t port, char ret_text[ISNS_ADDRESS_TEXT])
+{
+    char host[INET6_ADDRSTRLEN];
+    bool v4 = isns_address_is_v4(address);
+    (void)inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? address + 12 : address, host, sizeof host);
+    (void)snprintf(ret_text, ISNS_ADDRESS_TEXT, v4 ? "%s:%u" : "[%s]:%u", host, port);
+}
+
 bool isns_address_is_any(const uint8_t address[16])
 {
     uint8_t bits = 0;

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #define ISNS_PORTALS_MAX 64u
+#define ISNS_ADDRESS_TEXT 64u
 
 struct isns_portal {
     uint8_t address[16]; /* IPv4 as ::ffff:0:0/96 */
@@ -36,7 +37,10 @@ struct isns_link {
     uint16_t tag;
 };
 
+struct isns_names;
+
 struct isns_picture {
+    struct isns_names *names; /* of whoever asks for it, or NULL */
     VEC(struct isns_portal) portals;
     VEC(struct isns_node) nodes;
     VEC(struct isns_link) links;
@@ -45,6 +49,9 @@ struct isns_picture {
 /* The 16 bytes and the port of "192.0.2.1:3260" or "[fe80::1%eth0]:3260": 0 or -EINVAL. */
 MUST int isns_address_parse(const char *text, uint8_t ret_address[16], uint16_t *ret_port);
 /* True for 0.0.0.0 and ::. */
+/* The other way round. */
+void isns_address_format(const uint8_t address[16], uint16_t port,
+                         char ret_text[ISNS_ADDRESS_TEXT]);
 bool isns_address_is_any(const uint8_t address[16]);
 static inline bool isns_address_is_v4(const uint8_t address[16])
 {

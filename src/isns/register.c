@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define PERIOD_MIN_S 6u
+#define NAMES_MS 60000u
 
 /* Of the nodes of p one that old has, too; else the first. */
 static const char *choose_source(const struct isns_picture *p, const struct isns_picture *old)
@@ -50,7 +51,7 @@ static int take_terms(struct isns_client *c, struct bytes_reader answer)
     }
     rt_mutex_lock(&c->lock);
     c->counts.period_s = period_s;
-    c->counts.esi_s = c->ear_count > 0 && c->terms.esi_interval_s > 0 ? esi_s : 0;
+    c->counts.esi_s = isns_ears_are_there(c) && c->terms.esi_interval_s > 0 ? esi_s : 0;
     rt_mutex_unlock(&c->lock);
     return r;
 }
@@ -189,13 +190,33 @@ static void take_over(struct isns_client *c, struct isns_picture *p)
     *p = old;
 }
 
+/* What there is, with the addresses of those portals that are told by name. */
+static int draw(struct isns_client *c, const char *local, struct isns_picture *ret_picture) WAITS
+{
+    bool again = true;
+    int r = 0;
+    while (again) {
+        *ret_picture = (struct isns_picture){.names = &c->names};
+        r = c->opt.describe(c->opt.arg, local, ret_picture);
+        again = r >= 0 && isns_names_look_up(&c->names);
+        if (again) {
+            isns_picture_free(ret_picture);
+        }
+    }
+    isns_ears_add(c, ret_picture);
+    for (size_t i = 0; r >= 0 && i < ret_picture->portals.len; i++) {
+        struct isns_portal *portal = &ret_picture->portals.at[i];
+        portal->esi_port = isns_ears_port(c, portal);
+    }
+    return r;
+}
+
 int isns_register(struct isns_client *c, const char *local, bool all)
 {
-    struct isns_picture p = {0};
-    int r = c->opt.describe(c->opt.arg, local, &p);
-    for (size_t i = 0; r >= 0 && i < p.portals.len; i++) {
-        p.portals.at[i].esi_port = isns_ears_port(c, &p.portals.at[i]);
-    }
+    struct isns_picture p;
+    isns_names_stale(&c->names, all);
+    int r = draw(c, local, &p);
+    c->names_ns = isns_names_lack(&c->names) ? rt_after_ms(NAMES_MS) : RT_FOREVER;
     if (r >= 0 && p.nodes.len == 0) {
         isns_picture_free(&p);
         return isns_deregister(c);
@@ -206,6 +227,7 @@ int isns_register(struct isns_client *c, const char *local, bool all)
     if (r == 0) {
         c->fresh = false;
         take_over(c, &p);
+        isns_ears_drop(c, &c->registered);
         if (all) {
             schedule(c);
         }

@@ -13,15 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ADDRESSES_MAX 8u
-
-struct lookup {
-    char host[ISNS_HOST_MAX + 1];
-    uint16_t port;
-    char found[ADDRESSES_MAX][NET_ADDRESS_SIZE];
-    size_t count;
-};
-
 int isns_server_parse(const char *text, char ret_host[ISNS_HOST_MAX + 1], uint16_t *ret_port)
 {
     bool bracketed = text[0] == '[';
@@ -56,10 +47,10 @@ bool isns_server_ok(const char *text)
     return isns_server_parse(text, host, &port) >= 0;
 }
 
-static void keep(struct lookup *l, const struct addrinfo *a)
+static void keep(struct isns_lookup *l, const struct addrinfo *a)
 {
     char host[NI_MAXHOST];
-    if (l->count < ADDRESSES_MAX &&
+    if (l->count < ISNS_ADDRESSES_MAX &&
         getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof host, NULL, 0, NI_NUMERICHOST) == 0 &&
         strlen(host) < NET_ADDRESS_SIZE - 16) {
         bool v6 = a->ai_family == AF_INET6;
@@ -68,7 +59,7 @@ static void keep(struct lookup *l, const struct addrinfo *a)
     }
 }
 
-static int look_up(struct lookup *l, int flags)
+static int look_up(struct isns_lookup *l, int flags)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags};
     struct addrinfo *found = NULL;
@@ -93,15 +84,21 @@ static int look_up_job(void *arg)
     return look_up(arg, AI_ADDRCONFIG);
 }
 
+int isns_resolve(struct isns_lookup *l)
+{
+    l->count = 0;
+    return look_up(l, AI_NUMERICHOST) < 0 ? rt_offload(RT_OFFLOAD_IO, look_up_job, l) : 0;
+}
+
 int isns_resolve_connect(const char *server, uint64_t deadline_ns, struct net_stream **ret_stream)
 {
-    auto_free struct lookup *l = calloc(1, sizeof *l);
+    auto_free struct isns_lookup *l = calloc(1, sizeof *l);
     if (!l) {
         return -ENOMEM;
     }
     int r = isns_server_parse(server, l->host, &l->port);
-    if (r >= 0 && look_up(l, AI_NUMERICHOST) < 0) {
-        r = rt_offload(RT_OFFLOAD_IO, look_up_job, l);
+    if (r >= 0) {
+        r = isns_resolve(l);
     }
     if (r < 0) {
         return r;

@@ -185,9 +185,31 @@ def follows(s, isnsd):
     zt.wait_for(lambda: isnsd.names("nodes", "iSCSI name") == [IQN + "a", IQN + "c", control.NAME])
 
 
+def is_answered(s, portal):
+    """Of too many connections that say nothing the oldest goes: whoever has a question is heard."""
+    at = (portal.rsplit(":", 1)[0], s.isns_port)
+    idle = []
+    for _ in range(200):
+        idle.append(socket.create_connection(at))
+        idle[-1].sendall(b"\0\1")  # not even a header
+    # One after the other, as fast as they are let in.
+    def answered():
+        with contextlib.suppress(OSError), socket.create_connection(at) as one:
+            one.settimeout(zt.LIMIT_S)
+            payload = attr(EID, "storage-1")
+            one.sendall(struct.pack(">6H", 1, 13, len(payload), 0x4C00, 9, 0) + payload)
+            head, answer = ControlNode.receive(one)
+            return head[2:4] == b"\x80\x0d" and answer[:4] == bytes(4)
+        return False
+
+    zt.wait_for(answered)
+    for one in idle:
+        one.close()
+
+
 def groups(s, isnsd):
-    """A portal group is registered with what it advertises; a target that is not reached through it
-    has no tag there."""
+    """A portal group is registered with what it advertises, by name too; a target that is not
+    reached through it has no tag there. Inquiries come to addresses that are ours."""
     def as_said():
         found = re.findall(r'group name = "([^"]*)"\n.*\n.*port = (\d+)/tcp\n.*group tag = (\d+)',
                            isnsd.admin("--list", "portal-groups"))
@@ -197,9 +219,23 @@ def groups(s, isnsd):
 
     main = str(s.iscsi_port)
     s.cli("iscsi", "portal-group", "create", "far", "--tag", "7", "--portals",
-          f"127.0.0.2:{free_port()}", "--advertise", "192.0.2.7:3299")
+          f"127.0.0.2:{free_port()}", "--advertise", "192.0.2.7:3299,localhost:3298")
     s.cli("iscsi", "portal-group", "assign", IQN + "c", "default")
     zt.wait_for(as_said)
+    assert "3298/tcp" in isnsd.names("portals", "Portal TCP/UDP port")
+    heard = len(isnsd.names("portals", "ESI interval"))
+    s.cli("iscsi", "portal-group", "create", "near", "--portals", f"127.0.0.3:{free_port()}")
+    zt.wait_for(lambda: len(isnsd.names("portals", "ESI interval")) == heard + 1)
+    socket.create_connection(("127.0.0.3", s.isns_port)).close()
+    s.cli("iscsi", "portal-group", "delete", "near")
+
+    def closed():
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.3", s.isns_port)).close()
+            return False
+        return True
+
+    zt.wait_for(closed)
     s.cli("iscsi", "portal-group", "delete", "far")
     zt.wait_for(lambda: "3299/tcp" not in isnsd.names("portals", "Portal TCP/UDP port"))
 
@@ -277,10 +313,13 @@ esi_interval_secs = 1
         with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))
             portals.append(f"[::1]:{free_port()}")
-        s.configure(f"[servers.iscsi]\naddresses = {json.dumps(portals)}\n")
+        s.isns_port = free_port()
+        s.configure(f"[servers.iscsi]\naddresses = {json.dumps(portals)}\n"
+                    f"[servers.iscsi.isns]\nport = {s.isns_port}\n")
         registers(s, isnsd, portals)
         follows(s, isnsd)
         groups(s, isnsd)
+        is_answered(s, portals[0])
         forgotten(s, isnsd)
         leaves(s, isnsd)
         s.configure('[servers.iscsi.isns]\nesi_transport = "udp"\n')
