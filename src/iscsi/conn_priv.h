@@ -345,6 +345,9 @@ void iscsi_session_unref(struct iscsi_session *s);
 void iscsi_session_poke(struct iscsi_session *s, enum iscsi_poke what);
 /* On the session's core: does what was asked for. */
 void iscsi_session_heed(struct iscsi_session *s);
+/* The parameters of the session that c is to join; false: there is no such session. */
+MUST bool iscsi_session_agreed(struct iscsi_conn *c, uint16_t tsih,
+                               struct iscsi_params *ret_params);
 /*
  * The login's last step: c has a session of the table from here on, and has joined it. Status 0, or
  * enum iscsi_login_status as a negative number.

@@ -339,6 +339,10 @@ static void begin_negotiation(struct login *l)
         iscsi_session_reserve(l->c->session);
         iscsi_session_limits(l->c->session, &limits);
         iscsi_nego_init(&l->nego, &limits, l->c->session->discovery);
+        struct iscsi_params session;
+        if (l->tsih_asked != 0 && iscsi_session_agreed(l->c, l->tsih_asked, &session)) {
+            iscsi_nego_join(&l->nego, &session);
+        }
     }
 }
 

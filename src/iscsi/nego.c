@@ -24,6 +24,7 @@ struct rule {
     const char *name;
     enum rule_kind kind;
     bool not_in_discovery; /* §13: irrelevant when SessionType=Discovery */
+    bool leading_only;     /* §13: "LO" */
     uint32_t min;
     uint32_t max;
     uint32_t ours; /* unless limits decide */
@@ -34,27 +35,28 @@ struct rule {
 #define AT(field) offsetof(struct iscsi_params, field)
 
 static const struct rule rules[] = {
-    {"HeaderDigest", RULE_DIGEST, false, 0, 0, 0, AT(header_digest)},
-    {"DataDigest", RULE_DIGEST, false, 0, 0, 0, AT(data_digest)},
-    {"MaxConnections", RULE_MIN, true, 1, 65535, 0, AT(max_connections)},
-    {"InitialR2T", RULE_OR, true, 0, 0, 0, AT(initial_r2t)},
-    {"ImmediateData", RULE_AND, true, 0, 0, 0, AT(immediate)},
-    {"MaxRecvDataSegmentLength", RULE_DECLARE, false, 512, ISCSI_DATA_LEN_MAX, 0, AT(send_len)},
-    {"MaxBurstLength", RULE_MIN, true, 512, ISCSI_DATA_LEN_MAX, 0, AT(max_burst)},
-    {"FirstBurstLength", RULE_MIN, true, 512, ISCSI_DATA_LEN_MAX, 0, AT(first_burst)},
-    {"DefaultTime2Wait", RULE_MAX, false, 0, 3600, 2, AT(time2wait)},
-    {"DefaultTime2Retain", RULE_MIN, false, 0, 3600, 0, AT(time2retain)},
-    {"MaxOutstandingR2T", RULE_MIN, true, 1, 65535, 0, AT(max_r2t)},
-    {"DataPDUInOrder", RULE_OR, true, 0, 0, 1, RESULT_NONE},
-    {"DataSequenceInOrder", RULE_OR, true, 0, 0, 1, RESULT_NONE},
-    {"ErrorRecoveryLevel", RULE_MIN, false, 0, 2, 0, AT(recovery)},
-    {"TaskReporting", RULE_REPORTING, true, 0, 0, 0, AT(fast_abort)},
-    {"iSCSIProtocolLevel", RULE_MIN, true, 0, 31, 2, AT(level)},
+    {"HeaderDigest", RULE_DIGEST, false, false, 0, 0, 0, AT(header_digest)},
+    {"DataDigest", RULE_DIGEST, false, false, 0, 0, 0, AT(data_digest)},
+    {"MaxConnections", RULE_MIN, true, true, 1, 65535, 0, AT(max_connections)},
+    {"InitialR2T", RULE_OR, true, true, 0, 0, 0, AT(initial_r2t)},
+    {"ImmediateData", RULE_AND, true, true, 0, 0, 0, AT(immediate)},
+    {"MaxRecvDataSegmentLength", RULE_DECLARE, false, false, 512, ISCSI_DATA_LEN_MAX, 0,
+     AT(send_len)},
+    {"MaxBurstLength", RULE_MIN, true, true, 512, ISCSI_DATA_LEN_MAX, 0, AT(max_burst)},
+    {"FirstBurstLength", RULE_MIN, true, true, 512, ISCSI_DATA_LEN_MAX, 0, AT(first_burst)},
+    {"DefaultTime2Wait", RULE_MAX, false, true, 0, 3600, 2, AT(time2wait)},
+    {"DefaultTime2Retain", RULE_MIN, false, true, 0, 3600, 0, AT(time2retain)},
+    {"MaxOutstandingR2T", RULE_MIN, true, true, 1, 65535, 0, AT(max_r2t)},
+    {"DataPDUInOrder", RULE_OR, true, true, 0, 0, 1, RESULT_NONE},
+    {"DataSequenceInOrder", RULE_OR, true, true, 0, 0, 1, RESULT_NONE},
+    {"ErrorRecoveryLevel", RULE_MIN, false, true, 0, 2, 0, AT(recovery)},
+    {"TaskReporting", RULE_REPORTING, true, true, 0, 0, 0, AT(fast_abort)},
+    {"iSCSIProtocolLevel", RULE_MIN, true, true, 0, 31, 2, AT(level)},
     /* §13.25: obsolete markers. */
-    {"IFMarker", RULE_NO, false, 0, 0, 0, RESULT_NONE},
-    {"OFMarker", RULE_NO, false, 0, 0, 0, RESULT_NONE},
-    {"IFMarkInt", RULE_IRRELEVANT, false, 0, 0, 0, RESULT_NONE},
-    {"OFMarkInt", RULE_IRRELEVANT, false, 0, 0, 0, RESULT_NONE},
+    {"IFMarker", RULE_NO, false, false, 0, 0, 0, RESULT_NONE},
+    {"OFMarker", RULE_NO, false, false, 0, 0, 0, RESULT_NONE},
+    {"IFMarkInt", RULE_IRRELEVANT, false, false, 0, 0, 0, RESULT_NONE},
+    {"OFMarkInt", RULE_IRRELEVANT, false, false, 0, 0, 0, RESULT_NONE},
 };
 
 void iscsi_nego_init(struct iscsi_nego *n, const struct iscsi_limits *limits, bool discovery)
@@ -74,6 +76,17 @@ void iscsi_nego_init(struct iscsi_nego *n, const struct iscsi_limits *limits, bo
                    .time2retain = 20,
                    .level = 1},
     };
+}
+
+void iscsi_nego_join(struct iscsi_nego *n, const struct iscsi_params *session)
+{
+    struct iscsi_params own = n->agreed;
+    n->joins = true;
+    n->agreed = *session;
+    n->agreed.header_digest = own.header_digest;
+    n->agreed.data_digest = own.data_digest;
+    n->agreed.send_len = own.send_len;
+    n->agreed.recv_len = own.recv_len;
 }
 
 /* Our side of a rule. */
@@ -171,6 +184,39 @@ static int answer_number(struct iscsi_nego *n, const struct rule *rule, const st
     return 0;
 }
 
+static bool bool_in_force(const struct iscsi_nego *n, const struct rule *rule)
+{
+    bool value = rule->ours != 0;
+    if (rule->result != RESULT_NONE) {
+        memcpy(&value, (const uint8_t *)&n->agreed + rule->result, sizeof value);
+    }
+    return value;
+}
+
+/* The value in force, as text, if the offer leads to it; else false. */
+static bool leads_to(const struct iscsi_nego *n, const struct rule *rule, const char *offer,
+                     char ret_text[16])
+{
+    static const char *const reports[] = {"FastAbort"};
+    if (rule->kind == RULE_REPORTING) {
+        (void)snprintf(ret_text, 16, "%s", reports[0]);
+        return n->agreed.fast_abort && iscsi_text_choose(offer, reports, 1) == 0;
+    }
+    if (rule->kind == RULE_OR || rule->kind == RULE_AND) {
+        bool offered;
+        bool value = bool_in_force(n, rule);
+        (void)snprintf(ret_text, 16, "%s", value ? "Yes" : "No");
+        return iscsi_text_boolean(offer, &offered) >= 0 &&
+               (value == offered || value == (rule->kind == RULE_OR));
+    }
+    uint64_t offered;
+    uint32_t value;
+    memcpy(&value, (const uint8_t *)&n->agreed + rule->result, sizeof value);
+    (void)snprintf(ret_text, 16, "%u", value);
+    return iscsi_text_number(offer, &offered) >= 0 && offered >= rule->min &&
+           offered <= rule->max && (rule->kind == RULE_MIN ? value <= offered : value >= offered);
+}
+
 /* Values that end a negotiation rather than open one: there is nothing of ours that they could be
  * about. */
 static bool is_closing(const char *value)
@@ -184,6 +230,12 @@ static int answer(struct iscsi_nego *n, const struct rule *rule, const struct is
 {
     if (n->discovery && rule->not_in_discovery) {
         iscsi_text_put_key(out, k, "Irrelevant");
+        return 0;
+    }
+    if (n->joins && rule->leading_only) {
+        char text[16];
+        bool good = leads_to(n, rule, k->value, text);
+        iscsi_text_put_key(out, k, good ? text : "Reject");
         return 0;
     }
     switch (rule->kind) {
@@ -256,7 +308,7 @@ static bool was_seen(const struct iscsi_nego *n, const char *name)
 
 void iscsi_nego_insist(struct iscsi_nego *n, struct bytes_writer *out)
 {
-    if (!n->discovery && !n->limits.immediate && !was_seen(n, "ImmediateData")) {
+    if (!n->discovery && !n->joins && !n->limits.immediate && !was_seen(n, "ImmediateData")) {
         iscsi_text_put(out, "ImmediateData", "No");
         n->agreed.immediate = false;
     }

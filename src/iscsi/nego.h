@@ -54,11 +54,18 @@ struct iscsi_nego {
     struct iscsi_limits limits;
     bool discovery;
     bool retains;  /* ErrorRecoveryLevel 2 is being agreed on */
+    bool joins;    /* a session that has its parameters */
     uint32_t seen; /* a bit for each rule */
 };
 
 /* Everything at its default of §13. */
 void iscsi_nego_init(struct iscsi_nego *n, const struct iscsi_limits *limits, bool discovery);
+/*
+ * The login adds a connection to a session, of whose parameters those which are the leading
+ * connection's to negotiate (§13: "LO") stay as they are: the answer to such a key is the value in
+ * force, if it can come of the offer, else Reject.
+ */
+void iscsi_nego_join(struct iscsi_nego *n, const struct iscsi_params *session);
 /* Looks at a key of the same request ahead of its turn: the answer to one may hang on another. */
 void iscsi_nego_foresee(struct iscsi_nego *n, const struct iscsi_key *k);
 MUST int iscsi_nego_key(struct iscsi_nego *n, const struct iscsi_key *k, struct bytes_writer *out);

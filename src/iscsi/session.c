@@ -405,6 +405,18 @@ static int open_old(struct iscsi_conn *c, uint16_t tsih, uint64_t deadline_ns,
     return 0;
 }
 
+bool iscsi_session_agreed(struct iscsi_conn *c, uint16_t tsih, struct iscsi_params *ret_params)
+{
+    rt_mutex_lock(&c->server->lock);
+    const struct iscsi_session *s = find(c->session);
+    bool found = s && s->tsih == tsih;
+    if (found) {
+        *ret_params = s->params;
+    }
+    rt_mutex_unlock(&c->server->lock);
+    return found;
+}
+
 static bool is_still_allowed(const struct iscsi_conn *c)
 {
     struct dev_access *rules;

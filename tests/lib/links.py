@@ -42,6 +42,7 @@ class Session:
         if self.tsih == 0:
             self.tsih, self.agreed = link.tsih, link.agreed
         else:
+            link.answered = link.agreed
             link.agreed = {**self.agreed, **{k: link.agreed[k] for k in DIGESTS}}
         return link
 

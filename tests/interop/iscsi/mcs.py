@@ -46,7 +46,12 @@ def joining(s):
     session = Session(s.iscsi_port, IQN, KEYS)
     links = [session.ready()]
     assert session.agreed["MaxConnections"] == "8"
-    links += [session.link() for _ in range(7)]
+    # What the leading connection has agreed on stays, and an offer that means something else is
+    # refused.
+    links += [session.link(keys=KEYS | {"MaxBurstLength": "512", "MaxConnections": "9"})]
+    answers = links[-1].answered
+    assert (answers["MaxBurstLength"], answers["MaxConnections"]) == ("Reject", "8"), answers
+    links += [session.link() for _ in range(6)]
     refused(session.link, 0x0206)
     good = session.tsih
     session.tsih = good ^ 0x5555

@@ -201,13 +201,63 @@ static void declares_once(void **state)
     bytes_writer_free(&out);
 }
 
+/* A connection that is added: what is the session's stays, and is never told otherwise. */
+static void joins_a_session(void **state)
+{
+    static const struct row joining[] = {
+        {"HeaderDigest=CRC32C,None", "HeaderDigest=CRC32C", 0, 0},
+        {"MaxRecvDataSegmentLength=65536", "", 0, 0},
+        {"MaxConnections=8", "MaxConnections=4", 0, 0},
+        {"MaxConnections=2", "MaxConnections=Reject", 0, 0},
+        {"InitialR2T=No", "InitialR2T=No", 0, 0},
+        {"InitialR2T=Yes", "InitialR2T=Reject", 0, 0},
+        {"ImmediateData=Yes", "ImmediateData=No", 0, 0},
+        {"ImmediateData=No", "ImmediateData=No", 0, 0},
+        {"MaxBurstLength=16776192", "MaxBurstLength=8192", 0, 0},
+        {"MaxBurstLength=512", "MaxBurstLength=Reject", 0, 0},
+        {"MaxBurstLength=511", "MaxBurstLength=Reject", 0, 0},
+        {"DefaultTime2Wait=1", "DefaultTime2Wait=2", 0, 0},
+        {"DefaultTime2Wait=3", "DefaultTime2Wait=Reject", 0, 0},
+        {"DataPDUInOrder=No", "DataPDUInOrder=Yes", 0, 0},
+        {"ErrorRecoveryLevel=2", "ErrorRecoveryLevel=1", 0, 0},
+        {"ErrorRecoveryLevel=0", "ErrorRecoveryLevel=Reject", 0, 0},
+        {"TaskReporting=RFC3720,FastAbort", "TaskReporting=FastAbort", 0, 0},
+        {"TaskReporting=RFC3720", "TaskReporting=Reject", 0, 0},
+        {"IFMarker=Yes", "IFMarker=No", 0, 0},
+    };
+    (void)state;
+    struct iscsi_nego n;
+    struct bytes_writer out = {0};
+    iscsi_nego_init(&n, &strict_limits, false);
+    struct iscsi_params session = n.agreed;
+    session.max_connections = 4;
+    session.initial_r2t = session.immediate = false;
+    session.max_burst = 8192;
+    session.recovery = 1;
+    session.fast_abort = session.data_digest = true;
+    session.send_len = 4096;
+    for (size_t i = 0; i < ARRAY_LEN(joining); i++) {
+        char answer[128];
+        iscsi_nego_init(&n, &strict_limits, false);
+        iscsi_nego_join(&n, &session);
+        assert_int_equal(offer(&n, joining[i].offered, answer, sizeof answer), 0);
+        assert_string_equal(answer, joining[i].answer);
+        assert_true(n.agreed.max_burst == 8192 && n.agreed.recovery == 1 && !n.agreed.initial_r2t);
+        assert_true(!n.agreed.data_digest && n.agreed.header_digest == (i == 0));
+        assert_int_equal(n.agreed.send_len, i == 1 ? 65536 : 8192);
+    }
+    iscsi_nego_insist(&n, &out);
+    assert_int_equal(out.len, 0);
+    bytes_writer_free(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(table),         cmocka_unit_test(recovery),
         cmocka_unit_test(unknown_keys),  cmocka_unit_test(once_only),
         cmocka_unit_test(agreed_values), cmocka_unit_test(rejected_keeps_default),
-        cmocka_unit_test(declares_once),
+        cmocka_unit_test(declares_once), cmocka_unit_test(joins_a_session),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
