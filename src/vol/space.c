@@ -12,8 +12,9 @@
  * Q1. used_bytes is what is stored and live as of the last applied batch, and what the batches
  * after it were charged: each byte is counted once, also while its batch is being applied.
  * Q2. What overwrites counts in full until it is applied. So nobody is refused before all that is
- * on its way is applied and the volume is full all the same. What range holes give back is not
- * waited for: that may be minutes.
+ * on its way is applied and the volume is full all the same. What range holes give back is waited
+ * for as well, though not for ever: that may be minutes. While the volume is full the walker does
+ * not wait for company, so mostly it is one round.
  */
 #include "base/err.h"
 #include "vol/vol_priv.h"
@@ -66,26 +67,44 @@ int vol_may_write(struct vol *v)
     return 0;
 }
 
-static bool is_full(const struct vol *v)
+#define HOLES_MS 10000u
+
+bool vol_is_full(const struct vol *v)
 {
     uint64_t max = v->opt.max_size_bytes;
     return max > 0 && atomic_load_explicit(&v->used_bytes, memory_order_relaxed) >= max;
 }
 
+/* Until some maps that range holes hide have gone: 0, -ETIMEDOUT, -ECANCELED. */
+static int await_walker(struct vol *v, uint64_t deadline_ns) WAITS
+{
+    int r = 0;
+    rt_mutex_lock(&v->hole_m);
+    if (vol_holes_pending(v->holes) > 0 && !atomic_load(&v->fenced)) {
+        r = rt_waitq_wait(&v->hole_q, &v->hole_m, deadline_ns);
+    }
+    rt_mutex_unlock(&v->hole_m);
+    return r;
+}
+
 int vol_may_grow(struct vol *v)
 {
     int r = vol_may_write(v);
-    while (r == 0 && unlikely(is_full(v))) {
+    uint64_t deadline_ns = 0;
+    while (r == 0 && unlikely(vol_is_full(v))) {
+        bool holes = vol_holes_pending(v->holes) > 0;
         int waited = vol_settle(v);
         if (waited < 0) {
             return waited;
         }
         /* Where others have filled it again meanwhile, theirs may be overwrites too. */
         bool for_good = waited == 0 || atomic_load(&v->settled_bytes) >= v->opt.max_size_bytes;
-        if (for_good && is_full(v)) {
-            return -ENOSPC;
+        if (for_good && vol_is_full(v)) {
+            deadline_ns = deadline_ns ? deadline_ns : rt_after_ms(HOLES_MS);
+            holes = holes || vol_holes_pending(v->holes) > 0;
+            r = holes ? await_walker(v, deadline_ns) : -ENOSPC;
         }
-        r = vol_may_write(v);
+        r = r == 0 ? vol_may_write(v) : r == -ETIMEDOUT ? -ENOSPC : r;
     }
     return r;
 }

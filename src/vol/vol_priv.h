@@ -235,6 +235,8 @@ MUST int vol_may_write(struct vol *v);
 /* The same for what needs space: also -ENOSPC, after what is on its way has come to its end (Q2);
  * -ECANCELED. */
 MUST int vol_may_grow(struct vol *v) WAITS;
+/* The quota is used up, with what is on its way. */
+bool vol_is_full(const struct vol *v);
 MUST int vol_may_read(struct vol *v);
 
 /* How large the open batch may grow. */

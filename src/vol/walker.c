@@ -16,7 +16,8 @@
 #define ROUND_MAPS 8192u
 #define ROUND_REAPS 1024u
 #define REAP_COST 256u
-/* A round with so many maps does not wait for its batch to grow old. */
+/* A round with so many maps does not wait for its batch to grow old; nor does any when somebody may
+ * wait for the space. */
 #define ROUND_HASTE_MAPS 512u
 
 struct round {
@@ -98,7 +99,7 @@ static int round_enter(struct round *round, struct vol_batch **ret_batch)
 
 static int round_wait(struct round *round, struct vol_batch *b)
 {
-    if (round->maps >= ROUND_HASTE_MAPS) {
+    if (round->maps >= ROUND_HASTE_MAPS || vol_is_full(round->v)) {
         (void)vol_rotate(round->v, b);
     }
     int r = rt_event_wait(&b->applied, RT_FOREVER);

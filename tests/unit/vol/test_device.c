@@ -190,6 +190,17 @@ static void quota(struct rig *rig)
     assert_true(e[1].kind == VOL_EXTENT_HOLE && e[1].len == 8192);
     assert_int_equal(vol_extents(rig->f, 40 * MIB, MIB, e, 4), 1);
     assert_int_equal(e[0].kind, VOL_EXTENT_HOLE);
+    /* What was discarded is there for the next who writes, and so once more, range by range. */
+    assert_int_equal(vol_discard(rig->f, 0, 64 * MIB), 0);
+    for (unsigned i = 0; i < written; i++) {
+        assert_int_equal(vol_write(rig->f, i * (uint64_t)MIB, &zeros, NULL), 0);
+    }
+    r = vol_write(rig->f, 20 * MIB, &zeros, NULL);
+    assert_true(r == 0 || r == -ENOSPC);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(vol_discard(rig->f, i * (uint64_t)MIB, MIB), 0);
+        assert_int_equal(vol_write(rig->f, (30 + i) * (uint64_t)MIB, &zeros, NULL), 0);
+    }
     assert_int_equal(vol_discard(rig->f, 0, 64 * MIB), 0);
     rig_settle(rig);
     /* What is written over needs no space, however late it is applied. */
