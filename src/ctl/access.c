@@ -17,13 +17,13 @@ static int refuse(FILE *errors, const char *path, const char *why)
     return config_error();
 }
 
-/* Reads into locked memory, whose len is set to what was read. */
-static int read_secret(int fd, struct crypt_secret *s)
+/* Reads into locked memory, as much as there is room for. Its length says what is freed, and stays.
+ */
+static int read_secret(int fd, struct crypt_secret *s, size_t *ret_len)
 {
-    size_t cap = s->len;
-    s->len = 0;
-    while (s->len < cap) {
-        ssize_t n = read(fd, s->bytes + s->len, cap - s->len);
+    size_t len = 0;
+    while (len < s->len) {
+        ssize_t n = read(fd, s->bytes + len, s->len - len);
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -33,8 +33,9 @@ static int read_secret(int fd, struct crypt_secret *s)
         if (n == 0) {
             break;
         }
-        s->len += (size_t)n;
+        len += (size_t)n;
     }
+    *ret_len = len;
     return 0;
 }
 
@@ -68,19 +69,19 @@ const char *access_chap_fault(const void *secret, size_t len)
 }
 
 /* Of all that was read, the first line. */
-static struct crypt_secret *line_of(const struct crypt_secret *all, access_fault *fault,
+static struct crypt_secret *line_of(const uint8_t *bytes, size_t all, access_fault *fault,
                                     const char **ret_why)
 {
-    const uint8_t *end = memchr(all->bytes, '\n', all->len);
-    size_t len = end ? (size_t)(end - all->bytes) : all->len;
-    if (len > 0 && all->bytes[len - 1] == '\r') {
+    const uint8_t *end = memchr(bytes, '\n', all);
+    size_t len = end ? (size_t)(end - bytes) : all;
+    if (len > 0 && bytes[len - 1] == '\r') {
         len--;
     }
-    *ret_why = fault(all->bytes, len);
-    if (!*ret_why && end && end + 1 < all->bytes + all->len) {
+    *ret_why = fault(bytes, len);
+    if (!*ret_why && end && end + 1 < bytes + all) {
         *ret_why = "the secret is the first line, and more follows";
     }
-    return *ret_why ? NULL : crypt_secret_create(all->bytes, len);
+    return *ret_why ? NULL : crypt_secret_create(bytes, len);
 }
 
 static int digit(char c)
@@ -122,18 +123,17 @@ int access_put(json_t *request, const char *key, const struct crypt_secret *s)
     return r < 0 ? -ENOMEM : 0;
 }
 
-static struct crypt_secret *key_of(const struct crypt_secret *all, const char **ret_why)
+static struct crypt_secret *key_of(const uint8_t *bytes, size_t len, const char **ret_why)
 {
-    size_t len = all->len;
     if (len == CRYPT_KEY_BYTES) {
-        return crypt_secret_create(all->bytes, len);
+        return crypt_secret_create(bytes, len);
     }
-    while (len > 0 && (all->bytes[len - 1] == '\n' || all->bytes[len - 1] == '\r')) {
+    while (len > 0 && (bytes[len - 1] == '\n' || bytes[len - 1] == '\r')) {
         len--;
     }
     struct crypt_secret *key = NULL;
     if (len == (size_t)2 * CRYPT_KEY_BYTES) {
-        key = from_digits((const char *)all->bytes, len);
+        key = from_digits((const char *)bytes, len);
     }
     *ret_why = key ? NULL : "a key file holds 32 bytes, or 64 hexadecimal digits";
     return key;
@@ -160,9 +160,10 @@ static int read_any(const char *path, access_fault *fault, FILE *errors,
     const char *why = NULL;
     struct crypt_secret *secret = NULL;
     struct crypt_secret *all = crypt_secret_create(NULL, FILE_BYTES_MAX);
-    int r = all ? read_secret(fd, all) : -ENOMEM;
+    size_t len = 0;
+    int r = all ? read_secret(fd, all, &len) : -ENOMEM;
     if (r == 0) {
-        secret = fault ? line_of(all, fault, &why) : key_of(all, &why);
+        secret = fault ? line_of(all->bytes, len, fault, &why) : key_of(all->bytes, len, &why);
         r = secret ? 0 : -ENOMEM;
         warn_of_readers(fd, path, errors);
     }

@@ -134,6 +134,31 @@ static void digits_there_and_back(void **state)
     json_decref(request);
 }
 
+static unsigned mappings(void)
+{
+    char line[512];
+    unsigned n = 0;
+    FILE *f = fopen("/proc/self/maps", "re");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) {
+        n++;
+    }
+    assert_int_equal(fclose(f), 0);
+    return n;
+}
+
+/* Whatever is read is given back as a whole, pages that nobody may touch included. */
+static void nothing_stays_behind(void **state)
+{
+    (void)state;
+    gives(CRYPT_KDF_ARGON2ID, "correct horse", 13, "correct horse", 13);
+    unsigned before = mappings();
+    for (unsigned i = 0; i < 50; i++) {
+        gives(CRYPT_KDF_ARGON2ID, "correct horse", 13, "correct horse", 13);
+    }
+    assert_in_range(mappings(), 0, before + 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +166,7 @@ int main(void)
         cmocka_unit_test(a_key_is_raw_or_in_digits),
         cmocka_unit_test(a_file_for_everybody_is_warned_of),
         cmocka_unit_test(digits_there_and_back),
+        cmocka_unit_test(nothing_stays_behind),
     };
     return cmocka_run_group_tests(tests, folder_enter, folder_leave);
 }
