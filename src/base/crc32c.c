@@ -22,9 +22,9 @@
 #include <sys/auxv.h>
 #endif
 
-#define POLYNOMIAL 0x82f63b78u /* 0x1EDC6F41, bits reversed */
 #define LANE_LONG 1360
 #define LANE_SHORT 168
+#define FOLDING_MIN 512
 #define AHEAD 2048 /* bytes behind the three lanes */
 
 struct skip_table {
@@ -36,6 +36,7 @@ static struct skip_table skip_long;
 static struct skip_table skip_short;
 static struct skip_table skip_block;
 static bool has_instruction;
+static bool has_folding;
 
 uint32_t crc32c_by_table(uint32_t reg, const uint8_t *p, size_t len)
 {
@@ -148,7 +149,7 @@ static void make_slices(void)
     for (uint32_t i = 0; i < 256; i++) {
         uint32_t reg = i;
         for (int bit = 0; bit < 8; bit++) {
-            reg = reg & 1 ? reg >> 1 ^ POLYNOMIAL : reg >> 1;
+            reg = reg & 1 ? reg >> 1 ^ CRC32C_POLYNOMIAL : reg >> 1;
         }
         slices[0][i] = reg;
     }
@@ -181,6 +182,7 @@ __attribute__((constructor)) static void make_tables(void)
     make_skip(&skip_short, LANE_SHORT);
     make_skip(&skip_block, CRC32C_BLOCK_BYTES);
     has_instruction = detect();
+    has_folding = crc32c_fold_init();
 }
 
 bool crc32c_has_instruction(void)
@@ -188,12 +190,18 @@ bool crc32c_has_instruction(void)
     return has_instruction;
 }
 
+bool crc32c_has_folding(void)
+{
+    return has_folding;
+}
+
 uint32_t crc32c(uint32_t seed, const void *p, size_t len)
 {
-    uint32_t reg = ~seed;
-    reg =
-        likely(has_instruction) ? crc32c_by_instruction(reg, p, len) : crc32c_by_table(reg, p, len);
-    return ~reg;
+    if (len >= FOLDING_MIN && has_folding) {
+        return ~crc32c_by_folding(~seed, p, len);
+    }
+    return likely(has_instruction) ? ~crc32c_by_instruction(~seed, p, len)
+                                   : ~crc32c_by_table(~seed, p, len);
 }
 
 uint32_t crc32c_join_block(uint32_t crc, uint32_t of_block)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * CRC32C (Castagnoli, RFC 3720 appendix B.4): the CPU's instruction where it has one, a table
- * otherwise.
+ * CRC32C (Castagnoli, RFC 3720 appendix B.4): by carry-less multiplication where AVX-512 has it
+ * (crc32c_fold.c), else by the CPU's instruction where it has one, else by a table.
  *
  *     uint32_t crc = crc32c(0, header, 48);
  *     crc = crc32c(crc, ahs, ahs_len);         // continues where the first ended

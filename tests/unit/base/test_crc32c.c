@@ -54,6 +54,29 @@ static void all_ways_agree(void **state)
     }
 }
 
+/* Every length up to a block, each at a place of its own; and the ends of the memory are not
+ * overstepped. */
+static void every_length_agrees(void **state)
+{
+    (void)state;
+    struct rng g = rng_seeded(3);
+    for (size_t len = 0; len <= CRC32C_BLOCK_BYTES; len++) {
+        size_t off = rng_below(&g, 64);
+        uint8_t *buf = malloc(off + len + (off + len == 0));
+        assert_non_null(buf);
+        for (size_t i = 0; i < off + len; i++) {
+            buf[i] = (uint8_t)rng_next(&g);
+        }
+        uint32_t reg = (uint32_t)rng_next(&g);
+        uint32_t want = crc32c_by_table(reg, buf + off, len);
+        assert_int_equal(~crc32c(~reg, buf + off, len), want);
+        if (crc32c_has_folding()) {
+            assert_int_equal(crc32c_by_folding(reg, buf + off, len), want);
+        }
+        free(buf);
+    }
+}
+
 static void continues_where_it_ended(void **state)
 {
     (void)state;
@@ -90,6 +113,7 @@ int main(void)
         cmocka_unit_test(joined),
         cmocka_unit_test(vectors_of_the_standard),
         cmocka_unit_test(all_ways_agree),
+        cmocka_unit_test(every_length_agrees),
         cmocka_unit_test(continues_where_it_ended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
