@@ -16,6 +16,7 @@
 #define CDB_FUA 0x08
 #define NO_TAG 0xffffffffu
 #define TEXT_MAX 8192
+#define SENT_AT_ONCE_BYTES 65536
 
 enum {
     OP_NOP_OUT = 0x00,
@@ -176,17 +177,22 @@ static uint8_t *begin_pdu(struct lg_conn *c)
     return lg_wire_header(&c->wire, BHS + digest_of(c, BHS));
 }
 
-/* The header is complete; len bytes for that place of the device follow. */
+/*
+ * The header is complete; len bytes for that place of the device follow. Much data is sent at once,
+ * as initiators do: with digests the caches still have what was summed.
+ */
 static void end_pdu(struct lg_conn *c, uint8_t *h, uint64_t offset, uint32_t len)
 {
-    if (!c->iscsi.digests) {
-        lg_wire_payload(&c->wire, offset, len);
-        return;
+    if (c->iscsi.digests) {
+        le32_store(h + BHS, crc32c(0, h, BHS));
     }
-    le32_store(h + BHS, crc32c(0, h, BHS));
-    if (len > 0) {
-        const uint8_t *data = lg_wire_payload(&c->wire, offset, len);
-        le32_store(lg_wire_header(&c->wire, DIGEST), crc32c(0, data, len));
+    const uint8_t *data = lg_wire_payload(&c->wire, offset, len);
+    if (digest_of(c, len) > 0) {
+        uint32_t crc = crc32c(0, data, len);
+        le32_store(lg_wire_header(&c->wire, DIGEST), crc);
+    }
+    if (len >= SENT_AT_ONCE_BYTES) {
+        lg_wire_flush(&c->wire);
     }
 }
 
