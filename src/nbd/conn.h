@@ -5,12 +5,14 @@
  *     server.c     listeners, drain, counts
  *     handshake.c  one connection up to the transmission phase
  *     session.c    the transmission phase: receiving, limits, starting requests
+ *     move.c       to the core that is nearer to the client
  *     rx.c         receive buffers
  *     exec.c       one request, on a fiber of its own
  *     reply.c      putting replies into the stream
  *
  * A connection is a fiber of its listener; its requests are fibers of the connection's group. All
- * of them run on the connection's core, so that hardly anything in struct nbd_conn is locked.
+ * of them run on the connection's core, so that hardly anything in struct nbd_conn is locked. When
+ * it moves, it has no request, and a fiber there takes it over while the listener's waits.
  *
  * Strangers, those in the handshake, are at most NBD_PENDING_MAX. When there are too many, the
  * oldest goes: a handshake takes milliseconds, and those who mean none shall not lock the others
@@ -97,7 +99,8 @@ struct nbd_job;
 struct nbd_conn {
     struct nbd_server *server;
     struct nbd_core *core;
-    unsigned core_index;
+    _Atomic unsigned core_index;
+    unsigned next_core; /* where it goes when the session has ended with NBD_MOVES */
     struct net_stream *stream;
     struct rt_group *group;
     struct list link;
@@ -160,8 +163,14 @@ void nbd_server_kick(struct nbd_server *s, unsigned core);
  * handshake.c: 0 when the transmission phase begins; 1 when the client has left in peace; an error.
  */
 MUST int nbd_handshake(struct nbd_conn *c) WAITS;
-/* session.c: 0 at a soft disconnect, or what ended the connection. */
+#define NBD_MOVES 1
+/* session.c: 0 at a soft disconnect, or what ended the connection; NBD_MOVES: it goes on at another
+ * core, c->next_core, with another call. */
 MUST int nbd_session(struct nbd_conn *c) WAITS;
+/*
+ * move.c: the session, here and wherever else it goes, and then end(c, r), where it was last.
+ */
+void nbd_session_run(struct nbd_conn *c, void (*end)(struct nbd_conn *c, int r) WAITS) WAITS;
 
 /* rx.c */
 /* At least one more byte: their number, 0 at the end of the stream, or an error. */

@@ -120,7 +120,7 @@ static void on_event(struct dev_watch *w, enum dev_event event)
 {
     struct nbd_conn *c = container_of(w, struct nbd_conn, watch);
     if (event == DEV_EVENT_REMOVED) {
-        nbd_server_kick(c->server, c->core_index);
+        nbd_server_kick(c->server, atomic_load(&c->core_index)); /* or nbd_session_run() sees it */
     }
 }
 

@@ -136,6 +136,7 @@ static ssize_t fill_idle(struct nbd_conn *c) WAITS
  */
 static ssize_t idle(struct nbd_conn *c) WAITS
 {
+    net_place_idle(c->stream);
     size_t queued = net_send_queued(c->stream);
     if (queued == 0 || queued != c->stall_bytes) {
         c->stall_bytes = queued;

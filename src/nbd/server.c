@@ -21,8 +21,8 @@ static struct nbd_conn *conn_new(struct nbd_server *s, struct net_stream *stream
     }
     c->server = s;
     c->stream = stream;
-    c->core_index = rt_core_self();
-    c->core = &s->cores[c->core_index];
+    atomic_store(&c->core_index, rt_core_self());
+    c->core = &s->cores[rt_core_self()];
     net_peer_address(stream, c->peer);
     rt_mem_add(RT_MEM_CONNECTIONS, sizeof *c);
     list_push_back(&c->core->conns, &c->link);
@@ -97,7 +97,7 @@ static void drop_oldest(struct nbd_server *s)
     no_stranger(s, oldest);
     list_push_back(&oldest->core->unwanted, &oldest->stranger_link);
     atomic_fetch_add(&s->kicks, 1);
-    if (rt_spawn_on(oldest->core_index, "nbd-evict", evict, s) < 0) {
+    if (rt_spawn_on(atomic_load(&oldest->core_index), "nbd-evict", evict, s) < 0) {
         atomic_fetch_sub(&s->kicks, 1); /* it goes with the next one */
     }
 }
@@ -138,25 +138,38 @@ static void make_room(void *arg)
     rt_mutex_unlock(&s->lock);
 }
 
-static int conn_run(struct nbd_conn *c) WAITS
+static void conn_close(struct nbd_conn *c, int r) WAITS
+{
+    struct net_stream *stream = c->stream;
+    conn_end(c, r);
+    conn_free(c);
+    net_close(stream);
+}
+
+static void session_end(struct nbd_conn *c, int r) WAITS
+{
+    say_end(c, "transmission", r);
+    conn_close(c, r);
+}
+
+static void conn_run(struct nbd_conn *c) WAITS
 {
     admit_stranger(c);
     int r = nbd_handshake(c);
     know_stranger(c);
-    if (r != 0) {
-        if (r < 0) {
-            nbd_count(&c->core->handshake_failures, 1);
-        }
-        say_end(c, "handshake", r);
-        if (r > 0) {
-            (void)!net_send_wait(c->stream, 0);
-        }
-        return r;
+    if (r == 0) {
+        nbd_count(&c->core->handshakes, 1);
+        nbd_session_run(c, session_end);
+        return;
     }
-    nbd_count(&c->core->handshakes, 1);
-    r = nbd_session(c);
-    say_end(c, "transmission", r);
-    return r;
+    if (r < 0) {
+        nbd_count(&c->core->handshake_failures, 1);
+    }
+    say_end(c, "handshake", r);
+    if (r > 0) {
+        (void)!net_send_wait(c->stream, 0);
+    }
+    conn_close(c, r);
 }
 
 void nbd_conn_serve(struct net_stream *stream, void *server)
@@ -167,12 +180,8 @@ void nbd_conn_serve(struct net_stream *stream, void *server)
         net_close(stream);
         return;
     }
-    struct nbd_core *core = c->core;
-    nbd_count(&core->connections, 1);
-    int r = conn_run(c);
-    conn_end(c, r);
-    conn_free(c);
-    net_close(stream);
+    nbd_count(&c->core->connections, 1);
+    conn_run(c);
 }
 
 /*

@@ -412,6 +412,20 @@ static int finish(struct nbd_conn *c) WAITS
     return net_send_wait(c->stream, 0);
 }
 
+/* True when it is to go on at c->next_core, and nothing ties it to this one. */
+static bool moves(struct nbd_conn *c)
+{
+    if (likely(!net_place_due(c->stream)) || c->inflight > 0) {
+        return false;
+    }
+    net_send_flush(c->stream);
+    if (net_send_queued(c->stream) > 0) {
+        return false;
+    }
+    c->next_core = net_place(c->stream);
+    return c->next_core != rt_core_self();
+}
+
 int nbd_session(struct nbd_conn *c)
 {
     for (;;) {
@@ -421,6 +435,9 @@ int nbd_session(struct nbd_conn *c)
         }
         if (r < 0) {
             return r;
+        }
+        if (moves(c)) {
+            return NBD_MOVES;
         }
         ssize_t n = nbd_rx_fill(c);
         if (n == 0) {

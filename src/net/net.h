@@ -2,9 +2,9 @@
 /*
  * Listeners and byte streams over TCP (IPv4, IPv6) and unix sockets, plain or TLS.
  *
- * A connection lives on one core: all functions on a stream are called there. Receiving takes all
- * that has arrived in one call; sending is queued and goes out at the end of the turn with one
- * sendmsg, by reference.
+ * A connection lives on one core at a time: all functions on a stream are called there.
+ * Receiving takes all that has arrived in one call; sending is queued and goes out at the end of
+ * the turn with one sendmsg, by reference.
  *
  *     static void serve(struct net_stream *s, void *arg)           // a fiber of its own; owns s
  *     {
@@ -106,6 +106,17 @@ MUST int net_send_wait(struct net_stream *s, size_t limit_bytes) WAITS;
  */
 void net_move_out(struct net_stream *s);
 MUST int net_move_in(struct net_stream *s);
+
+/*
+ * A stream is best served on the CPU where its packets come in. Asked for before each receive of
+ * who can move: true now and then, and then net_place() says on which core the stream is to live,
+ * which may be another one. Not a must; the balance among cores is kept, whoever goes and whoever
+ * stays.
+ */
+bool net_place_due(struct net_stream *s);
+unsigned net_place(struct net_stream *s);
+/* It has nothing to do for a while, and does not count as a burden of its core. */
+void net_place_idle(struct net_stream *s);
 
 /* From any fiber of its core: the receive that waits, or the next one, gives -ESHUTDOWN. The stream
  * is whole. */

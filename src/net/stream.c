@@ -287,6 +287,9 @@ int net_move_in(struct net_stream *s)
 {
     s->core = rt_core_self();
     s->received = false;
+    if (s->place.busy && s->place.core != s->core) {
+        net_place_idle(s); /* it could not go where it wanted to */
+    }
     if (s->watch.fd < 0) {
         return 0;
     }
@@ -305,6 +308,7 @@ void net_close(struct net_stream *s)
     ASSERT(s->core == rt_core_self());
     ASSERT(!s->rx_gate.waiter && list_is_empty(&s->tx_waiters));
     flush(s);
+    net_place_idle(s);
     s->ops->close(s);
     if (s->tls) {
         net_tls_session_free(s->tls);

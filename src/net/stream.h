@@ -15,6 +15,7 @@
 #include "base/list.h"
 #include "net/address.h"
 #include "net/net.h"
+#include "net/place.h"
 #include "net/tx.h"
 #include "rt/sync.h"
 
@@ -45,6 +46,7 @@ struct net_stream {
     struct net_tx tx;
     struct rt_turn_hook hook;
     uint64_t progress_ns; /* when the transport last took bytes */
+    struct net_place place;
     struct rt_watch watch;
     struct net_pipe *pipe;
     struct net_tls_session *tls;

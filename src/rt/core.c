@@ -320,7 +320,7 @@ int rt_core_create(unsigned index, struct rt_core **ret_core)
     if (!core) {
         return -ENOMEM;
     }
-    *core = (struct rt_core){.index = index, .epoll_fd = -1, .wake_fd = -1};
+    *core = (struct rt_core){.index = index, .epoll_fd = -1, .wake_fd = -1, .cpu = -1};
     core->hooks_end = &core->hooks;
     core->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     core->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -50,6 +50,15 @@ unsigned rt_core_count(void);
 /* The core of the calling fiber, or UINT32_MAX outside of the runtime's core threads. */
 unsigned rt_core_self(void);
 
+/* The CPU that the core was last seen on, -1 when not known; asking for one's own core looks. */
+int rt_core_cpu(unsigned core);
+/*
+ * Takes the core's thread to a CPU that no other core was seen on; it is not bound to it. True when
+ * it went: only where the process may use as many CPUs as it has cores, and no more, for else the
+ * system finds better places itself.
+ */
+bool rt_core_apart(void);
+
 /* The runtime's clock in nanoseconds: monotonic, or virtual under sim. Works anywhere. */
 uint64_t rt_now_ns(void);
 /* The clock as read at the start of this turn of the core's loop: costs nothing. */

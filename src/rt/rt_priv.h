@@ -89,6 +89,7 @@ struct rt_core {
     int event_count;
     struct epoll_event events[RT_EVENTS_MAX];
     pthread_t thread;
+    _Atomic int cpu; /* where it was last seen; -1 */
     /* Fibers started and ended on this core; live ones are the difference. Written by the core but
      * for the last. */
     _Atomic uint64_t started;

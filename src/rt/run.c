@@ -57,6 +57,7 @@ static void core_enter(struct rt_core *core, struct rng *g)
     core->rng = g;
     rt_ctx_init_thread(&core->loop);
     rt_core_here = core;
+    atomic_store_explicit(&core->cpu, sched_getcpu(), memory_order_relaxed);
 }
 
 static void *core_thread(void *arg)
@@ -167,6 +168,45 @@ unsigned rt_core_count(void)
 unsigned rt_core_self(void)
 {
     return rt_core_here ? rt_core_here->index : UINT32_MAX;
+}
+
+int rt_core_cpu(unsigned core)
+{
+    ASSERT(core < rt_runtime.core_count);
+    struct rt_core *c = rt_runtime.cores[core];
+    if (c == rt_core_here && !c->sim) {
+        atomic_store_explicit(&c->cpu, sched_getcpu(), memory_order_relaxed);
+    }
+    return atomic_load_explicit(&c->cpu, memory_order_relaxed);
+}
+
+bool rt_core_apart(void)
+{
+    cpu_set_t may;
+    cpu_set_t one;
+    if (rt_core_here->sim || sched_getaffinity(0, sizeof may, &may) < 0 ||
+        (unsigned)CPU_COUNT(&may) != rt_runtime.core_count) {
+        return false;
+    }
+    one = may;
+    for (unsigned i = 0; i < rt_runtime.core_count; i++) {
+        int cpu = rt_core_cpu(i);
+        if (cpu >= 0) {
+            CPU_CLR((size_t)cpu, &one);
+        }
+    }
+    size_t free_cpu = 0;
+    while (free_cpu < CPU_SETSIZE && !CPU_ISSET(free_cpu, &one)) {
+        free_cpu++;
+    }
+    if (free_cpu == CPU_SETSIZE) {
+        return false;
+    }
+    CPU_ZERO(&one);
+    CPU_SET(free_cpu, &one);
+    bool went = sched_setaffinity(0, sizeof one, &one) == 0;
+    (void)rt_core_cpu(rt_core_here->index);
+    return sched_setaffinity(0, sizeof may, &may) == 0 && went;
 }
 
 bool rt_is_sim(void)

@@ -63,9 +63,9 @@ struct vol_txn {
     struct list ops;
 };
 
-static unsigned fake_flushes;
-static unsigned fake_reads;
-static unsigned fake_prefetches;
+static _Atomic unsigned fake_flushes;
+static _Atomic unsigned fake_reads;
+static _Atomic unsigned fake_prefetches;
 static int fake_flush_result;
 static int fake_commit_result;
 static int fake_write_result;
