@@ -5,7 +5,8 @@ Told by lines on stdin, it answers each by one on stdout:
 
     load    threads write, with and without O_DSYNC, and flush; answered when that is well under way
     pause   they end, and a last flush makes all of it durable
-    kill N  process N, the target, is killed
+    hoard   some more writes, behind which no flush comes
+    doubt   the target is about to die
     check   they end; then all that was made durable has to be there, no block may be torn, and if
             anything that was acknowledged is gone, a flush has to have failed. The answer is
             "told" or "untold", and what was seen.
@@ -17,7 +18,6 @@ import errno
 import mmap
 import os
 import random
-import signal
 import sys
 import threading
 
@@ -27,6 +27,7 @@ BLOCKS = 2048
 THREADS = 4
 FLUSH_EVERY = 60      # writes of a thread
 UNDER_WAY = 100       # writes
+HOARDED = 10          # writes
 TELLING = (errno.EIO, errno.EREMOTEIO)
 
 
@@ -86,7 +87,7 @@ class Load:
             while not self.stop:
                 for _ in range(FLUSH_EVERY):
                     if not self.stop:
-                        self.write(rnd, piece)
+                        self.write(rnd, piece, rnd.random() < 0.05)
                 self.flush()
         except Exception as failure:  # it belongs to the main thread
             with self.lock:
@@ -103,10 +104,9 @@ class Load:
                 self.busy.update(blocks)
                 return self.history.write(first, count, False), blocks
 
-    def write(self, rnd, piece):
+    def write(self, rnd, piece, durable):
         with self.lock:
             w, blocks = self.choose(rnd)
-        durable = rnd.random() < 0.05
         piece[:w.count * BLOCK] = w.payload()
         done = True
         try:
@@ -157,11 +157,18 @@ class Load:
         self.begin()
         return "loading"
 
-    def kill(self, server):
+    def hoard(self):
+        rnd, piece = random.Random(f"{self.seed} {self.writes}"), mmap.mmap(-1, 32 * BLOCK)
+        for _ in range(HOARDED):
+            self.write(rnd, piece, False)
+        self.complain()
+        return "hoarded"
+
+    def doubt(self):
+        """What a flush says from now on, another one may have been told before."""
         with self.lock:
             self.trusts = False
-            os.kill(int(server), signal.SIGKILL)
-        return "killed"
+        return "doubting"
 
     def check(self):
         self.end()
@@ -182,10 +189,10 @@ def main():
     seed = os.environ.get("SEED", str(random.randrange(1 << 32)))
     print(f"seed {seed}", file=sys.stderr)
     load = Load(sys.argv[1], seed)
-    known = {"load": load.load, "pause": load.pause, "kill": load.kill, "check": load.check}
+    known = {"load": load.load, "pause": load.pause, "hoard": load.hoard, "doubt": load.doubt,
+             "check": load.check}
     for line in sys.stdin:
-        word, *rest = line.split()
-        print(known[word](*rest), flush=True)
+        print(known[line.strip()](), flush=True)
 
 
 main()

@@ -52,23 +52,5 @@ disks_of() {
     done
 }
 disk_of() { disks_of "$1" | grep -m 1 .; }
-# disk_via NAME: the disk of LUN 0 in the session by that interface.
-disk_via() {
-    local session path
-    for session in /sys/class/iscsi_session/session*; do
-        [ "$(cat "$session/ifacename")" = "$1" ] || continue
-        for path in "$session"/device/target*/*:*:*:0/block/*; do
-            [ -e "$path" ] && echo "/dev/${path##*/}" && return
-        done
-    done
-    return 1
-}
 no_disk() { [ -z "$(disks_of '*')" ]; }
 session_is_up() { grep -qx LOGGED_IN /sys/class/iscsi_session/session*/state; }
-
-# another_initiator NAME IQN: an interface of this name whose sessions (iscsiadm -I NAME) are those
-# of another initiator: one guest is as many as a test wants.
-another_initiator() {
-    iscsiadm --mode iface --interface "$1" --op new
-    iscsiadm --mode iface --interface "$1" --op update --name iface.initiatorname --value "$2"
-}

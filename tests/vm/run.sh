@@ -34,7 +34,8 @@ guest=$("$here/build.sh") || exit 125
 tmp=$(mktemp -d) || exit 125
 qemu=
 cleanup() {
-    [ -z "$qemu" ] || kill -KILL "$qemu" 2>/dev/null
+    # timeout passes it on.
+    [ -z "$qemu" ] || { kill -TERM "$qemu" && wait "$qemu"; } 2>/dev/null
     rm -rf "$tmp"
 }
 trap cleanup EXIT

@@ -23,7 +23,7 @@ done
 code=0
 "$TOP/tests/vm/run.sh" -e SOAK="${SOAK:-}" -t $((${SOAK:-0} ? 14400 : 1440)) -m 2560 \
     "$TOP/tests/vm/together" "$TMPDIR/tree.tar" "$TMPDIR/jobs" "$TOP/tests/vm/guest.sh" \
-    "$TOP"/tests/lib/{wait.sh,history.py,disk_load.py} | tee "$TMPDIR/said" || true
+    "$TOP/tests/lib/wait.sh" | tee "$TMPDIR/said" || true
 [ "${PIPESTATUS[0]}" -eq 0 ] || code=1
 for job in "$TMPDIR"/jobs/*; do
     name=${job##*/}
