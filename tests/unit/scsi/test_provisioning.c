@@ -123,6 +123,41 @@ static void write_same_that_is_wrong(struct world *w)
 }
 WORLD_TEST(write_same_that_is_wrong)
 
+/* WSNZ = 0. */
+static void write_same_of_no_blocks_goes_to_the_end(struct world *w)
+{
+    struct dev *d = full(w, 0xbb);
+    uint8_t block[512] = {0}, ten[10] = {0x41}, sixteen[16] = {0x93};
+    const uint32_t blocks = LUN_SIZE / 512;
+    scsi_nexus_destroy(w->a); /* the unit is made anew with its target's list */
+    scsi_nexus_destroy(w->b);
+    d->info.same_to_end = true;
+    d->info.lun = 5;
+    w->registry->generation++;
+    w->a = nexus_new(w, "iqn.a");
+    clear_attentions(w->a, 1);
+    d->info.lun = 0;
+    w->registry->generation++;
+    w->b = nexus_new(w, "iqn.b");
+    clear_attentions(w->b, 0);
+    struct reply *r = in(w->b, 0, 64, CDB(0x12, 1, 0xb0, 0, 64));
+    CHECK(r->data[4] == 0 && be64_load(r->data + 36) == 0);
+    be32_store(ten + 2, blocks - 8);
+    CHECK(out(w->b, 0, block, 512, ten)->status == SCSI_GOOD);
+    CHECK(all_are(d->data + LUN_SIZE - 4096, 4096, 0) && d->data[LUN_SIZE - 4097] == 0xbb);
+    be64_store(sixteen + 2, blocks - 16);
+    block[0] = 7;
+    CHECK(out(w->b, 0, block, 512, sixteen)->status == SCSI_GOOD);
+    CHECK(d->data[LUN_SIZE - 512] == 7 && d->data[LUN_SIZE - 8192] == 7);
+    CHECK(d->data[LUN_SIZE - 8193] == 0xbb);
+    be64_store(sixteen + 2, blocks);
+    CHECK(out(w->b, 0, block, 512, sixteen)->status && sense_is(5, 0x2100));
+    be32_store(ten + 2, blocks + 1);
+    CHECK(out(w->b, 0, block, 512, ten)->status && sense_is(5, 0x2100));
+    CHECK(d->data[LUN_SIZE - 8193] == 0xbb);
+}
+WORLD_TEST(write_same_of_no_blocks_goes_to_the_end)
+
 static void lba_status_tells_extents(struct world *w)
 {
     struct dev *d = full(w, 1);
@@ -181,6 +216,7 @@ int main(void)
         cmocka_unit_test(test_write_same_of_a_pattern),
         cmocka_unit_test(test_write_same_of_zeros),
         cmocka_unit_test(test_write_same_that_is_wrong),
+        cmocka_unit_test(test_write_same_of_no_blocks_goes_to_the_end),
         cmocka_unit_test(test_lba_status_tells_extents),
         cmocka_unit_test(test_a_huge_hole_takes_several_descriptors),
         cmocka_unit_test(test_capacity_in_both_forms),
