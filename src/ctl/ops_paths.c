@@ -388,6 +388,19 @@ static json_t *refuse_cut(size_t count)
                        count, count == 1 ? "" : "s");
 }
 
+/* What an edit has come to: 0, or -ECANCELED with the reason, which may be sessions that would end.
+ */
+static int judge(struct ops *o, const json_t *request, const struct iscsi_change *change,
+                 json_t **failed)
+{
+    bool may_cut = ops_flag(request, "disconnect", false);
+    size_t cut = !*failed && o->iscsi && !may_cut ? iscsi_cut_off(o->iscsi, change) : 0;
+    if (cut > 0) {
+        *failed = refuse_cut(cut);
+    }
+    return *failed ? -ECANCELED : 0;
+}
+
 /* What a request edits. */
 struct group_edit {
     struct ops *o;
@@ -400,13 +413,7 @@ static int edit_groups(struct dev_groups *draft, void *arg)
 {
     struct group_edit *e = arg;
     e->failed = e->fn(e->request, draft);
-    struct iscsi_change change = {.groups = draft};
-    bool may_cut = ops_flag(e->request, "disconnect", false);
-    size_t cut = !e->failed && e->o->iscsi && !may_cut ? iscsi_cut_off(e->o->iscsi, &change) : 0;
-    if (cut > 0) {
-        e->failed = refuse_cut(cut);
-    }
-    return e->failed ? -ECANCELED : 0;
+    return judge(e->o, e->request, &(struct iscsi_change){.groups = draft}, &e->failed);
 }
 
 /* All groups, or the one of that name. */
@@ -507,12 +514,7 @@ static int edit_paths(struct dev_paths *draft, void *arg)
     struct path_edit *e = arg;
     e->failed = e->fn(e, draft);
     struct iscsi_change change = {.iqn = e->iqn, .paths = draft};
-    bool may_cut = ops_flag(e->request, "disconnect", false);
-    size_t cut = !e->failed && e->o->iscsi && !may_cut ? iscsi_cut_off(e->o->iscsi, &change) : 0;
-    if (cut > 0) {
-        e->failed = refuse_cut(cut);
-    }
-    return e->failed ? -ECANCELED : 0;
+    return judge(e->o, e->request, &change, &e->failed);
 }
 
 static json_t *target_json(struct ops *o, const char *iqn)

@@ -61,6 +61,16 @@ static int range_of_bytes(const struct dev *d, struct dev_range *ret, uint64_t o
     return r;
 }
 
+/* The range is locked; it stays so if what it is about is still there. */
+static int check_locked(struct dev *d, struct dev_range *range, uint64_t off, uint64_t len)
+{
+    int r = check(d, off, len);
+    if (unlikely(r < 0)) {
+        dev_ranges_unlock(&d->ranges, range);
+    }
+    return r;
+}
+
 int dev_range_lock(struct dev *d, struct dev_range *ret_range, uint64_t off, uint64_t len,
                    bool exclusive)
 {
@@ -69,14 +79,7 @@ int dev_range_lock(struct dev *d, struct dev_range *ret_range, uint64_t off, uin
         return r;
     }
     r = dev_ranges_lock(&d->ranges, ret_range);
-    if (unlikely(r < 0)) {
-        return r;
-    }
-    r = check(d, off, len);
-    if (unlikely(r < 0)) {
-        dev_ranges_unlock(&d->ranges, ret_range);
-    }
-    return r;
+    return unlikely(r < 0) ? r : check_locked(d, ret_range, off, len);
 }
 
 int dev_range_lock_all(struct dev *d, struct dev_range *ranges, size_t count, uint64_t end)
@@ -111,11 +114,7 @@ int dev_range_lock_spaced(struct dev *d, struct dev_range *ret_range, uint64_t o
             return r;
         }
     }
-    r = check(d, off, len);
-    if (unlikely(r < 0)) {
-        dev_ranges_unlock(&d->ranges, ret_range);
-    }
-    return r;
+    return check_locked(d, ret_range, off, len);
 }
 
 void dev_range_unlock(struct dev *d, struct dev_range *range)

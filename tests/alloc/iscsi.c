@@ -190,6 +190,7 @@ static int copy_things(struct peer *p)
 
 static int ask_things(struct peer *p)
 {
+    static const uint8_t as_it_is[8] = {[7] = 1};
     static const struct command all[] = {
         {.cdb = {0x12, 0, 0, 0, 0xff}, .in = 0xff},
         {.cdb = {0x12, 1, 0x83, 0, 0xff}, .in = 0xff},
@@ -197,6 +198,8 @@ static int ask_things(struct peer *p)
         {.cdb = {0xa0, [9] = 0xff}, .in = 0xff},
         {.cdb = {0x1a, 0, 0x3f, 0, 0xff}, .in = 0xff},
         {.cdb = {0xa3, 0x0c, [8] = 16}, .in = 4096},
+        {.cdb = {0xa3, 0x0a, [9] = 0xff}, .in = 0xff},
+        {.cdb = {0xa4, 0x0a, [9] = 8}, .out = 8, .immediate = 8, .list = as_it_is},
         {.cdb = {0x03, [4] = 0xff}, .in = 0xff},
         {.cdb = {0x35}},
         {.cdb = {0xee}}, /* no such command */

@@ -5,12 +5,13 @@
  * acknowledged is lost, and under the address sanitizer nothing leaks.
  *
  * The scenario goes from opening a volume through a device's life to its closing: log, index, vol,
- * dev, and SCSI commands over it. Afterwards, with memory again, the volume is opened anew and
- * compared with what was acknowledged.
+ * dev with portal groups and access states, and SCSI commands over it. Afterwards, with memory
+ * again, the volume is opened anew and compared with what was acknowledged.
  */
 #include "base/endian.h"
 #include "base/err.h"
 #include "dev/dev.h"
+#include "dev/paths.h"
 #include "drive.h"
 #include "obj/obj.h"
 #include "rt/rt.h"
@@ -172,6 +173,59 @@ static void reserve_by_scsi(struct scsi_nexus *n)
     }
 }
 
+static int add_group(struct dev_groups *draft, void *arg)
+{
+    return dev_groups_put(draft, arg);
+}
+
+static int remove_group(struct dev_groups *draft, void *arg)
+{
+    const struct dev_group *group = arg;
+    return dev_groups_find(draft, group->name) ? dev_groups_remove(draft, group->name) : 0;
+}
+
+static int set_state(struct dev_paths *draft, void *arg)
+{
+    dev_paths_set_state(draft, arg);
+    return 0;
+}
+
+/* What SET TARGET PORT GROUPS asks for holds when its status is GOOD, and is told. */
+static void move_paths(struct scsi_nexus *n)
+{
+    for (uint8_t state = DEV_PATH_NON_OPTIMIZED; state <= DEV_PATH_STANDBY; state++) {
+        static const uint8_t told[16] = {0xa3, 0x0a, [9] = 0xff};
+        const uint8_t set[16] = {0xa4, 0x0a, [9] = 8};
+        uint8_t list[8] = {[4] = state, [7] = 7};
+        struct rt_chain c = {0};
+        struct dev_path paths[DEV_TAGS_MAX];
+        struct dev_info info;
+        dev_info(d, &info);
+        if (TRY(rt_chain_add(&c, NULL, list, sizeof list)) >= 0 &&
+            command(n, set, 0, &c) == SCSI_GOOD) {
+            CHECK(dev_path_list(reg, IQN, &info.uuid, paths, NULL) == 2);
+            CHECK(paths[1].state == state);
+        }
+        rt_chain_free(&c);
+        (void)command(n, told, 0xff, NULL);
+    }
+}
+
+static void by_paths(struct scsi_host *h, struct scsi_nexus *n)
+{
+    static struct dev_group group = {.name = "seven", .tag = 7, .portal_count = 1};
+    struct dev_path path = {.tag = 7, .state = DEV_PATH_STANDBY, .preferred = true};
+    CHECK(dev_portal_parse("127.0.0.1:3261", &group.portals[0]) == 0);
+    if (TRY(dev_groups_change(reg, add_group, &group)) >= 0) {
+        scsi_paths_changed(h, NULL);
+        (void)TRY(dev_paths_change(reg, IQN, set_state, &path));
+        scsi_paths_changed(h, IQN);
+        move_paths(n);
+    }
+    (void)TRY(dev_groups_change(reg, remove_group, &group));
+    scsi_paths_changed(h, NULL);
+}
+
 static void by_scsi(void)
 {
     struct scsi_host *h;
@@ -202,6 +256,7 @@ static void by_scsi(void)
             }
             write_by_scsi(n, 77);
             reserve_by_scsi(n);
+            by_paths(h, n);
             scsi_nexus_destroy(n);
         }
         scsi_target_put(t);

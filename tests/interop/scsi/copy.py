@@ -8,7 +8,7 @@ import os
 import struct
 
 import initiator as iscsi
-import zt
+from pair import pair
 
 IQN = "iqn.2024-01.net.zerofs:copy"
 OTHER = IQN + ".other"
@@ -50,12 +50,7 @@ def check(initiator, pieces):
 
 
 def main():
-    with zt.Server() as server:
-        server.cli("iscsi", "create-target", IQN, "0", "256M")
-        server.cli("iscsi", "create-target", OTHER, "0", "256M")
-        server.start()
-        here = iscsi.Initiator(server.iscsi_port, IQN).ready()
-        there = iscsi.Initiator(server.iscsi_port, OTHER).ready()
+    with pair(IQN, OTHER) as (server, here, there):
         pieces = [os.urandom(MIB) for _ in range(SIZE)]
         before = stored(server)
         for at, piece in enumerate(pieces):

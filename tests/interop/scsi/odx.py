@@ -10,6 +10,7 @@ import struct
 
 import initiator as iscsi
 import zt
+from pair import pair
 
 IQN = "iqn.2024-01.net.zerofs:odx"
 OTHER = IQN + ".other"
@@ -100,12 +101,7 @@ def copy(here, there, pieces):
 
 
 def main():
-    with zt.Server() as server:
-        server.cli("iscsi", "create-target", IQN, "0", "256M")
-        server.cli("iscsi", "create-target", OTHER, "0", "256M")
-        server.start()
-        here = iscsi.Initiator(server.iscsi_port, IQN).ready()
-        there = iscsi.Initiator(server.iscsi_port, OTHER).ready()
+    with pair(IQN, OTHER) as (server, here, there):
         page_is_true(here)
         pieces = [os.urandom(MIB) for _ in range(SIZE)]
         for at, piece in enumerate(pieces):
