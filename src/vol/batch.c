@@ -276,19 +276,33 @@ static int shard_add(struct vol_batch_shard *s, uint64_t hash, uint64_t layer, u
     return 0;
 }
 
-static uint64_t page_set(struct vol_batch_page *p, unsigned block, const struct vol_slot *slot,
-                         struct rt_buf **ret_old)
+static struct rt_buf *page_set(struct vol_batch_page *p, unsigned block,
+                               const struct vol_slot *slot)
 {
-    uint64_t refund = 0;
     struct rt_buf *old = has_buf(p->kind[block]) ? p->slot[block].buf : NULL;
-    *ret_old = old;
-    if (old && p->kind[block] == VOL_RUN_DATA) {
-        /* Parts of a larger buffer free nothing: it lives as long as any of its blocks. */
-        refund = old->cap == VOL_BLOCK_BYTES ? VOL_BLOCK_BYTES : 0;
-    }
     p->slot[block].buf = slot->buf;
     p->slot[block].data = slot->data;
     p->kind[block] = (uint8_t)slot->kind;
+    return old;
+}
+
+/* What overwriting the blocks gives back. Some of the blocks of a larger buffer free nothing: it
+ * lives as long as any of them. */
+static uint64_t page_refund(const struct vol_batch_page *p, unsigned first, unsigned count)
+{
+    uint64_t refund = 0;
+    for (unsigned i = first, end; i < first + count; i = end) {
+        end = i + 1;
+        if (p->kind[i] != VOL_RUN_DATA) {
+            continue;
+        }
+        const struct rt_buf *buf = p->slot[i].buf;
+        while (end < first + count && p->kind[end] == VOL_RUN_DATA && p->slot[end].buf == buf) {
+            end++;
+        }
+        uint64_t bytes = (uint64_t)(end - i) * VOL_BLOCK_BYTES;
+        refund += buf->cap == bytes || buf->cap == VOL_BLOCK_BYTES ? bytes : 0;
+    }
     return refund;
 }
 
@@ -308,7 +322,6 @@ int vol_batch_put(struct vol_batch *b, const struct vol_blocks *blocks, uint64_t
     uint64_t hash = hash_pair(blocks->layer, blocks->page);
     struct vol_batch_shard *s = &b->shards[hash % VOL_BATCH_SHARDS];
     struct rt_buf *old[VOL_PAGE_BLOCKS];
-    uint64_t refund = 0;
     rt_mutex_lock(&s->m);
     struct vol_batch_page *p = shard_find(s, hash, blocks->layer, blocks->page);
     if (!p) {
@@ -318,8 +331,9 @@ int vol_batch_put(struct vol_batch *b, const struct vol_blocks *blocks, uint64_t
             return r;
         }
     }
+    uint64_t refund = page_refund(p, blocks->first, blocks->count);
     for (unsigned i = 0; i < blocks->count; i++) {
-        refund += page_set(p, blocks->first + i, &blocks->slots[i], &old[i]);
+        old[i] = page_set(p, blocks->first + i, &blocks->slots[i]);
     }
     rt_mutex_unlock(&s->m);
     for (unsigned i = 0; i < blocks->count; i++) {

@@ -368,6 +368,7 @@ static void batch_retire(struct vol *v, struct vol_batch *b)
 /* A large batch lets others on its core go first now and then. */
 static void cache_blocks(struct vol *v, const struct vol_batch *b) WAITS
 {
+    uint32_t at = 0;
     for (uint32_t i = 0; i < b->frame_count; i++) {
         if (i % 16 == 15) {
             rt_yield();
@@ -377,7 +378,7 @@ static void cache_blocks(struct vol *v, const struct vol_batch *b) WAITS
         if (i + 8 < b->frame_count) {
             cache_hint(v->cache, b->seq, f[8].offset, CACHE_HINT_BUCKET);
         }
-        if (vol_frame_piece(b, f, &piece) == 0) {
+        if (vol_frame_piece(b, f, &at, &piece) == 0) {
             cache_put(v->cache, b->seq, f->offset, &piece);
             rt_buf_unref(piece.buf);
         }

@@ -5,6 +5,7 @@
  * Neighbouring blocks of a page that hold data become one frame; the page's delta names frames by
  * their index. Where a frame lies is known when the log has laid out the segment.
  */
+#include "base/assert.h"
 #include "base/copy.h"
 #include "base/err.h"
 #include "vol/record.h"
@@ -164,24 +165,16 @@ int vol_seal(struct vol *v, struct vol_batch *b)
     return b->records.failed ? -ENOMEM : 0;
 }
 
-static const struct vol_batch_page *page_find(const struct vol_batch *b, uint64_t layer,
-                                              uint64_t page)
+/* The page of the frame. Frames were made page by page, in order: *at is where the one before was
+ * found. */
+static const struct vol_batch_page *page_of(const struct vol_batch *b, const struct log_frame *f,
+                                            uint32_t *at)
 {
-    uint32_t low = 0;
-    uint32_t high = b->page_count;
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        const struct vol_batch_page *p = b->pages[mid];
-        if (p->layer == layer && p->page == page) {
-            return p;
-        }
-        if (p->layer < layer || (p->layer == layer && p->page < page)) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
+    while (b->pages[*at]->page != f->page || b->pages[*at]->layer != f->layer) {
+        (*at)++;
+        ASSERT(*at < b->page_count);
     }
-    return NULL;
+    return b->pages[*at];
 }
 
 /* True when the blocks lie one after the other in one buffer. */
@@ -196,13 +189,13 @@ static bool is_contiguous(const struct vol_batch_page *p, const struct log_frame
     return true;
 }
 
-int vol_frame_piece(const struct vol_batch *b, const struct log_frame *f,
+int vol_frame_piece(const struct vol_batch *b, const struct log_frame *f, uint32_t *at,
                     struct rt_piece *ret_piece)
 {
-    const struct vol_batch_page *p = page_find(b, f->layer, f->page);
-    struct rt_buf *buf = p ? p->slot[f->first_block].buf : NULL;
+    const struct vol_batch_page *p = page_of(b, f, at);
+    struct rt_buf *buf = p->slot[f->first_block].buf;
     uint32_t len = f->count * VOL_BLOCK_BYTES;
-    if (buf && is_contiguous(p, f)) {
+    if (is_contiguous(p, f)) {
         *ret_piece = (struct rt_piece){.data = f->blocks[0], .len = len, .buf = rt_buf_ref(buf)};
         return 0;
     }

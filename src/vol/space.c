@@ -162,15 +162,16 @@ void vol_dirty_adapt(struct vol *v)
 }
 
 /*
- * When nothing is on its way, half of the space may be in one batch; else a quarter, so that space
- * comes back while there is still some.
+ * Of a store that is near, seven sixteenths of the space: two batches are sealed and stored side by
+ * side, so that neither processor nor disk waits for the other, and a third one has begun; and the
+ * larger a batch, the more of it is overwritten before it is stored.
  */
 uint64_t vol_rotate_bytes(const struct vol *v)
 {
     bool idle = atomic_load_explicit(&v->in_flight, memory_order_relaxed) == 0;
     uint64_t least =
         MIN_OF(idle ? VOL_ROTATE_IDLE_BYTES : VOL_ROTATE_BUSY_BYTES, v->dirty_configured / 4);
-    uint64_t most = atomic_load_explicit(&v->dirty_limit, memory_order_relaxed) / (idle ? 2 : 4);
+    uint64_t most = atomic_load_explicit(&v->dirty_limit, memory_order_relaxed) / 16 * 7;
     if (v->is_far || most <= least ||
         rt_turn_ns() < atomic_load_explicit(&v->habit_until_ns, memory_order_relaxed)) {
         return least;

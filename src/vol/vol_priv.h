@@ -40,10 +40,9 @@
 /*
  * When the open batch is large enough. Small, where many PUTs at once are faster than one, and for
  * those who flush again and again: a flush then finds little that is not on its way. Otherwise a
- * batch may grow to half of what may be dirty, and a quarter while others are on their way: bursts
- * are taken in at the speed of memory, sealing does not compete with them for the processors, and
- * what is overwritten meanwhile is never uploaded. A flush waits the longer for that by no more
- * than a batch's age.
+ * batch may grow to seven sixteenths of what may be dirty: bursts are taken in at the speed of
+ * memory, sealing does not compete with them for the processors, and what is overwritten meanwhile
+ * is never uploaded. A flush waits the longer for that by no more than a batch's age.
  */
 #define VOL_ROTATE_IDLE_BYTES (4u << 20)
 #define VOL_ROTATE_BUSY_BYTES (16u << 20)
@@ -261,8 +260,9 @@ MUST int vol_drain(struct vol *v) WAITS;
 
 /* seal.c */
 MUST int vol_seal(struct vol *v, struct vol_batch *b) WAITS;
-/* The blocks of a frame of the batch as one piece with a reference of its own: 0 or -ENOMEM. */
-MUST int vol_frame_piece(const struct vol_batch *b, const struct log_frame *f,
+/* The blocks of a frame of the batch as one piece with a reference of its own: 0 or -ENOMEM. For
+ * all frames in their order: *at, 0 at first, says where in the batch the last one was. */
+MUST int vol_frame_piece(const struct vol_batch *b, const struct log_frame *f, uint32_t *at,
                          struct rt_piece *ret_piece);
 
 /* apply.c */

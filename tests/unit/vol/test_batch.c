@@ -78,6 +78,42 @@ static void against_a_model(struct vol_batch *b, struct rng *g)
     }
 }
 
+/* Puts `count` blocks of one buffer into page 5 from block `first` on: what that gives back. */
+static uint64_t put_buffer(struct vol_batch *b, unsigned first, unsigned count)
+{
+    struct vol_slot slots[VOL_PAGE_BLOCKS];
+    struct rt_buf *buf;
+    uint64_t refund;
+    assert_int_equal(rt_buf_alloc((size_t)count * VOL_BLOCK_BYTES, RT_MEM_DIRTY, &buf), 0);
+    memset(buf->data, 1, (size_t)count * VOL_BLOCK_BYTES);
+    for (unsigned i = 0; i < count; i++) {
+        slots[i] =
+            (struct vol_slot){rt_buf_ref(buf), buf->data + i * VOL_BLOCK_BYTES, VOL_RUN_DATA};
+    }
+    rt_buf_unref(buf);
+    struct vol_blocks blocks = {
+        .layer = 3, .page = 5, .first = first, .count = count, .slots = slots};
+    assert_int_equal(vol_batch_put(b, &blocks, &refund), 0);
+    return refund;
+}
+
+static void refunds(void **state)
+{
+    (void)state;
+    struct vol_batch *b;
+    assert_int_equal(vol_batch_create(&b), 0);
+    assert_int_equal(put_buffer(b, 0, 8), 0);
+    assert_int_equal(put_buffer(b, 0, 8), VOL_PAGE_BYTES);
+    /* A part of a buffer gives nothing back, nor does the rest of it, */
+    assert_int_equal(put_buffer(b, 2, 2), 0);
+    /* but what lies among it and is overwritten as a whole. */
+    assert_int_equal(put_buffer(b, 0, 8), 2 * VOL_BLOCK_BYTES);
+    assert_int_equal(put_buffer(b, 0, 1), 0);
+    assert_int_equal(put_buffer(b, 1, 4), 0);
+    assert_int_equal(put_buffer(b, 0, 6), 5 * VOL_BLOCK_BYTES);
+    vol_batch_unref(b);
+}
+
 static void table(void **state)
 {
     (void)state;
@@ -182,9 +218,8 @@ static void later_pairs_win(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(table),
-        cmocka_unit_test(holes_join),
-        cmocka_unit_test(closed_to_those_who_come),
+        cmocka_unit_test(table),           cmocka_unit_test(refunds),
+        cmocka_unit_test(holes_join),      cmocka_unit_test(closed_to_those_who_come),
         cmocka_unit_test(later_pairs_win),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
