@@ -11,7 +11,6 @@
  * Bits are mirrored in this CRC: the product of two mirrored factors lies one bit too low, which is
  * made up for in the constants, and the half with the lower address has the higher powers.
  */
-#include "base/attr.h"
 #include "base/crc32c_priv.h"
 
 #if defined(__x86_64__)
