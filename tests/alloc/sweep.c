@@ -193,10 +193,10 @@ static int set_state(struct dev_paths *draft, void *arg)
 /* What SET TARGET PORT GROUPS asks for holds when its status is GOOD, and is told. */
 static void move_paths(struct scsi_nexus *n)
 {
-    for (uint8_t state = DEV_PATH_NON_OPTIMIZED; state <= DEV_PATH_STANDBY; state++) {
+    for (unsigned state = DEV_PATH_NON_OPTIMIZED; state <= DEV_PATH_STANDBY; state++) {
         static const uint8_t told[16] = {0xa3, 0x0a, [9] = 0xff};
         const uint8_t set[16] = {0xa4, 0x0a, [9] = 8};
-        uint8_t list[8] = {[4] = state, [7] = 7};
+        uint8_t list[8] = {[4] = (uint8_t)state, [7] = 7};
         struct rt_chain c = {0};
         struct dev_path paths[DEV_TAGS_MAX];
         struct dev_info info;
