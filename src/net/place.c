@@ -51,6 +51,7 @@ static void count_at(struct net_places *ps, struct net_place *p, unsigned core)
 static bool has_room(const struct net_places *ps, unsigned core)
 {
     unsigned all = 0;
+    ASSERT(ps->cores > 0);
     for (unsigned i = 0; i < ps->cores; i++) {
         all += ps->busy[i];
     }
