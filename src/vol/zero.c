@@ -160,22 +160,28 @@ static int zero_blocks(struct vol_file *f, uint64_t first, uint64_t end, enum vo
     return r < 0 ? r : zero_slots(f, end_page * VOL_PAGE_BLOCKS, end, vol_hole_kind(f));
 }
 
-/* Whether the block is data: 1 or 0. */
-static int has_data(struct vol_file *f, uint64_t block)
+/* Whether zeroes have to be written there to be read: 1, or 0, or an error. */
+static int is_more_than_zeros(struct vol_file *f, uint64_t block)
 {
-    struct vol_extent extent;
-    int r = vol_extents(f, block * VOL_BLOCK_BYTES, 1, &extent, 1);
-    return r == 1 ? extent.kind == VOL_EXTENT_DATA : r;
+    struct vol_source sources[VOL_PAGE_BLOCKS] = {0};
+    unsigned k = block % VOL_PAGE_BLOCKS;
+    int r = vol_resolve(f, block / VOL_PAGE_BLOCKS, 1u << k, sources);
+    if (r < 0) {
+        return r;
+    }
+    uint32_t kind = sources[k].slot.kind;
+    vol_sources_drop(sources, 1u << k);
+    return kind == VOL_RUN_DATA || kind == VOL_RUN_BAD;
 }
 
 /*
  * Zero bytes inside one block. A hole asks no quota for them: what there is no data of is zeroes
  * already, and a block of data takes the room that it had.
  */
-static int zero_bytes(struct vol_file *f, uint64_t off, uint64_t end, enum vol_zero_kind kind)
+static int zero_part(struct vol_file *f, uint64_t off, uint64_t end, enum vol_zero_kind kind)
 {
     struct rt_chain zeros = {0};
-    int r = off < end && kind == VOL_HOLE ? has_data(f, off / VOL_BLOCK_BYTES) : off < end;
+    int r = kind == VOL_HOLE ? is_more_than_zeros(f, off / VOL_BLOCK_BYTES) : 1;
     if (r <= 0) {
         return r;
     }
@@ -184,6 +190,18 @@ static int zero_bytes(struct vol_file *f, uint64_t off, uint64_t end, enum vol_z
         r = kind == VOL_HOLE ? vol_write_again(f, off, &zeros) : vol_write(f, off, &zeros, NULL);
     }
     rt_chain_free(&zeros);
+    return r;
+}
+
+/* Zero bytes of one block, or of the end of one and the beginning of the next. */
+static int zero_bytes(struct vol_file *f, uint64_t off, uint64_t end, enum vol_zero_kind kind)
+{
+    int r = 0;
+    while (r == 0 && off < end) {
+        uint64_t upto = MIN_OF(end, off / VOL_BLOCK_BYTES * VOL_BLOCK_BYTES + VOL_BLOCK_BYTES);
+        r = zero_part(f, off, upto, kind);
+        off = upto;
+    }
     return r;
 }
 

@@ -96,6 +96,18 @@ static void written_after_a_discard(struct rig *rig)
 
 /* More pending range holes than a layer may have: the discard waits for the walker, and comes to
  * its end. */
+/* Zeroes of less than two blocks, from a hole into data and from data into a hole. */
+static void zeroes_over_an_edge(struct rig *rig)
+{
+    rig_create(rig, 4 * MIB);
+    rig_write(rig, 34 * 4096, 4096, 1);
+    rig_zero(rig, 33 * 4096 + 512, 4096, VOL_HOLE);
+    rig_zero(rig, 34 * 4096 + 1024, 4096 - 512, VOL_HOLE);
+    rig_check_all(rig);
+    rig_reopen(rig);
+    rig_check_all(rig);
+}
+
 static void many_discards(struct rig *rig)
 {
     rig_create(rig, 1024 * GIB);
@@ -459,6 +471,7 @@ static void cores(struct rig *rig)
 RUN(empty_16_tib)
 RUN(sparse_1_tib)
 RUN(written_after_a_discard)
+RUN(zeroes_over_an_edge)
 RUN(many_discards)
 RUN(extents)
 RUN(sizes)
@@ -492,13 +505,21 @@ static void run_cores(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(run_empty_16_tib),  cmocka_unit_test(run_sparse_1_tib),
-        cmocka_unit_test(run_many_discards), cmocka_unit_test(run_written_after_a_discard),
-        cmocka_unit_test(run_extents),       cmocka_unit_test(run_sizes),
-        cmocka_unit_test(run_quota),         cmocka_unit_test(run_dead_segments_go),
-        cmocka_unit_test(run_owners),        cmocka_unit_test(run_formats),
-        cmocka_unit_test(run_read_only),     cmocka_unit_test(run_metadata),
-        cmocka_unit_test(run_outage),        cmocka_unit_test(run_cores),
+        cmocka_unit_test(run_empty_16_tib),
+        cmocka_unit_test(run_sparse_1_tib),
+        cmocka_unit_test(run_many_discards),
+        cmocka_unit_test(run_written_after_a_discard),
+        cmocka_unit_test(run_zeroes_over_an_edge),
+        cmocka_unit_test(run_extents),
+        cmocka_unit_test(run_sizes),
+        cmocka_unit_test(run_quota),
+        cmocka_unit_test(run_dead_segments_go),
+        cmocka_unit_test(run_owners),
+        cmocka_unit_test(run_formats),
+        cmocka_unit_test(run_read_only),
+        cmocka_unit_test(run_metadata),
+        cmocka_unit_test(run_outage),
+        cmocka_unit_test(run_cores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
