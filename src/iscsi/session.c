@@ -407,6 +407,9 @@ static int open_old(struct iscsi_conn *c, uint16_t tsih, uint64_t deadline_ns,
 
 bool iscsi_session_agreed(struct iscsi_conn *c, uint16_t tsih, struct iscsi_params *ret_params)
 {
+    if (c->session->discovery) {
+        return false; /* it has no target, and is in no table */
+    }
     rt_mutex_lock(&c->server->lock);
     const struct iscsi_session *s = find(c->session);
     bool found = s && s->tsih == tsih;
