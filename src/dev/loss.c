@@ -318,28 +318,80 @@ static void remember(struct dev *d, struct dev_loss_nexus *n, const char *name)
  * Under d->m. An initiator may come back with other ISIDs: then as many of its sessions are told as
  * there are debts, for a while after the first of them; one that is made much later is not about
  * that loss any more. The debts themselves stay, each for its own nexus, which may come yet: to be
- * told in vain is better than never.
+ * told in vain is better than never. Gives the name of the nexus whose debt it is, or NULL.
  */
-static bool take_debt(struct dev *d, const char *name, bool *ret_changed)
+static const char *take_debt(struct dev *d, const char *name, bool *ret_changed)
 {
     struct dev_loss_record *rec = &d->loss.record;
     struct dev_loss_nexus *n = find(rec, name);
     if (n && n->told) {
-        return false;
+        return NULL;
     }
     if (n && n->owed) {
         n->told = *ret_changed = true;
         n->owed = n->alone = false;
         atomic_fetch_sub(&d->loss.owed, 1);
-        return true;
+        return n->name;
     }
     struct dev_loss_nexus *sibling = find_sibling(rec, name, ret_changed);
     if (!sibling) {
-        return false;
+        return NULL;
     }
+    const char *debt = sibling->name;
     sibling->alone = *ret_changed = true;
     remember(d, n, name);
-    return true;
+    return debt;
+}
+
+static void save(struct dev *d, const char *who) WAITS
+{
+    int r = dev_is_gone(d) ? 0 : dev_loss_write(d);
+    if (r < 0) {
+        msg_debug("dev", "%s: may be told again: %s", who, err_text(r));
+    }
+}
+
+/* Nobody hears the answer: all is as if nobody had asked. */
+static void give_back(struct dev *d, struct dev_watch *w, const char *debt) WAITS
+{
+    rt_mutex_lock(&d->m);
+    struct dev_loss_nexus *asker = find(&d->loss.record, w->nexus);
+    struct dev_loss_nexus *n = find(&d->loss.record, debt);
+    if (asker) {
+        asker->told = false;
+    }
+    if (n) {
+        atomic_fetch_add(&d->loss.owed, !n->owed);
+        n->owed = true;
+        n->alone = false;
+    }
+    w->asked = false;
+    rt_mutex_unlock(&d->m);
+    rt_shield();
+    save(d, w->who);
+    rt_unshield();
+}
+
+/* With loss.lock, so that the record does not change but here. */
+static int check_debt(struct dev *d, struct dev_watch *w) WAITS
+{
+    bool changed = false;
+    rt_mutex_lock(&d->m);
+    const char *debt = w->asked ? NULL : take_debt(d, w->nexus, &changed);
+    w->asked = true; /* debts are made at openings only */
+    rt_mutex_unlock(&d->m);
+    if (changed) {
+        save(d, w->who);
+    }
+    if (!debt) {
+        return 0;
+    }
+    if (rt_cancelled()) {
+        give_back(d, w, debt);
+        return -ECANCELED;
+    }
+    msg_warn("dev", "%s: %s is told that unflushed writes were lost", d->id.name, w->who);
+    return ERR_CACHE_LOST;
 }
 
 int dev_check_loss(struct dev *d, struct dev_watch *w)
@@ -347,23 +399,10 @@ int dev_check_loss(struct dev *d, struct dev_watch *w)
     if (likely(atomic_load_explicit(&d->loss.owed, memory_order_relaxed) == 0) || w->asked) {
         return 0;
     }
-    bool changed = false;
-    rt_mutex_lock(&d->m);
-    bool told = take_debt(d, w->nexus, &changed);
-    w->asked = true; /* debts are made at openings only */
-    rt_mutex_unlock(&d->m);
-    if (told) {
-        msg_warn("dev", "%s: %s is told that unflushed writes were lost", d->id.name, w->who);
-    }
-    if (changed) {
-        rt_lock_take(&d->loss.lock);
-        int r = dev_is_gone(d) ? 0 : dev_loss_write(d);
-        rt_lock_release(&d->loss.lock);
-        if (r < 0) {
-            msg_debug("dev", "%s: may be told again: %s", w->who, err_text(r));
-        }
-    }
-    return told ? ERR_CACHE_LOST : 0;
+    rt_lock_take(&d->loss.lock);
+    int r = rt_cancelled() ? -ECANCELED : check_debt(d, w);
+    rt_lock_release(&d->loss.lock);
+    return r;
 }
 
 /* True while the device is marked. */

@@ -3,7 +3,7 @@
  * A lost write cache is noticed. A crash: the volume as it was at the last flush is opened anew,
  * while the registry of the dead server is closed without a trace.
  */
-#include "dev/dev.h"
+#include "dev/dev_priv.h"
 #include "dev/fake_vol.h"
 #include "dev/loss_record.h"
 #include <fcntl.h>
@@ -179,6 +179,39 @@ static void each_for_itself_body(void *arg)
     close_it();
 }
 
+static int unheard;
+
+static void asks(void *arg)
+{
+    (void)arg;
+    unheard = ask(NEXUS_A);
+}
+
+/* Who is aborted before it has its answer was not told. */
+static void aborted_body(void *arg)
+{
+    (void)arg;
+    struct dev_watch a = {.fn = on_event};
+    struct rt_group *group;
+    begin(false);
+    assert_int_equal(dev_attach(disk, "a", NEXUS_A, &a), 0);
+    assert_int_equal(put(0), 0);
+    dev_detach(disk, &a);
+    crash(0);
+    assert_int_equal(rt_group_create(&group), 0);
+    rt_lock_take(&disk->loss.lock); /* as a mark that is on its way to a slow store */
+    assert_int_equal(rt_group_spawn(group, "asks", asks, NULL), 0);
+    rt_yield();
+    rt_group_cancel(group);
+    rt_lock_release(&disk->loss.lock);
+    rt_group_wait(group);
+    rt_group_destroy(group);
+    assert_int_equal(unheard, -ECANCELED);
+    assert_int_equal(ask(NEXUS_A), ERR_CACHE_LOST);
+    assert_int_equal(ask(NEXUS_A), 0);
+    close_it();
+}
+
 /* Who comes under another name much later is not told, and who had the writes still is. */
 static void late_sibling_body(void *arg)
 {
@@ -336,6 +369,7 @@ static void run(void (*body)(void *arg), bool sim)
 BODY(told_once, false)
 BODY(another_isid, false)
 BODY(each_for_itself, true)
+BODY(aborted, true)
 BODY(late_sibling, true)
 BODY(many_names, false)
 BODY(late_comer, false)
@@ -380,12 +414,17 @@ int main(void)
         return 1;
     }
     (void)close(fd);
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(records),      cmocka_unit_test(told_once),
-        cmocka_unit_test(another_isid), cmocka_unit_test(each_for_itself),
-        cmocka_unit_test(late_sibling), cmocka_unit_test(many_names),
-        cmocka_unit_test(late_comer),   cmocka_unit_test(nothing_to_lose),
-        cmocka_unit_test(witness_test), cmocka_unit_test(quiet)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(records),
+                                       cmocka_unit_test(told_once),
+                                       cmocka_unit_test(another_isid),
+                                       cmocka_unit_test(each_for_itself),
+                                       cmocka_unit_test(aborted),
+                                       cmocka_unit_test(late_sibling),
+                                       cmocka_unit_test(many_names),
+                                       cmocka_unit_test(late_comer),
+                                       cmocka_unit_test(nothing_to_lose),
+                                       cmocka_unit_test(witness_test),
+                                       cmocka_unit_test(quiet)};
     int r = cmocka_run_group_tests(tests, NULL, NULL);
     (void)unlink(witness);
     return r;
