@@ -339,7 +339,7 @@ int iscsi_data_settle(struct iscsi_task *t)
 {
     const struct scsi_task *s = &t->scsi;
     bool asked = t->open > 0 && s->aborted && s->by_set && !s->by_other;
-    if (unlikely(asked && !t->conn->params.fast_abort)) {
+    if (unlikely(asked && t->conn->params.reporting != ISCSI_FAST_ABORT)) {
         await_bursts(t);
     }
     while (t->unsolicited) {

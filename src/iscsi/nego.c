@@ -50,7 +50,7 @@ static const struct rule rules[] = {
     {"DataPDUInOrder", RULE_OR, true, true, 0, 0, 1, RESULT_NONE},
     {"DataSequenceInOrder", RULE_OR, true, true, 0, 0, 1, RESULT_NONE},
     {"ErrorRecoveryLevel", RULE_MIN, false, true, 0, 2, 0, AT(recovery)},
-    {"TaskReporting", RULE_REPORTING, true, true, 0, 0, 0, AT(fast_abort)},
+    {"TaskReporting", RULE_REPORTING, true, true, 0, 0, 0, RESULT_NONE},
     {"iSCSIProtocolLevel", RULE_MIN, true, true, 0, 31, 2, AT(level)},
     /* §13.25: obsolete markers. */
     {"IFMarker", RULE_NO, false, false, 0, 0, 0, RESULT_NONE},
@@ -128,17 +128,21 @@ static void store_number(struct iscsi_nego *n, const struct rule *rule, uint32_t
     }
 }
 
+/* In the order of enum iscsi_reporting. */
+static const char *const reports[] = {"RFC3720", "ResponseFence", "FastAbort"};
+
 static void answer_list(struct iscsi_nego *n, const struct rule *rule, const struct iscsi_key *k,
                         struct bytes_writer *out)
 {
     static const char *const digests[] = {"None", "CRC32C"};
-    static const char *const reports[] = {"RFC3720", "ResponseFence", "FastAbort"};
     bool digest = rule->kind == RULE_DIGEST;
     const char *const *known = digest ? digests : reports;
     int chosen = iscsi_text_choose(k->value, known, digest ? 2 : 3);
     iscsi_text_put_key(out, k, chosen < 0 ? "Reject" : known[chosen]);
-    if (chosen >= 0) {
-        store_bool(n, rule, chosen == (digest ? 1 : 2));
+    if (chosen >= 0 && digest) {
+        store_bool(n, rule, chosen == 1);
+    } else if (chosen >= 0) {
+        n->agreed.reporting = (enum iscsi_reporting)chosen;
     }
 }
 
@@ -197,10 +201,10 @@ static bool bool_in_force(const struct iscsi_nego *n, const struct rule *rule)
 static bool leads_to(const struct iscsi_nego *n, const struct rule *rule, const char *offer,
                      char ret_text[16])
 {
-    static const char *const reports[] = {"FastAbort"};
     if (rule->kind == RULE_REPORTING) {
-        (void)snprintf(ret_text, 16, "%s", reports[0]);
-        return n->agreed.fast_abort && iscsi_text_choose(offer, reports, 1) == 0;
+        const char *const *in_force = &reports[n->agreed.reporting];
+        (void)snprintf(ret_text, 16, "%s", *in_force);
+        return iscsi_text_choose(offer, in_force, 1) == 0;
     }
     if (rule->kind == RULE_OR || rule->kind == RULE_AND) {
         bool offered;

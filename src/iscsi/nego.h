@@ -31,6 +31,13 @@ struct iscsi_limits {
     bool unsolicited;         /* InitialR2T=No is fine */
 };
 
+/* TaskReporting (RFC 7144 §9.1). */
+enum iscsi_reporting {
+    ISCSI_REPORT_RFC3720,
+    ISCSI_RESPONSE_FENCE,
+    ISCSI_FAST_ABORT,
+};
+
 struct iscsi_params {
     bool header_digest;
     bool data_digest;
@@ -45,8 +52,8 @@ struct iscsi_params {
     uint32_t recovery; /* ErrorRecoveryLevel */
     uint32_t time2wait;
     uint32_t time2retain;
-    uint32_t level;  /* iSCSIProtocolLevel */
-    bool fast_abort; /* TaskReporting=FastAbort */
+    uint32_t level; /* iSCSIProtocolLevel */
+    enum iscsi_reporting reporting;
 };
 
 struct iscsi_nego {

@@ -112,7 +112,7 @@ static void tell_fast_abort(const struct iscsi_task *t)
 {
     struct iscsi_conn *c = t->conn;
     const struct scsi_task *s = &t->scsi;
-    if (!c->params.fast_abort || !s->by_set || !s->by_other ||
+    if (c->params.reporting != ISCSI_FAST_ABORT || !s->by_set || !s->by_other ||
         c->session->fast_abort_told == s->abort_id) {
         return;
     }

@@ -482,7 +482,7 @@ static void adopt_params(struct iscsi_conn *c)
     c->params.first_burst = s->params.first_burst;
     c->params.max_r2t = s->params.max_r2t;
     c->params.level = s->params.level;
-    c->params.fast_abort = s->params.fast_abort;
+    c->params.reporting = s->params.reporting;
     c->params.max_connections = s->params.max_connections;
     c->params.recovery = s->params.recovery;
     c->params.time2wait = s->params.time2wait;

@@ -234,7 +234,8 @@ static void joins_a_session(void **state)
     session.initial_r2t = session.immediate = false;
     session.max_burst = 8192;
     session.recovery = 1;
-    session.fast_abort = session.data_digest = true;
+    session.reporting = ISCSI_FAST_ABORT;
+    session.data_digest = true;
     session.send_len = 4096;
     for (size_t i = 0; i < ARRAY_LEN(joining); i++) {
         char answer[128];
@@ -246,6 +247,12 @@ static void joins_a_session(void **state)
         assert_true(!n.agreed.data_digest && n.agreed.header_digest == (i == 0));
         assert_int_equal(n.agreed.send_len, i == 1 ? 65536 : 8192);
     }
+    session.reporting = ISCSI_RESPONSE_FENCE;
+    iscsi_nego_init(&n, &strict_limits, false);
+    iscsi_nego_join(&n, &session);
+    char same[64];
+    assert_int_equal(offer(&n, "TaskReporting=FastAbort,ResponseFence", same, sizeof same), 0);
+    assert_string_equal(same, "TaskReporting=ResponseFence");
     iscsi_nego_insist(&n, &out);
     assert_int_equal(out.len, 0);
     bytes_writer_free(&out);
