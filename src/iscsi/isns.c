@@ -62,10 +62,22 @@ static int add_address(struct drawing *d, const char *text, uint16_t tag)
     return r;
 }
 
+/* Of what is told, with its brackets if it has any. */
+static bool has_port(const char *text)
+{
+    const char *host_end = *text == '[' ? strchr(text, ']') : text;
+    return host_end && strchr(host_end, ':');
+}
+
 /* An address, or a name with all that are known to be its. */
 static int add_portal(struct drawing *d, const char *text, uint16_t tag)
 {
     const char(*found)[NET_ADDRESS_SIZE] = NULL;
+    char whole[DEV_MOVED_MAX + NET_ADDRESS_SIZE];
+    if (!has_port(text)) {
+        (void)snprintf(whole, sizeof whole, "%s:%u", text, ISCSI_PORT_DEFAULT);
+        text = whole;
+    }
     int r = add_address(d, text, tag);
     if (r != -EINVAL) {
         return r;

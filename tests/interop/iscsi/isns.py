@@ -219,10 +219,11 @@ def groups(s, isnsd):
 
     main = str(s.iscsi_port)
     s.cli("iscsi", "portal-group", "create", "far", "--tag", "7", "--portals",
-          f"127.0.0.2:{free_port()}", "--advertise", "192.0.2.7:3299,localhost:3298")
+          f"127.0.0.2:{free_port()}", "--advertise", "192.0.2.7:3299,localhost:3298,192.0.2.8")
     s.cli("iscsi", "portal-group", "assign", IQN + "c", "default")
     zt.wait_for(as_said)
-    assert "3298/tcp" in isnsd.names("portals", "Portal TCP/UDP port")
+    ports = isnsd.names("portals", "Portal TCP/UDP port")
+    assert "3298/tcp" in ports and "3260/tcp" in ports and "3205/tcp" not in ports
     heard = len(isnsd.names("portals", "ESI interval"))
     s.cli("iscsi", "portal-group", "create", "near", "--portals", f"127.0.0.3:{free_port()}")
     zt.wait_for(lambda: len(isnsd.names("portals", "ESI interval")) == heard + 1)
