@@ -182,8 +182,6 @@ static int write_pattern(struct scsi_task *t)
     if (r < 0) {
         return r;
     }
-    /* This one block's space is not what the writes take: give it back, or they may wait for it. */
-    vol_space_release(dev_volume(t->lu->dev), &t->space);
     uint64_t len = scsi_length(t);
     for (uint64_t done = 0; done < len && r >= 0 && !scsi_task_is_aborted(t);) {
         uint64_t part = MIN_OF(len - done, CHUNK_BYTES);
@@ -203,6 +201,8 @@ void scsi_write_same_run(struct scsi_task *t)
         scsi_fail(t, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_COMMAND_IU);
         return;
     }
+    /* This one block's space is not what the writes take: give it back, or they may wait for it. */
+    vol_space_release(dev_volume(t->lu->dev), &t->space);
     if (no_data_out(t) || is_zero(&t->data_out)) {
         unsigned flags = anchor ? DEV_ANCHOR : 0;
         if (!unmap) {

@@ -281,7 +281,7 @@ static bool is_inside(const struct vol_file *f, uint64_t off, uint64_t len)
 int vol_copy(struct vol_file *src, uint64_t src_off, struct vol_file *dst, uint64_t dst_off,
              uint64_t len)
 {
-    int r = vol_may_grow(dst->v);
+    int r = vol_may_grow(dst->v, NULL);
     if (r < 0) {
         return r;
     }

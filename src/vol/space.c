@@ -87,11 +87,14 @@ static int await_walker(struct vol *v, uint64_t deadline_ns) WAITS
     return r;
 }
 
-int vol_may_grow(struct vol *v)
+int vol_may_grow(struct vol *v, struct vol_space *space)
 {
     int r = vol_may_write(v);
     uint64_t deadline_ns = 0;
     while (r == 0 && unlikely(vol_is_full(v))) {
+        if (space) {
+            vol_space_release(v, space); /* the walker needs some */
+        }
         bool holes = vol_holes_pending(v->holes) > 0;
         int waited = vol_settle(v);
         if (waited < 0) {

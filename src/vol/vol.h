@@ -163,9 +163,12 @@ MUST int vol_read(struct vol_file *f, uint64_t off, uint32_t len, struct rt_chai
  */
 MUST int vol_write(struct vol_file *f, uint64_t off, const struct rt_chain *data,
                    struct vol_space *space) WAITS;
+/* vol_write() over what is data already: it takes no room but its own, so the quota is not asked.
+ */
+MUST int vol_write_again(struct vol_file *f, uint64_t off, const struct rt_chain *data) WAITS;
 /*
- * The same, whole or not at all: whatever fails, and whatever a crash leaves, for all of it enters
- * one batch (I12). At most vol_atomic_max() bytes, a power of two, or else -EINVAL.
+ * vol_write(), whole or not at all: whatever fails, and whatever a crash leaves, for all of it
+ * enters one batch (I12). At most vol_atomic_max() bytes, a power of two, or else -EINVAL.
  */
 MUST int vol_write_atomic(struct vol_file *f, uint64_t off, const struct rt_chain *data,
                           struct vol_space *space) WAITS;

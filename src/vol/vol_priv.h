@@ -232,8 +232,9 @@ void vol_usage_settle(struct vol *v, uint64_t charged);
 /* 0, -EROFS, -EIO, ERR_FENCED. */
 MUST int vol_may_write(struct vol *v);
 /* The same for what needs space: also -ENOSPC, after what is on its way has come to its end (Q2);
- * -ECANCELED. */
-MUST int vol_may_grow(struct vol *v) WAITS;
+ * -ECANCELED. space: what the caller holds, or NULL; it is released before any wait, for what gives
+ * space back needs some. */
+MUST int vol_may_grow(struct vol *v, struct vol_space *space) WAITS;
 /* The quota is used up, with what is on its way. */
 bool vol_is_full(const struct vol *v);
 MUST int vol_may_read(struct vol *v);
@@ -355,8 +356,6 @@ static inline bool vol_ahead_due(const struct vol_file *f, uint64_t off, uint64_
 }
 
 /* write.c */
-/* vol_write() of what is there already: it takes no room but its own, so the quota is not asked. */
-MUST int vol_write_again(struct vol_file *f, uint64_t off, const struct rt_chain *data) WAITS;
 struct vol_edge {
     uint64_t block;
     struct rt_buf *buf; /* NULL: no such edge */

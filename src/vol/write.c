@@ -239,9 +239,10 @@ static int check_inside(const struct vol_file *f, uint64_t off, const struct rt_
     return unlikely(off > size || data->len > size - off) ? -EINVAL : 0;
 }
 
-static int write_check(const struct vol_file *f, uint64_t off, const struct rt_chain *data)
+static int write_check(const struct vol_file *f, uint64_t off, const struct rt_chain *data,
+                       struct vol_space *space)
 {
-    int r = vol_may_grow(f->v);
+    int r = vol_may_grow(f->v, space);
     return unlikely(r < 0) ? r : check_inside(f, off, data);
 }
 
@@ -263,7 +264,7 @@ static int write_parts(struct vol_file *f, uint64_t off, const struct rt_chain *
 int vol_write(struct vol_file *f, uint64_t off, const struct rt_chain *data,
               struct vol_space *space)
 {
-    int r = write_check(f, off, data);
+    int r = write_check(f, off, data, space);
     return unlikely(r < 0) ? r : write_parts(f, off, data, space);
 }
 
@@ -361,7 +362,7 @@ static int whole_enter(struct whole *w, struct vol_space *space)
 int vol_write_atomic(struct vol_file *f, uint64_t off, const struct rt_chain *data,
                      struct vol_space *space)
 {
-    int r = write_check(f, off, data);
+    int r = write_check(f, off, data, space);
     if (r < 0 || data->len == 0) {
         return r;
     }

@@ -214,7 +214,7 @@ static int check_range(const struct vol_file *f, uint64_t off, uint64_t len)
 int vol_zero(struct vol_file *f, uint64_t off, uint64_t len, enum vol_zero_kind kind)
 {
     /* What gives space back is let through when the quota is used up. */
-    int r = kind == VOL_HOLE ? vol_may_write(f->v) : vol_may_grow(f->v);
+    int r = kind == VOL_HOLE ? vol_may_write(f->v) : vol_may_grow(f->v, NULL);
     if (r == 0) {
         r = check_range(f, off, len);
     }
