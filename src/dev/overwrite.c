@@ -158,6 +158,18 @@ static int pass_begin(struct pass *p)
     return r;
 }
 
+/* What an earlier pass has written has its room already, however full the volume is now. */
+static int write_anyhow(struct vol_file *f, uint64_t off, const struct rt_chain *chain) WAITS
+{
+    struct vol_extent e;
+    int r = vol_write(f, off, chain, NULL);
+    if (r == -ENOSPC && vol_extents(f, off, chain->len, &e, 1) == 1 && e.len == chain->len &&
+        e.kind == VOL_EXTENT_DATA) {
+        r = vol_write_again(f, off, chain);
+    }
+    return r;
+}
+
 static int write_some(const struct pass *p, uint64_t off, uint64_t len) WAITS
 {
     struct rt_chain chain = {0};
@@ -167,7 +179,7 @@ static int write_some(const struct pass *p, uint64_t off, uint64_t len) WAITS
         r = rt_chain_add(&chain, p->pattern, p->pattern->data, part);
     }
     if (r == 0) {
-        r = vol_write(p->d->file, off, &chain, NULL);
+        r = write_anyhow(p->d->file, off, &chain);
     }
     rt_chain_free(&chain);
     return r;
@@ -207,7 +219,8 @@ static int advance(const struct pass *p) WAITS
     struct dev *d = p->d;
     struct dev_overwrite *o = d->overwrite;
     uint64_t end = dev_size(d);
-    uint64_t step = p->pattern ? MIN_OF(end - o->done, WRITE_BYTES) : end - o->done;
+    uint64_t step =
+        p->pattern ? MIN_OF(end - o->done, WRITE_BYTES - o->done % WRITE_BYTES) : end - o->done;
     struct dev_range range = {.first_page = o->done / VOL_PAGE_BYTES,
                               .last_page = (o->done + step - 1) / VOL_PAGE_BYTES,
                               .exclusive = true};

@@ -189,6 +189,9 @@ int dev_record_decode(const struct dev_record_bytes *in, struct dev_info *ret_in
         info.saved_thresholds[i] = bytes_le64(&r);
     }
     if (version >= 5) {
+        if (in->value_len <= THRESHOLDS_END) {
+            return ERR_CORRUPT_RECORD;
+        }
         uint8_t more = bytes_u8(&r);
         info.same_to_end = more & MORE_SAME_TO_END;
         info.overwrite = more & MORE_OVERWRITE;

@@ -171,8 +171,8 @@ static int sanitize(struct job *j) WAITS
 
 static void finish(struct dev *d, int result) WAITS
 {
-    if (result == -ECANCELED || result == ERR_FENCED || dev_is_gone(d)) {
-        return; /* the next opening goes on, if the device is there then */
+    if (result == -ECANCELED || result == -ENODEV || result == ERR_FENCED || dev_is_gone(d)) {
+        return; /* who takes back the deletion, or the next opening, goes on, if it is there then */
     }
     if (result < 0) {
         msg_error("dev", "%s: sanitizing has failed: %s", d->id.name, err_text(result));
@@ -263,7 +263,7 @@ int dev_sanitize_wait(struct dev *d)
     while (r == 0 && dev_sanitize_state(d, NULL) == DEV_SANITIZING && !dev_is_gone(d)) {
         r = rt_sleep_ms(WAIT_MS);
     }
-    return r;
+    return r == 0 && dev_sanitize_state(d, NULL) == DEV_SANITIZING ? -ENODEV : r;
 }
 
 enum dev_sanitize dev_sanitize_state(const struct dev *d, uint32_t *ret_progress)

@@ -290,6 +290,15 @@ int vol_copy(struct vol_file *src, uint64_t src_off, struct vol_file *dst, uint6
     return r;
 }
 
+int vol_write_again(struct vol_file *f, uint64_t off, const struct rt_chain *data)
+{
+    int result = fake_write_result;
+    fake_write_result = 0;
+    int r = vol_write(f, off, data, NULL);
+    fake_write_result = result;
+    return r;
+}
+
 int vol_write_atomic(struct vol_file *f, uint64_t off, const struct rt_chain *data,
                      struct vol_space *space)
 {
