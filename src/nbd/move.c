@@ -8,6 +8,8 @@
  * connection. From there it may go on to a third core, or come home, by way of home each time. Who
  * has it when it ends closes it.
  *
+ * That costs a second fiber, so nobody moves any more when stacks are scarce.
+ *
  * It moves with what was received and not consumed, and with nothing else: no request under way, no
  * reply queued. A device that went while the connection was between two lists of connections found
  * it in neither: who takes it over looks after that itself.

@@ -415,7 +415,7 @@ static int finish(struct nbd_conn *c) WAITS
 /* True when it is to go on at c->next_core, and nothing ties it to this one. */
 static bool moves(struct nbd_conn *c)
 {
-    if (likely(!net_place_due(c->stream)) || c->inflight > 0) {
+    if (likely(!net_place_due(c->stream)) || c->inflight > 0 || rt_stacks_are_scarce()) {
         return false;
     }
     net_send_flush(c->stream);

@@ -93,6 +93,11 @@ static struct rt_fiber *fiber_map(void)
     return NULL;
 }
 
+bool rt_stacks_are_scarce(void)
+{
+    return atomic_load_explicit(&stacks_mapped, memory_order_relaxed) > rt_runtime.stacks_max / 2;
+}
+
 void rt_stack_trim(void)
 {
     struct rt_fiber *f = rt_fiber_self();

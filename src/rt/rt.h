@@ -84,6 +84,9 @@ void rt_random_bytes(void *dst, size_t len);
 MUST int rt_spawn(const char *name, void (*fn)(void *arg), void *arg);
 MUST int rt_spawn_now(const char *name, void (*fn)(void *arg), void *arg);
 MUST int rt_spawn_on(unsigned core, const char *name, void (*fn)(void *arg), void *arg);
+/* More than half of the stacks that the process may have are there: who could do with one fiber
+ * has no second. */
+bool rt_stacks_are_scarce(void);
 /*
  * Gives the pages of the calling fiber's stack that are not in use back to the system: for a fiber
  * that has done something deep (a login) and will now mostly wait. Costs a system call.
