@@ -127,7 +127,7 @@ WORLD_TEST(write_same_that_is_wrong)
 static void write_same_of_no_blocks_goes_to_the_end(struct world *w)
 {
     struct dev *d = full(w, 0xbb);
-    uint8_t block[512] = {0}, ten[10] = {0x41}, sixteen[16] = {0x93};
+    uint8_t block[512] = {0}, ten[16] = {0x41}, sixteen[16] = {0x93};
     const uint32_t blocks = LUN_SIZE / 512;
     scsi_nexus_destroy(w->a); /* the unit is made anew with its target's list */
     scsi_nexus_destroy(w->b);
