@@ -218,7 +218,10 @@ static int records_add(struct seal *s, const struct log_batch *b, uint32_t *ret_
                             : unit_store(s, head, &piece, 1, false, ret_mark);
 }
 
-/* The blocks were written long ago, and where the next ones lie the processor cannot guess. */
+/*
+ * The blocks were written long ago, and where the next ones lie the processor cannot guess. A
+ * cipher is slow enough for it to keep up, and the hints would only be in its way.
+ */
 static void frame_hint(const struct log_frame *f)
 {
     for (unsigned i = 0; i < f->count; i++) {
@@ -231,7 +234,7 @@ static void frame_hint(const struct log_frame *f)
 static int batch_add(struct seal *s, const struct log_batch *b)
 {
     for (uint32_t i = 0; i < b->frame_count; i++) {
-        if (i + 1 < b->frame_count) {
+        if (!s->key.encrypted && i + 1 < b->frame_count) {
             frame_hint(&b->frames[i + 1]);
         }
         int r = frame_add(s, &b->frames[i]);
