@@ -4,7 +4,7 @@
  * §11.8).
  *
  * Order is checked to the byte (DataPDUInOrder and DataSequenceInOrder are Yes): each sequence has
- * its next offset and DataSN, and whatever else comes is an error of the protocol, which at
+ * its next offset and DataSN, and whatever else comes is an error of the protocol, which
  * ends the connection. Data for a task that is no longer there is passed over: it may have been
  * aborted.
  *

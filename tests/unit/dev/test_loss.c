@@ -153,10 +153,9 @@ static void another_isid_body(void *arg)
     close_it();
 }
 
-/* Whatever other sessions the initiator has, and however often, each nexus is told of its loss. */
-static void each_for_itself_body(void *arg)
+/* Two nexuses of one initiator are owed a loss. */
+static void two_lose_writes(void)
 {
-    (void)arg;
     struct dev_watch a = {.fn = on_event};
     struct dev_watch a2 = {.fn = on_event};
     begin(false);
@@ -166,6 +165,13 @@ static void each_for_itself_body(void *arg)
     dev_detach(disk, &a);
     dev_detach(disk, &a2);
     crash(0);
+}
+
+/* Whatever other sessions the initiator has, and however often, each nexus is told of its loss. */
+static void each_for_itself_body(void *arg)
+{
+    (void)arg;
+    two_lose_writes();
     assert_int_equal(ask(NEXUS_A), ERR_CACHE_LOST);
     assert_int_equal(ask(NEXUS_A), 0); /* it comes again, and does not take what is A2's */
     assert_int_equal(ask(NEXUS_A3), ERR_CACHE_LOST);
@@ -216,15 +222,7 @@ static void aborted_body(void *arg)
 static void late_sibling_body(void *arg)
 {
     (void)arg;
-    struct dev_watch a = {.fn = on_event};
-    struct dev_watch a2 = {.fn = on_event};
-    begin(false);
-    assert_int_equal(dev_attach(disk, "a", NEXUS_A, &a), 0);
-    assert_int_equal(dev_attach(disk, "a2", NEXUS_A2, &a2), 0);
-    assert_int_equal(put(0), 0);
-    dev_detach(disk, &a);
-    dev_detach(disk, &a2);
-    crash(0);
+    two_lose_writes();
     assert_int_equal(ask(NEXUS_A3), ERR_CACHE_LOST);
     assert_int_equal(rt_sleep_ms(150000), 0);
     assert_int_equal(ask(NEXUS_A4), 0);
