@@ -96,7 +96,7 @@ static inline void option(struct client *k, uint32_t opt, const void *data, uint
 struct answer {
     uint32_t type;
     uint32_t len;
-    uint8_t data[4096];
+    uint8_t data[1024];
 };
 
 static inline uint32_t answer_of(struct client *k, uint32_t opt, struct answer *ret)
@@ -117,7 +117,7 @@ static inline uint32_t answer_of(struct client *k, uint32_t opt, struct answer *
 /* One option with one reply. */
 static inline uint32_t ask(struct client *k, uint32_t opt, const void *data, uint32_t len)
 {
-    static struct answer a;
+    struct answer a;
     option(k, opt, data, len);
     return answer_of(k, opt, &a);
 }
@@ -134,7 +134,7 @@ static inline uint32_t name_data(uint8_t *out, const char *name)
 /* Gives the transmission flags. */
 static inline uint16_t go(struct client *k, const char *name)
 {
-    static struct answer a;
+    struct answer a;
     uint8_t data[300];
     uint16_t flags = 0;
     option(k, NBD_OPT_GO, data, name_data(data, name));
@@ -149,7 +149,7 @@ static inline uint16_t go(struct client *k, const char *name)
 
 static inline uint32_t select_context(struct client *k, const char *name, const char *query)
 {
-    static struct answer a;
+    struct answer a;
     uint8_t data[300];
     uint32_t n = name_data(data, name) - 2;
     be32_store(data + n, 1);

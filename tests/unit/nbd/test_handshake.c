@@ -72,7 +72,7 @@ static void errors_body(void *arg)
     uint8_t head[16];
     nbd_option_encode(&(struct nbd_option_header){.option = 7, .len = UINT32_MAX}, head);
     put(&k, head, 16);
-    static struct answer a;
+    struct answer a;
     assert_int_equal(answer_of(&k, 7, &a), NBD_REP_ERR_TOO_BIG);
     assert_closed(&k);
     hang_up(&k);
@@ -86,7 +86,7 @@ static void info_body(void *arg)
 {
     (void)arg;
     struct client k;
-    static struct answer a;
+    struct answer a;
     uint8_t data[300];
     unsigned seen[4] = {0};
     server_up(&(struct nbd_options){0});
