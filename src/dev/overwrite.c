@@ -62,16 +62,23 @@ static int make(const struct dev_overwrite *head, const uint8_t *pattern,
 int dev_overwrite_decode(const void *value, size_t len, struct dev_overwrite **ret)
 {
     struct bytes_reader r = bytes_reader_of(value, len);
-    if (bytes_u8(&r) > VERSION) {
+    uint8_t version = bytes_u8(&r);
+    if (version > VERSION) {
         return -ENOTSUP;
     }
-    struct dev_overwrite head = {.invert = bytes_u8(&r) & FLAG_INVERT};
+    uint8_t flags = bytes_u8(&r);
+    struct dev_overwrite head = {.invert = flags & FLAG_INVERT};
     head.passes = bytes_u8(&r);
     head.pass = bytes_u8(&r);
     head.done = bytes_le64(&r);
     head.len = bytes_le16(&r);
     const uint8_t *pattern = bytes_take(&r, head.len);
-    return bytes_bad(&r) || !is_sound(&head) ? ERR_CORRUPT_RECORD : make(&head, pattern, ret);
+    /* With a part that is not understood, something else might be written than was asked for. */
+    bool whole = !bytes_bad(&r) && bytes_left(&r) == 0;
+    if (!whole || version == 0 || (flags & ~FLAG_INVERT) || !is_sound(&head)) {
+        return ERR_CORRUPT_RECORD;
+    }
+    return make(&head, pattern, ret);
 }
 
 int dev_overwrite_new(const struct dev_sanitize_options *opt, uint32_t block_bytes,

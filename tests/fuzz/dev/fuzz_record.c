@@ -48,8 +48,7 @@ static void overwrite(const struct dev_record_bytes *in)
         return;
     }
     dev_overwrite_encode(o, &w);
-    ASSERT(w.len <= in->value_len);
-    ASSERT(memcmp(w.data + 2, (const uint8_t *)in->value + 2, w.len - 2) == 0);
+    ASSERT(w.len == in->value_len && memcmp(w.data, in->value, w.len) == 0);
     bytes_writer_free(&w);
     free(o);
 }

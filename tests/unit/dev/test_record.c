@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/err.h"
+#include "dev/overwrite.h"
 #include "dev/record.h"
 #include "unit.h"
 
@@ -167,6 +168,40 @@ static void settings_go_round(void **state)
     assert_false(out.read_only);
 }
 
+static int decode_overwrite(const uint8_t *value, size_t len)
+{
+    struct dev_overwrite *o = NULL;
+    int r = dev_overwrite_decode(value, len, &o);
+    assert_true((r == 0) == (o != NULL));
+    free(o);
+    return r;
+}
+
+/* What is not understood in full is not written to a medium. */
+static void an_overwriting_is_as_it_says_or_none(void **state)
+{
+    (void)state;
+    static const uint8_t good[] = {1, 1, 3, 2, 0, 0x10, 0, 0, 0, 0, 0, 0, 2, 0, 'a', 'b'};
+    struct {
+        unsigned at;
+        uint8_t to;
+    } wrong[] = {{0, 0}, {1, 2}, {1, 0x81}, {2, 0}, {2, 32}, {3, 4}, {12, 0}, {12, 1}, {13, 1}};
+    uint8_t value[sizeof good + 1] = {0};
+    for (size_t n = 0; n < sizeof good; n++) {
+        assert_int_equal(decode_overwrite(good, n), ERR_CORRUPT_RECORD);
+    }
+    assert_int_equal(decode_overwrite(good, sizeof good), 0);
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+        memcpy(value, good, sizeof good);
+        value[wrong[i].at] = wrong[i].to;
+        assert_int_equal(decode_overwrite(value, sizeof good), ERR_CORRUPT_RECORD);
+    }
+    memcpy(value, good, sizeof good);
+    assert_int_equal(decode_overwrite(value, sizeof value), ERR_CORRUPT_RECORD);
+    value[0] = 2;
+    assert_int_equal(decode_overwrite(value, sizeof value), -ENOTSUP);
+}
+
 static void names(void **state)
 {
     (void)state;
@@ -243,6 +278,7 @@ int main(void)
                                        cmocka_unit_test(a_target_says_where_it_has_moved),
                                        cmocka_unit_test(later_versions_are_told_apart),
                                        cmocka_unit_test(settings_go_round),
+                                       cmocka_unit_test(an_overwriting_is_as_it_says_or_none),
                                        cmocka_unit_test(names),
                                        cmocka_unit_test(iscsi_names)};
     return cmocka_run_group_tests(tests, NULL, NULL);
