@@ -350,7 +350,7 @@ static struct scsi_rod_owner *see_to_owner(struct scsi_rods *rods, struct scsi_r
     return owner;
 }
 
-/* Into the list, or -ENOSPC, -ENOMEM. */
+/* Into the list; or -ENOSPC, -ENOMEM, and nobody has seen it. */
 static int enter(struct scsi_rod *rod, const char *initiator) WAITS
 {
     struct scsi_rods *rods = rod->rods;
@@ -377,7 +377,7 @@ static int enter(struct scsi_rod *rod, const char *initiator) WAITS
     if (old) {
         scsi_rod_unpin(old);
     }
-    return full ? -ENOSPC : see_to_tending(rods);
+    return full ? -ENOSPC : 0;
 }
 
 int scsi_rod_begin(struct scsi_task *t, const struct scsi_rod_list *list, struct scsi_rod **ret_rod)
@@ -393,10 +393,12 @@ int scsi_rod_begin(struct scsi_task *t, const struct scsi_rod_list *list, struct
     rod->unit = t->lu->uuid;
     uint64_t hold_bytes = plan(rod, list, t->lu->block_shift);
     int r = enter(rod, t->nexus->initiator);
-    if (r < 0 && list_is_empty(&rod->link)) {
+    if (r < 0) {
         free(rod);
         return r;
     }
+    /* From here on somebody may kill it, and have a pin while he does: R2. */
+    r = see_to_tending(rod->rods);
     if (r >= 0) {
         r = dev_hold_create(rod->rods->registry, hold_bytes, &rod->hold);
     }
