@@ -7,6 +7,8 @@
  * INVARIANTS, under lu->m
  *   A1. lu->paths is what dev said at lu->path_generation, and that never goes back.
  *   A2. itl->access of every view is what lu->paths says.
+ *   A3. Who is changing states is in lu->wishes from before dev hears of it until the unit has
+ *       looked: whoever makes it look meanwhile knows whose change that is.
  * So whoever changes states has every unit look again, in whatever order they come there.
  *
  * A change reaches commands that begin after it; those which are under way end as they would have.
@@ -53,7 +55,9 @@ static bool same_path(const struct dev_path *a, const struct dev_path *b)
 
 /* What SET TARGET PORT GROUPS wants of one unit. */
 struct wish {
+    struct list link;               /* of lu->wishes */
     const struct scsi_nexus *nexus; /* whose it is */
+    _Atomic bool made;              /* something was to be changed */
     struct uuid device;
     size_t count;
     struct dev_path paths[DEV_TAGS_MAX];
@@ -74,16 +78,27 @@ static bool explains(const struct wish *w, const struct scsi_lu *lu, const struc
     return same;
 }
 
+/* Under lu->m: the nexus whose wish is all that has changed, or NULL. */
+static const struct scsi_nexus *find_maker(const struct scsi_lu *lu, const struct dev_path *paths,
+                                           size_t count)
+{
+    list_for_each(&lu->wishes, struct wish, link, w) {
+        if (atomic_load(&w->made) && explains(w, lu, paths, count)) {
+            return w->nexus;
+        }
+    }
+    return NULL;
+}
+
 /*
  * Under lu->m: takes over what dev said, and the nexuses are told if it is news. Not to whom it was
  * just carried out for; but somebody else may have changed something at the same time.
  */
-static void adopt(struct scsi_lu *lu, const struct dev_path *paths, size_t count,
-                  const struct wish *own)
+static void adopt(struct scsi_lu *lu, const struct dev_path *paths, size_t count)
 {
     bool first = lu->path_count == 0;
     bool changed = count != lu->path_count;
-    const struct scsi_nexus *except = own && explains(own, lu, paths, count) ? own->nexus : NULL;
+    const struct scsi_nexus *except = find_maker(lu, paths, count);
     for (size_t i = 0; i < count; i++) {
         changed = changed || !same_path(&paths[i], &lu->paths[i]);
         lu->paths[i] = paths[i];
@@ -97,7 +112,7 @@ static void adopt(struct scsi_lu *lu, const struct dev_path *paths, size_t count
     }
 }
 
-static void look(struct scsi_lu *lu, const struct wish *own, struct scsi_itl *fresh)
+static void look(struct scsi_lu *lu, struct scsi_itl *fresh)
 {
     struct dev_path paths[DEV_TAGS_MAX];
     uint64_t generation;
@@ -106,7 +121,7 @@ static void look(struct scsi_lu *lu, const struct wish *own, struct scsi_itl *fr
     rt_mutex_lock(&lu->m);
     if (count > 0 && (lu->path_count == 0 || generation > lu->path_generation)) {
         lu->path_generation = generation;
-        adopt(lu, paths, count, own);
+        adopt(lu, paths, count);
     }
     if (fresh) {
         judge(fresh);
@@ -117,12 +132,12 @@ static void look(struct scsi_lu *lu, const struct wish *own, struct scsi_itl *fr
 
 void scsi_alua_attach(struct scsi_itl *itl)
 {
-    look(itl->lu, NULL, itl);
+    look(itl->lu, itl);
 }
 
 void scsi_alua_look(struct scsi_lu *lu)
 {
-    look(lu, NULL, NULL);
+    look(lu, NULL);
 }
 
 size_t scsi_alua_paths(struct scsi_lu *lu, struct dev_path ret_paths[DEV_TAGS_MAX])
@@ -257,10 +272,10 @@ static bool read_wish(struct scsi_task *t, struct wish *w)
     return true;
 }
 
-/* -EALREADY: there is nothing to change. */
+/* -EALREADY: there is nothing to change. Whoever looks from now on finds the wish made. */
 static int edit_paths(struct dev_paths *draft, void *arg)
 {
-    const struct wish *w = arg;
+    struct wish *w = arg;
     int r = -EALREADY;
     for (size_t i = 0; i < w->count; i++) {
         struct dev_path path = dev_paths_state(draft, &w->device, w->paths[i].tag);
@@ -273,6 +288,22 @@ static int edit_paths(struct dev_paths *draft, void *arg)
             }
         }
     }
+    atomic_store(&w->made, r >= 0);
+    return r;
+}
+
+/* Under the wish, the states are changed, and the unit has looked. */
+static int carry_out(struct scsi_lu *lu, struct wish *w) WAITS
+{
+    struct scsi_target *target = w->nexus->target;
+    rt_mutex_lock(&lu->m);
+    list_push_back(&lu->wishes, &w->link);
+    rt_mutex_unlock(&lu->m);
+    int r = dev_paths_change(target->host->registry, target->iqn, edit_paths, w);
+    look(lu, NULL); /* also when the flush has failed; or somebody else has just made it so */
+    rt_mutex_lock(&lu->m);
+    list_remove(&w->link);
+    rt_mutex_unlock(&lu->m);
     return r;
 }
 
@@ -283,9 +314,7 @@ void scsi_set_groups_run(struct scsi_task *t)
     if (!read_wish(t, &w) || w.count == 0) {
         return;
     }
-    int r = dev_paths_change(target->host->registry, target->iqn, edit_paths, &w);
-    /* Also when the flush has failed; or somebody else has just made it so. */
-    look(t->lu, r == -EALREADY ? NULL : &w, NULL);
+    int r = carry_out(t->lu, &w);
     if (r >= 0) {
         msg_info_paced("scsi", "LUN %u of %s: %s has set access states", t->lu->lun, target->iqn,
                        t->nexus->initiator);

@@ -48,6 +48,7 @@ int scsi_lu_create(struct scsi_target *t, uint32_t lun, struct dev *d, struct sc
     list_init(&lu->ordered);
     rt_mutex_init(&lu->m);
     list_init(&lu->views);
+    list_init(&lu->wishes);
     lu->shard_tasks_max = SCSI_SHARD_TASKS_MAX;
     for (size_t i = 0; i < SCSI_SHARDS; i++) {
         rt_mutex_init(&lu->shards[i].m);

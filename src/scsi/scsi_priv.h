@@ -132,9 +132,10 @@ struct scsi_lu {
     _Atomic uint64_t ordered_gen;    /* number of the youngest ORDERED task there ever was */
     _Atomic uint64_t ordered_oldest; /* of the oldest there is now, UINT64_MAX = none */
     struct list ordered;             /* under the target's bell */
-    struct rt_mutex m;               /* guards views, past, zero, counted_ns, paths */
+    struct rt_mutex m;               /* guards views, past, zero, counted_ns, paths, wishes */
     struct list views;
-    size_t path_count; /* see alua.c */
+    struct list wishes; /* see alua.c */
+    size_t path_count;
     uint64_t path_generation;
     struct dev_path paths[DEV_TAGS_MAX];
     struct scsi_stats past; /* of views that are gone */

@@ -209,6 +209,37 @@ static void who_sets_hears_of_others(struct world *w)
 }
 WORLD_TEST(who_sets_hears_of_others)
 
+static struct world *onlooker_world;
+static struct scsi_nexus *onlooker;
+
+/* Who comes, or changes another target, while a change is on its way to the store. */
+static void somebody_comes(void)
+{
+    struct scsi_nexus_options opt = {.initiator_name = "iqn.d", .tpgt = 1, .relative_port = 1};
+    CHECK(scsi_nexus_create(onlooker_world->target, &opt, &onlooker) == 0);
+    scsi_paths_changed(onlooker_world->host, NULL);
+}
+
+/* Whoever makes the unit look first: it is a's change, and told to all but a. */
+static void who_sets_is_not_told_by_others(struct world *w)
+{
+    make_groups(w);
+    onlooker_world = w;
+    fake_ways.meanwhile = somebody_comes;
+    CHECK(set_seven(w->a, DEV_PATH_STANDBY) == SCSI_GOOD);
+    CHECK(tur(w->a, 0) == SCSI_GOOD && tur(w->a, 1) == SCSI_GOOD);
+    CHECK(tur(w->b, 0) == SCSI_CHECK_CONDITION && attention_is(ACCESS_CHANGED));
+    CHECK(tur(c, 0) == SCSI_CHECK_CONDITION && attention_is(ACCESS_CHANGED));
+    CHECK(tur(w->b, 0) == SCSI_GOOD && tur(w->b, 1) == SCSI_GOOD && tur(c, 1) == SCSI_GOOD);
+    scsi_nexus_destroy(onlooker);
+    /* What is done is no wish any more: the same from the operator is news to a. */
+    CHECK(set_seven(w->a, DEV_PATH_OPTIMIZED) == SCSI_GOOD);
+    operate(w, 7, DEV_PATH_STANDBY);
+    CHECK(tur(w->a, 0) == SCSI_CHECK_CONDITION && attention_is(ACCESS_CHANGED));
+    drop_groups();
+}
+WORLD_TEST(who_sets_is_not_told_by_others)
+
 static void lists_are_looked_at(struct world *w)
 {
     static const uint8_t unknown[] = {0, 0, 0, 0, 2, 0, 0, 7, 2, 0, 0, 8};
@@ -268,6 +299,7 @@ int main(void)
         cmocka_unit_test(test_each_state_lets_its_commands_in),
         cmocka_unit_test(test_a_command_changes_one_unit),
         cmocka_unit_test(test_who_sets_hears_of_others),
+        cmocka_unit_test(test_who_sets_is_not_told_by_others),
         cmocka_unit_test(test_lists_are_looked_at),
         cmocka_unit_test(test_ports_count_for_reservations),
     };
