@@ -82,6 +82,7 @@ struct iscsi_server {
     struct dev_registry *registry;
     struct scsi_host *host;
     struct isns_client *isns; /* NULL: none */
+    bool isns_said;           /* that a name leads to a loopback address; its client's */
     struct net_listener *listeners[ISCSI_PORTALS_MAX];
     size_t listener_count;
     struct rt_lock opening; /* the next two; see portal.c */

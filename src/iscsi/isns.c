@@ -42,6 +42,7 @@ struct drawing {
     struct iscsi_server *server;
     const char *local;
     struct isns_picture *picture;
+    bool loopback; /* the group is listened for there */
     struct isns_link portals[ISNS_PORTALS_MAX];
     size_t count;
 };
@@ -69,6 +70,29 @@ static bool has_port(const char *text)
     return host_end && strchr(host_end, ':');
 }
 
+static bool is_loopback(const char *text)
+{
+    uint8_t address[16];
+    uint16_t port;
+    return isns_address_parse(text, address, &port) >= 0 && isns_address_is_loopback(address);
+}
+
+/* One of those that a name has. Many a host has its own name for a loopback address, where nobody
+ * else finds it. */
+static int add_found(struct drawing *d, const char *name, const char *found, uint16_t tag)
+{
+    if (!d->loopback && is_loopback(found)) {
+        if (!d->server->isns_said) {
+            d->server->isns_said = true;
+            msg_warn("isns", "%s is %s here, which is not registered: nobody listens there", name,
+                     found);
+        }
+        return 0;
+    }
+    int r = add_address(d, found, tag);
+    return r == -EINVAL ? 0 : r; /* of some other family */
+}
+
 /* An address, or a name with all that are known to be its. */
 static int add_portal(struct drawing *d, const char *text, uint16_t tag)
 {
@@ -85,8 +109,7 @@ static int add_portal(struct drawing *d, const char *text, uint16_t tag)
     size_t count = d->picture->names ? isns_names_find(d->picture->names, text, &found) : 0;
     r = 0;
     for (size_t i = 0; i < count && r >= 0; i++) {
-        r = add_address(d, found[i], tag);
-        r = r == -EINVAL ? 0 : r; /* of some other family */
+        r = add_found(d, text, found[i], tag);
     }
     return r;
 }
@@ -107,6 +130,12 @@ static int add_default(struct drawing *d)
 {
     struct iscsi_server *s = d->server;
     int r = 0;
+    d->loopback = false;
+    for (size_t i = 0; i < s->listener_count; i++) {
+        char bound[NET_ADDRESS_SIZE];
+        net_listener_address(s->listeners[i], bound);
+        d->loopback |= is_loopback(bound);
+    }
     rt_mutex_lock(&s->lock);
     for (size_t i = 0; i < s->advertise_count && r >= 0; i++) {
         r = add_portal(d, s->advertise[i], DEV_TAG_DEFAULT);
@@ -124,6 +153,10 @@ static int add_default(struct drawing *d)
 static int add_group(struct drawing *d, const struct dev_group *group)
 {
     int r = 0;
+    d->loopback = false;
+    for (size_t i = 0; i < group->portal_count; i++) {
+        d->loopback |= isns_address_is_loopback(group->portals[i].address);
+    }
     for (size_t i = 0; i < group->advertise_count && r >= 0; i++) {
         r = add_portal(d, group->advertise[i], group->tag);
     }

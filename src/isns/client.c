@@ -281,6 +281,22 @@ static void client_main(void *arg)
     rt_mutex_unlock(&c->lock);
 }
 
+/* A look-up has ended: whoever waits for it hears of it, and what is new is registered. */
+static void on_found(void *arg, bool news)
+{
+    struct isns_client *c = arg;
+    rt_mutex_lock(&c->lock);
+    c->news.changed |= news;
+    rt_waitq_wake_all(&c->changed);
+    rt_mutex_unlock(&c->lock);
+}
+
+static int resolve(void *arg, struct isns_lookup *l) WAITS
+{
+    struct isns_client *c = arg;
+    return c->opt.resolve ? c->opt.resolve(c->opt.arg, l) : isns_resolve(l);
+}
+
 static struct isns_client *client_new(const struct isns_options *opt)
 {
     struct isns_client *c = calloc(1, sizeof *c);
@@ -301,10 +317,10 @@ static struct isns_client *client_new(const struct isns_options *opt)
     rt_mutex_init(&c->lock);
     rt_waitq_init(&c->changed);
     isns_visitors_init(&c->visitors);
-    isns_names_init(&c->names);
     c->names_ns = RT_FOREVER;
     c->server = strdup(opt->server);
-    if (!c->server || rt_group_create(&c->group) < 0) {
+    const struct isns_names_options names = {.found = on_found, .resolve = resolve, .arg = c};
+    if (!c->server || isns_names_init(&c->names, &names) < 0 || rt_group_create(&c->group) < 0) {
         isns_client_free(c);
         return NULL;
     }
@@ -417,11 +433,11 @@ void isns_client_free(struct isns_client *c)
         rt_group_wait(c->group);
         rt_group_destroy(c->group);
     }
+    isns_names_free(&c->names);
     isns_ears_close(c);
     isns_picture_free(&c->registered);
     isns_domains_free(c->domains);
     isns_visitors_free(&c->visitors);
-    isns_names_free(&c->names);
     rt_mutex_destroy(&c->lock);
     free(c->server);
     free(c);

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 struct isns_client;
+struct isns_lookup;
 
 /* A server as the options take it. */
 bool isns_server_ok(const char *text);
@@ -42,8 +43,9 @@ struct isns_options {
      */
     int (*describe)(void *arg, const char *local, struct isns_picture *p);
     void *arg;
-    /* For tests; NULL: by TCP. */
+    /* For tests; NULL: by TCP, and as the system finds hosts (isns/resolve.h). */
     int (*connect)(void *arg, uint64_t deadline_ns, struct net_stream **ret_stream);
+    int (*resolve)(void *arg, struct isns_lookup *l);
 };
 
 /* Listens and begins, on this core: 0 or -errno. The texts are copied. */

@@ -48,6 +48,12 @@ void isns_address_format(const uint8_t address[16], uint16_t port, char ret_text
     (void)snprintf(ret_text, ISNS_ADDRESS_TEXT, v4 ? "%s:%u" : "[%s]:%u", host, port);
 }
 
+bool isns_address_is_loopback(const uint8_t address[16])
+{
+    static const uint8_t v6[16] = {[15] = 1};
+    return isns_address_is_v4(address) ? address[12] == 127 : memcmp(address, v6, sizeof v6) == 0;
+}
+
 bool isns_address_is_any(const uint8_t address[16])
 {
     uint8_t bits = 0;

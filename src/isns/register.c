@@ -18,6 +18,7 @@
 
 #define PERIOD_MIN_S 6u
 #define NAMES_MS 60000u
+#define FIRST_MS 2000u /* for which names are waited for that were never looked up */
 
 /* Of the nodes of p one that old has, too; else the first. */
 static const char *choose_source(const struct isns_picture *p, const struct isns_picture *old)
@@ -190,18 +191,30 @@ static void take_over(struct isns_client *c, struct isns_picture *p)
     *p = old;
 }
 
-/* What there is, with the addresses of those portals that are told by name. */
+/* For a while: what is found later is registered then. */
+static void await_names(struct isns_client *c) WAITS
+{
+    uint64_t deadline_ns = rt_after_ms(FIRST_MS);
+    int r = 0;
+    rt_mutex_lock(&c->lock);
+    while (isns_names_pending(&c->names) && !c->news.stop && r >= 0) {
+        r = rt_waitq_wait(&c->changed, &c->lock, deadline_ns);
+    }
+    c->news.changed = false; /* what there is, is looked at afterwards */
+    rt_mutex_unlock(&c->lock);
+}
+
+/* What there is, with those addresses that are known of portals that are told by name. */
 static int draw(struct isns_client *c, const char *local, struct isns_picture *ret_picture) WAITS
 {
-    bool again = true;
-    int r = 0;
-    while (again) {
+    *ret_picture = (struct isns_picture){.names = &c->names};
+    int r = c->opt.describe(c->opt.arg, local, ret_picture);
+    isns_names_look_up(&c->names);
+    if (r >= 0 && isns_names_pending(&c->names)) {
+        await_names(c);
+        isns_picture_free(ret_picture);
         *ret_picture = (struct isns_picture){.names = &c->names};
         r = c->opt.describe(c->opt.arg, local, ret_picture);
-        again = r >= 0 && isns_names_look_up(&c->names);
-        if (again) {
-            isns_picture_free(ret_picture);
-        }
     }
     isns_ears_add(c, ret_picture);
     for (size_t i = 0; r >= 0 && i < ret_picture->portals.len; i++) {

@@ -238,6 +238,13 @@ def groups(s, isnsd):
 
     zt.wait_for(closed)
     s.cli("iscsi", "portal-group", "delete", "far")
+    # What the host itself has for a loopback address is not where others find it.
+    s.cli("iscsi", "portal-group", "create", "wide", "--portals", f"0.0.0.0:{free_port()}",
+          "--advertise", "192.0.2.7:3297,localhost:3296")
+    zt.wait_for(lambda: "localhost:3296 is " in s.log_text())
+    zt.wait_for(lambda: "3297/tcp" in isnsd.names("portals", "Portal TCP/UDP port"))
+    assert "3296/tcp" not in isnsd.names("portals", "Portal TCP/UDP port")
+    s.cli("iscsi", "portal-group", "delete", "wide")
     zt.wait_for(lambda: "3299/tcp" not in isnsd.names("portals", "Portal TCP/UDP port"))
 
 

@@ -3,7 +3,9 @@
 #include "base/endian.h"
 #include "base/msg.h"
 #include "isns/isns.h"
+#include "isns/names.h"
 #include "isns/pdu.h"
+#include "isns/resolve.h"
 #include "rt/rt.h"
 #include "unit.h"
 
@@ -48,6 +50,9 @@ static struct {
     uint32_t query_status;
     bool knows_initiator; /* who may see A; nobody B */
     bool shows_b;         /* to who asks as I */
+    unsigned names;       /* portals that are told by name */
+    uint64_t resolve_ms;  /* so long each look-up takes */
+    unsigned resolved;    /* how many there were */
     struct net_stream *stream;
     unsigned connections;
     struct request requests[REQUESTS_MAX];
@@ -55,6 +60,32 @@ static struct {
     uint16_t answered; /* function of the last response that has come */
     uint32_t answer_status;
 } world;
+
+static int add_names(struct isns_picture *p)
+{
+    int r = 0;
+    for (unsigned i = 0; i < world.names && r >= 0; i++) {
+        char text[32];
+        const char(*found)[NET_ADDRESS_SIZE] = NULL;
+        size_t portal;
+        (void)snprintf(text, sizeof text, "portal-%u:3260", i);
+        size_t count = p->names ? isns_names_find(p->names, text, &found) : 0;
+        r = count > 0 ? isns_picture_portal(p, found[0], &portal) : 0;
+    }
+    return r;
+}
+
+static int resolve(void *arg, struct isns_lookup *l)
+{
+    (void)arg;
+    world.resolved++;
+    if (rt_sleep_ms(world.resolve_ms) < 0) {
+        return -EAGAIN;
+    }
+    (void)snprintf(l->found[0], NET_ADDRESS_SIZE, "192.0.2.1%s:3260", strchr(l->host, '-') + 1);
+    l->count = 1;
+    return 0;
+}
 
 static int describe(void *arg, const char *local, struct isns_picture *p)
 {
@@ -68,7 +99,7 @@ static int describe(void *arg, const char *local, struct isns_picture *p)
             r = isns_picture_link(p, portal, 1);
         }
     }
-    return r;
+    return r < 0 ? r : add_names(p);
 }
 
 static void note_attr(struct request *q, const struct isns_attr *a, bool behind, bool first)
@@ -208,7 +239,8 @@ static void begin(const char *first, const char *second, bool domains)
                                .esi_interval_s = 0,
                                .domains = domains,
                                .describe = describe,
-                               .connect = connect};
+                               .connect = connect,
+                               .resolve = resolve};
     CHECK(isns_client_start(&opt, &world.client) == 0);
 }
 
@@ -548,6 +580,73 @@ static void answers_only_who_listens(void *arg)
     end();
 }
 
+static void tell_removed(const char *name)
+{
+    struct bytes_writer w = {0};
+    isns_put_text(&w, ISNS_NODE_NAME, A);
+    isns_put_u32(&w, ISNS_SCN_BITMAP, ISNS_SCN_REMOVED);
+    isns_put_text(&w, ISNS_NODE_NAME, name);
+    tell(ISNS_SCN, &w);
+    bytes_writer_free(&w);
+    wait_answered(ISNS_SCN | ISNS_RESPONSE);
+}
+
+/* Names that take long are looked up side by side, and what is known is registered meanwhile. */
+static void slow_names_hold_up_nothing(void *arg)
+{
+    (void)arg;
+    uint64_t begin_ns = rt_now_ns();
+    begin(A, NULL, false);
+    world.names = 3;
+    world.resolve_ms = 40000;
+    wait_state(ISNS_REGISTERED);
+    CHECK(rt_now_ns() - begin_ns < 10000000000ull && counts().portals == 1);
+    struct bytes_writer w = {0};
+    isns_put_text(&w, ISNS_EID, "storage-1");
+    tell(ISNS_ESI, &w);
+    bytes_writer_free(&w);
+    wait_answered(ISNS_ESI | ISNS_RESPONSE);
+    CHECK(rt_now_ns() - begin_ns < 10000000000ull);
+    wait_requests(2);
+    CHECK(rt_now_ns() - begin_ns < 60000000000ull);
+    (void)rt_sleep_ms(1000);
+    CHECK(counts().portals == 4 && world.resolved == 3);
+    /* Whoever says that something was removed has it said again, and nothing looked up. */
+    size_t before = world.count;
+    for (int i = 0; i < 5; i++) {
+        tell_removed(A);
+        (void)rt_sleep_ms(2000);
+    }
+    CHECK(world.count > before && world.resolved == 3 && counts().portals == 4);
+    /* After a while it is; and what takes long then does not keep it from leaving. */
+    (void)rt_sleep_ms(60000);
+    tell_removed(A);
+    (void)rt_sleep_ms(5000);
+    CHECK(world.resolved == 6);
+    isns_client_leave(world.client, rt_after_ms(1500));
+    CHECK(counts().state == ISNS_LEFT);
+    CHECK(world.requests[world.count - 1].function == ISNS_DEV_DEREG);
+    isns_client_free(world.client);
+}
+
+/* Nor does one that is looked up for the first time. */
+static void leaves_while_a_name_is_looked_up(void *arg)
+{
+    (void)arg;
+    begin(A, NULL, false);
+    wait_state(ISNS_REGISTERED);
+    world.names = 1;
+    world.resolve_ms = 40000;
+    isns_client_changed(world.client);
+    (void)rt_sleep_ms(500);
+    CHECK(world.resolved == 1);
+    uint64_t before_ns = rt_now_ns();
+    isns_client_leave(world.client, rt_after_ms(1500));
+    CHECK(rt_now_ns() - before_ns <= 1000000000ull);
+    CHECK(world.requests[world.count - 1].function == ISNS_DEV_DEREG);
+    isns_client_free(world.client);
+}
+
 static void run_it(void (*fn)(void *arg))
 {
     msg_level_set(MSG_ERROR);
@@ -575,6 +674,8 @@ TEST(meets_initiators)
 TEST(heals)
 TEST(answers_inquiries)
 TEST(answers_only_who_listens)
+TEST(slow_names_hold_up_nothing)
+TEST(leaves_while_a_name_is_looked_up)
 
 int main(void)
 {
@@ -592,6 +693,8 @@ int main(void)
         cmocka_unit_test(test_heals),
         cmocka_unit_test(test_answers_inquiries),
         cmocka_unit_test(test_answers_only_who_listens),
+        cmocka_unit_test(test_slow_names_hold_up_nothing),
+        cmocka_unit_test(test_leaves_while_a_name_is_looked_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
