@@ -303,14 +303,15 @@ static json_t *session_json(const struct iscsi_session_info *s)
         (void)snprintf(isid + 2 * i, 3, "%02x", s->isid[i]);
     }
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:i, s:s, s:i, s:I, s:{s:s, s:s?, s:s?, s:b}, s:b, s:b, s:I, s:I, "
+        "{s:s, s:s, s:s, s:s, s:i, s:s, s:i, s:i, s:I, s:{s:s, s:s?, s:s?, s:b}, s:b, s:b, s:I, "
+        "s:I, "
         "s:I, "
         "s:I}",
         "target", s->target, "initiator", s->initiator, "address", s->peer, "portal", s->local,
-        "portal_group", s->tpgt, "isid", isid, "tsih", s->tsih, "connections", (json_int_t)1,
-        "auth", "method", iscsi_method_name(s->method), "algorithm", iscsi_chap_name(s->chap),
-        "user", s->method == ISCSI_METHOD_NONE ? NULL : s->user, "mutual", s->mutual,
-        "header_digest", s->header_digest, "data_digest", s->data_digest, "age_seconds",
+        "portal_group", s->tpgt, "isid", isid, "tsih", s->tsih, "cid", s->cid, "connections",
+        (json_int_t)s->connections, "auth", "method", iscsi_method_name(s->method), "algorithm",
+        iscsi_chap_name(s->chap), "user", s->method == ISCSI_METHOD_NONE ? NULL : s->user, "mutual",
+        s->mutual, "header_digest", s->header_digest, "data_digest", s->data_digest, "age_seconds",
         (json_int_t)(s->age_ns / NS_PER_S), "commands", (json_int_t)s->commands, "bytes_read",
         (json_int_t)s->bytes_read, "bytes_written", (json_int_t)s->bytes_written);
 }

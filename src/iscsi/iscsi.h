@@ -105,6 +105,7 @@ bool iscsi_isns_counts(struct iscsi_server *s, struct isns_counts *ret_counts);
 /* Portals, or the groups that lead to a target, have changed. */
 void iscsi_isns_poke(struct iscsi_server *s);
 
+/* One of each connection, with the session that it belongs to. */
 struct iscsi_session_info {
     char target[DEV_IQN_MAX + 1];
     char initiator[DEV_IQN_MAX + 1];
@@ -118,6 +119,7 @@ struct iscsi_session_info {
     uint16_t tpgt;
     uint16_t tsih;
     uint16_t cid;
+    unsigned connections; /* of the session */
     bool header_digest;
     bool data_digest;
     uint64_t age_ns;

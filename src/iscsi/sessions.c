@@ -23,6 +23,9 @@ static void describe(struct iscsi_conn *c, struct iscsi_session_info *info)
     info->tpgt = s->tpgt;
     info->tsih = s->tsih;
     info->cid = c->cid;
+    list_for_each(&s->conns, struct iscsi_conn, session_link, each) {
+        info->connections += each->joined;
+    }
     info->header_digest = c->params.header_digest;
     info->data_digest = c->params.data_digest;
     info->method = c->auth.method;

@@ -240,8 +240,8 @@ static void print_sessions(const json_t *result)
                                       : ": no server of iSCSI is running");
         return;
     }
-    printf("%-40s %-40s %-24s %-12s %5s %-14s %10s %12s\n", "TARGET", "INITIATOR", "ADDRESS",
-           "ISID", "TSIH", "AUTH", "AGE (s)", "COMMANDS");
+    printf("%-40s %-40s %-24s %-12s %5s %5s %-14s %10s %12s\n", "TARGET", "INITIATOR", "ADDRESS",
+           "ISID", "TSIH", "CID", "AUTH", "AGE (s)", "COMMANDS");
     size_t i;
     json_t *s;
     json_array_foreach(sessions, i, s)
@@ -254,10 +254,11 @@ static void print_sessions(const json_t *result)
                  : *text_of(auth, "algorithm") ? text_of(auth, "algorithm")
                                                : "none",
                  json_is_true(json_object_get(auth, "mutual")) ? "+mutual" : "");
-        printf("%-40s %-40s %-24s %-12s %5" PRIu64 " %-14s %10" PRIu64 " %12" PRIu64 "\n",
+        printf("%-40s %-40s %-24s %-12s %5" PRIu64 " %5" PRIu64 " %-14s %10" PRIu64 " %12" PRIu64
+               "\n",
                text_of(s, "target"), text_of(s, "initiator"), text_of(s, "address"),
-               text_of(s, "isid"), number_of(s, "tsih"), how, number_of(s, "age_seconds"),
-               number_of(s, "commands"));
+               text_of(s, "isid"), number_of(s, "tsih"), number_of(s, "cid"), how,
+               number_of(s, "age_seconds"), number_of(s, "commands"));
     }
 }
 

@@ -321,6 +321,8 @@ void print_result(const char *op, const json_t *result)
         {"iscsi.resize-lun", print_resized},
         {"iscsi.remove-lun", print_deleted_device},
         {"iscsi.set-lun", print_device},
+        {"iscsi.eject", print_device},
+        {"iscsi.insert", print_device},
         {"iscsi.delete-target", print_deleted_target},
         {"iscsi.reservations.list", print_reservations},
         {"iscsi.reservations.clear", print_reservations},

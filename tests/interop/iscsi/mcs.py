@@ -52,6 +52,9 @@ def joining(s):
     answers = links[-1].answered
     assert (answers["MaxBurstLength"], answers["MaxConnections"]) == ("Reject", "8"), answers
     links += [session.link() for _ in range(6)]
+    listed = json.loads(s.cli("iscsi", "sessions", "--json").stdout)["sessions"]
+    assert sorted(one["cid"] for one in listed) == sorted(link.cid for link in links), listed
+    assert all(one["connections"] == 8 and one["tsih"] == session.tsih for one in listed), listed
     refused(session.link, 0x0206)
     good = session.tsih
     session.tsih = good ^ 0x5555

@@ -28,7 +28,8 @@ def main():
         assert initiator.run(b"\x12\0\0\0\x24\0", 36).data[1] == 0x80
         data = bytes(range(256)) * 16
         initiator.write(0, data)
-        server.cli("iscsi", "eject", IQN, "0")
+        told = server.cli("iscsi", "eject", IQN, "0").stdout
+        assert told.startswith(f"LUN 0 of '{IQN}'") and "ejected" in told, told
         assert sense_of(initiator, READY) == EMPTY
         assert sense_of(initiator, b"\x28" + bytes(7) + b"\1\0") == EMPTY
         server.cli("iscsi", "insert", IQN, "0")
