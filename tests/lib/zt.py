@@ -8,6 +8,7 @@
         ... s.nbd_port, s.iscsi_port ...
         s.stop()            # or s.kill(), then s.start() again
 """
+import contextlib
 import glob
 import json
 import os
@@ -48,15 +49,17 @@ class Stopwatch:
         self.begin, self.waited = time.monotonic(), self.waits()
 
     def waits(self):
-        total = 0
+        """By thread: some come, and some end meanwhile, with all that they have waited."""
+        found = {}
         for pid in self.pids:
             for path in glob.glob(f"/proc/{pid}/task/*/schedstat"):
-                with open(path, encoding="ascii") as f:
-                    total += int(f.read().split()[1])
-        return total / 1e9
+                with contextlib.suppress(OSError), open(path, encoding="ascii") as f:
+                    found[path] = int(f.read().split()[1])
+        return found
 
     def seconds(self):
-        return time.monotonic() - self.begin - (self.waits() - self.waited)
+        waited = sum(now - self.waited.get(path, 0) for path, now in self.waits().items())
+        return time.monotonic() - self.begin - waited / 1e9
 
 
 class Server:
@@ -124,7 +127,7 @@ unix_socket = "{self.dir}/admin.sock"
 
     def start(self, limit_s=LIMIT_S):
         with open(self.log, "ab") as log:
-            begin = log.tell()
+            begin = len(self.log_text())
             self.process = subprocess.Popen([*self.wrap, ZEROFS, "run", "-c", self.config],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
