@@ -7,6 +7,7 @@ do it wrong, can be had.
     i.write(lba, data)
     assert i.read(lba, blocks) == data
 """
+import itertools
 import socket
 import struct
 
@@ -68,13 +69,12 @@ class Status:
 
 
 class Initiator:
-    serial = 0
+    serials = itertools.count(1)  # of all threads
     tsih_asked = 0
 
     def __init__(self, port, iqn=None, keys=None, name="iqn.2024-01.test:raw", isid=None):
-        Initiator.serial += 1
         self.iqn, self.name = iqn, name
-        self.isid = isid or b"\x80" + Initiator.serial.to_bytes(5, "big")
+        self.isid = isid or b"\x80" + next(Initiator.serials).to_bytes(5, "big")
         self.keys = {"HeaderDigest": "None", "DataDigest": "None",
                      "MaxRecvDataSegmentLength": "262144"}
         self.keys.update(keys or {})

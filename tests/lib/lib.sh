@@ -26,8 +26,9 @@ expect_error() {
     esac
 }
 
-free_port() {
-    python3 -c 'import zt; print(zt.free_port())'
+# free_ports: two of them.
+free_ports() {
+    python3 -c 'import zt; print(zt.free_port(), zt.free_port())'
 }
 
 # The S3 server of the run, or one that ends with this test.
@@ -49,8 +50,8 @@ store_server() {
 # write_config [LINES]: a whole configuration below $TMPDIR on free ports, and LINES merged into it.
 # The store is of the kind that this run is for (stores.py).
 write_config() {
-    NBD_PORT=$(free_port)
-    ISCSI_PORT=$(free_port)
+    ports=$(free_ports)
+    NBD_PORT=${ports% *} ISCSI_PORT=${ports#* }
     store_server
     mkdir -p "$TMPDIR/cache"
     python3 -m stores config "$(python3 -m stores url s)" >"$CONFIG.part"

@@ -24,9 +24,8 @@ DATA, STATUS, DATA_ACK, RESEGMENT = range(4)
 
 class Session:
     def __init__(self, port, iqn, keys=None, name="iqn.2024-01.test:links"):
-        Initiator.serial += 1
         self.port, self.iqn, self.keys, self.name = port, iqn, dict(keys or {}), name
-        self.isid = b"\x80" + Initiator.serial.to_bytes(5, "big")
+        self.isid = b"\x80" + next(Initiator.serials).to_bytes(5, "big")
         self.cmdsn, self.itt, self.tsih, self.cid = 1, 1, 0, 0
         self.agreed = {}
         self.max_cmdsn, self.exp_cmdsn = 1, 1

@@ -77,7 +77,7 @@ class Gateway:
             try:
                 self.start_all()
                 break
-            except RuntimeError:
+            except (RuntimeError, subprocess.TimeoutExpired):
                 said = self.logs()
                 self.stop()
                 if not left:
