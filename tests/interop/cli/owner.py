@@ -53,7 +53,7 @@ def servers(a, b):
         raise AssertionError("a flush of the server that was replaced was acknowledged")
     except nbd.Error:
         pass
-    assert a.process.wait(20) == HELD, a.log_text()
+    assert a.process.wait(zt.LIMIT_S) == HELD, a.log_text()
     assert "taken over" in a.log_text()
     a.process = None
     h = connect(b, "made-by-a")

@@ -149,7 +149,7 @@ def vanished():
         stalls(s, h, begin)
         assert connect(s, "d").pread(4096, 8192) == b"3" * 4096
         s.process.send_signal(signal.SIGTERM)
-        assert s.process.wait(13) == STORE, s.log_text()
+        assert s.process.wait(zt.LIMIT_S) == STORE, s.log_text()
         s.process = None
         assert "are not stored" in s.log_text()
         # A command that looks does not take the missing folder for an empty volume.

@@ -52,7 +52,7 @@ class Store:
 
     def end(self):
         self.process.stdin.close()
-        self.process.wait(20)
+        self.process.wait(zt.LIMIT_S)
         self.process.stdout.close()
         text = self.text()
         self.log.close()

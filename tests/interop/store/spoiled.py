@@ -77,7 +77,7 @@ def one(s, image, name, rnd):
         try:
             s.start()
         except AssertionError:
-            code = s.process.wait(20)
+            code = s.process.wait(zt.LIMIT_S)
             s.process = None
             said = s.log_text()[begin:]
             assert code == STORE, f"{name} byte {at}: exit code {code}: {said}"
