@@ -151,6 +151,7 @@ static int create(const struct cache_disk_options *opt, struct cache_disk **ret_
     set_geometry(d);
     rt_mutex_init(&d->m);
     rt_waitq_init(&d->more);
+    rt_waitq_init(&d->clear_q);
     list_init(&d->queue);
     rt_event_init(&d->ready);
     rt_credits_init(&d->read_room, MAX_OF(opt->pending_bytes, ROOM_MIN));
@@ -285,12 +286,13 @@ static void look_up(struct cache_disk *d, struct job *j, struct cache_disk_frame
                     uint32_t count)
 {
     rt_mutex_lock(&d->m);
-    bool asleep = !d->loaded || rt_now_ns() < d->read_again_ns;
+    bool asleep = !d->loaded || disk_is_clearing(d) || rt_now_ns() < d->read_again_ns;
     for (uint32_t i = 0; i < count; i++) {
         uint64_t hash = disk_hash(frames[i].object, frames[i].offset);
         uint64_t place = asleep ? 0 : disk_index_find(&d->index, hash, disk_tail(d));
         frames[i].bytes = NULL;
         frames[i].old = false;
+        frames[i].era = d->clears;
         if (place != 0) {
             j->wants[j->count++] = (struct want){.frame = &frames[i], .place = place};
             j->bytes += (uint32_t)disk_entry_bytes(frames[i].len);
@@ -447,11 +449,12 @@ static struct disk_item *item_create(struct cache_disk *d, const struct cache_di
         return NULL;
     }
     rt_mutex_lock(&d->m);
-    bool asleep = d->stop || d->clearing > 0 || (d->unusable && rt_now_ns() < d->retry_ns);
+    bool asleep = d->stop || disk_is_clearing(d) || (d->unusable && rt_now_ns() < d->retry_ns);
+    it->era = d->clears;
     for (uint32_t i = 0; i < count && !asleep; i++) {
         const struct cache_disk_frame *fr = &frames[i];
-        if (fr->bytes != NULL && disk_entry_bytes(fr->len) <= DISK_ENTRY_BYTES_MAX &&
-            (again || is_wanted(d, fr))) {
+        if (fr->bytes != NULL && fr->era == it->era &&
+            disk_entry_bytes(fr->len) <= DISK_ENTRY_BYTES_MAX && (again || is_wanted(d, fr))) {
             it->frames[it->count++] = *fr;
         }
     }
@@ -469,11 +472,12 @@ static uint64_t room_of(struct cache_disk *d, const struct rt_buf *buf)
     return MIN_OF(buf->cap, d->write_room.total);
 }
 
-/* Takes the item; taken: there is room for it. */
+/* Takes the item; taken: there is room for it. What was cleared since it was made stays out. */
 static void append(struct cache_disk *d, struct disk_item *it, struct rt_buf *buf, bool taken)
 {
     rt_mutex_lock(&d->m);
-    if (taken) {
+    bool goes = taken && it->era == d->clears;
+    if (goes) {
         it->room = room_of(d, buf);
         it->buf = rt_buf_ref(buf);
         list_push_back(&d->queue, &it->link);
@@ -482,7 +486,8 @@ static void append(struct cache_disk *d, struct disk_item *it, struct rt_buf *bu
         d->counts.dropped += it->count;
     }
     rt_mutex_unlock(&d->m);
-    if (!taken) {
+    if (!goes) {
+        rt_credits_give(&d->write_room, taken ? room_of(d, buf) : 0);
         free(it);
     }
 }
@@ -548,34 +553,31 @@ void cache_disk_counts(struct cache_disk *d, struct cache_disk_counts *ret_count
     *ret_counts = c;
 }
 
-static int cut_job(void *arg)
-{
-    struct cache_disk *d = arg;
-    return d->io.cut(d->io.arg);
-}
-
-static void clearing_add(struct cache_disk *d, int n)
+uint64_t cache_disk_era(struct cache_disk *d)
 {
     rt_mutex_lock(&d->m);
-    d->clearing += n;
+    uint64_t era = d->clears;
     rt_mutex_unlock(&d->m);
+    return era;
 }
 
-#define CLEAR_WAIT_MS 10000u
-#define CLEAR_STEP_MS 20u
+#define CLEAR_WAIT_MS 30000u
 
 /*
- * What is on its way to the disk is there before it is cut, and nothing more sets out meanwhile.
- * The index guesses as before, and finds nothing: each entry is only believed by its mark.
+ * The writer does it, between two writes: what waits to be written is dropped, and so is what
+ * somebody has read, or asked for, before this and puts later.
  */
 int cache_disk_clear(struct cache_disk *d)
 {
+    uint64_t until = rt_after_ms(CLEAR_WAIT_MS);
     int r = 0;
-    clearing_add(d, 1);
-    for (unsigned ms = 0; r == 0 && rt_credits_used(&d->write_room) > 0; ms += CLEAR_STEP_MS) {
-        r = ms < CLEAR_WAIT_MS ? rt_sleep_ms(CLEAR_STEP_MS) : -ETIMEDOUT;
+    rt_mutex_lock(&d->m);
+    uint64_t mine = ++d->clears;
+    rt_waitq_wake_all(&d->more);
+    while (r == 0 && d->cleared < mine) {
+        r = rt_waitq_wait(&d->clear_q, &d->m, until);
     }
-    r = r == 0 ? disk_call(d, cut_job, d) : r;
-    clearing_add(d, -1);
+    r = r == 0 ? d->clear_result : r;
+    rt_mutex_unlock(&d->m);
     return r;
 }

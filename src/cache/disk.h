@@ -9,6 +9,7 @@
  *     uint32_t found = cache_disk_read(d, &fr, 1, &buf);    // fr.bytes, or NULL: ask the store
  *     cache_disk_keep(d, buf, &fr);                         // they are right; or cache_disk_drop()
  *     rt_buf_unref(buf);
+ *     fr.era = cache_disk_era(d);                           // before the store is asked
  *     cache_disk_put(d, buf_of_the_store, &fr, 1);          // at once; written some time later
  *     cache_disk_close(d);
  *
@@ -69,6 +70,7 @@ struct cache_disk_frame {
     uint32_t len;         /* at most a mebibyte */
     const uint8_t *bytes; /* out: in the buffer; NULL when they are not to be had */
     bool old;             /* out: it will be overwritten soon, unless it is kept */
+    uint64_t era;         /* cache_disk_era() before the bytes were asked for; out, when read */
 };
 
 /* Reads what is there of the frames: how many. *ret_buf, when there are any, holds their bytes and
@@ -88,9 +90,12 @@ void cache_disk_put_wait(struct cache_disk *d, struct rt_buf *buf,
 /* What was read is not what it should be: it was no hit after all. */
 void cache_disk_drop(struct cache_disk *d, const struct cache_disk_frame *frame);
 
-/* Nothing of what it holds is to be found in the file afterwards; it begins anew. 0, or the disk's
+/* Nothing of what it holds, or of what was asked for before this, is to be found in the file
+ * afterwards; it begins anew. 0, -ETIMEDOUT (it is done as soon as the disk answers), or the disk's
  * error. */
 MUST int cache_disk_clear(struct cache_disk *d) WAITS;
+/* How often it was cleared: what was asked for in an earlier era is not taken in. */
+uint64_t cache_disk_era(struct cache_disk *d);
 
 struct cache_disk_counts {
     uint64_t hits;

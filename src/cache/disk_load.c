@@ -171,13 +171,13 @@ static int region_job(void *arg)
     return 0;
 }
 
-/* 0, or -ESTALE when there is something of an object that cannot be. */
+/* 0, or -ESTALE when there is something of an object that cannot be, or all is to go. */
 static int region_take(struct region_load *g, uint64_t limit)
 {
     struct cache_disk *d = g->d;
     uint64_t first = g->number * (d->region_bytes / DISK_UNIT);
-    int r = 0;
     rt_mutex_lock(&d->m);
+    int r = disk_is_clearing(d) ? -ESTALE : 0; /* who clears does not wait for all of it */
     for (size_t i = 0; i < g->found.records.len && r == 0; i++) {
         const struct disk_record *rec = &g->found.records.at[i];
         r = rec->object > limit ? -ESTALE : 0;

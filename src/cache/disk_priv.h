@@ -33,7 +33,6 @@ struct cache_disk {
     struct rt_mutex m; /* guards all down to the writer's own */
     struct rt_waitq more;
     struct list queue; /* of disk_item */
-    int clearing;      /* as many are at it */
     bool stop;
     uint64_t stop_ns; /* then: what is pending is dropped from this time on */
     bool loaded;      /* the index is as the file */
@@ -51,6 +50,10 @@ struct cache_disk {
     uint32_t bad_reads;     /* in a row */
     uint64_t read_again_ns; /* not before */
     struct cache_disk_counts counts;
+    uint64_t clears;  /* asked for, so far */
+    uint64_t cleared; /* of these; between the two nothing is taken in, nor read */
+    int clear_result; /* of the last one */
+    struct rt_waitq clear_q;
 
     struct rt_credits read_room;  /* bytes of reads under way, given up ones included */
     struct rt_credits write_room; /* bytes of buffers that wait to be written */
@@ -66,6 +69,7 @@ struct disk_item {
     struct list link;
     struct rt_buf *buf;
     uint64_t room; /* of write_room */
+    uint64_t era;
     uint32_t count;
     struct cache_disk_frame frames[];
 };
@@ -86,6 +90,12 @@ void disk_items_free(struct cache_disk *d, struct list *items);
 MUST int disk_load(struct cache_disk *d) WAITS;
 
 /* disk_write.c */
+/* With d->m. */
+static inline bool disk_is_clearing(const struct cache_disk *d)
+{
+    return d->clears != d->cleared;
+}
+
 void disk_writer(void *arg) WAITS;
 
 /* disk_mark.c */

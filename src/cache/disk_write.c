@@ -244,6 +244,31 @@ static void write_or_drop(struct cache_disk *d, struct list *items)
     note_result(d, r);
 }
 
+/* It may not be open yet. One that is open and cannot be opened again is cut all the same. */
+static int cut_job(void *arg)
+{
+    struct cache_disk *d = arg;
+    int opened = d->io.open(d->io.arg);
+    int r = d->io.cut(d->io.arg);
+    return r < 0 && opened < 0 ? opened : r;
+}
+
+/* All that were asked for up to that one. Without its header the file is begun anew. */
+static void clear(struct cache_disk *d, uint64_t upto)
+{
+    int r = disk_call(d, cut_job, d);
+    if (r < 0) {
+        msg_warn("cache", "the disk cache cannot be emptied: %s", err_text(r));
+    } else if (!d->opt.adopt) {
+        note_result(d, load(d));
+    }
+    rt_mutex_lock(&d->m);
+    d->clear_result = r;
+    d->cleared = upto;
+    rt_waitq_wake_all(&d->clear_q);
+    rt_mutex_unlock(&d->m);
+}
+
 void disk_writer(void *arg)
 {
     struct cache_disk *d = arg;
@@ -257,15 +282,19 @@ void disk_writer(void *arg)
         struct list items;
         list_init(&items);
         rt_mutex_lock(&d->m);
-        while (list_is_empty(&d->queue) && !d->stop &&
+        while (list_is_empty(&d->queue) && !d->stop && !disk_is_clearing(d) &&
                rt_waitq_wait(&d->more, &d->m, RT_FOREVER) == 0) {
         }
         for (struct list *n; (n = list_pop_front(&d->queue)) != NULL;) {
             list_push_back(&items, n);
         }
         stop = d->stop;
+        uint64_t clears = d->clears;
+        bool is_clearing = disk_is_clearing(d);
         rt_mutex_unlock(&d->m);
-        if (!list_is_empty(&items) && (!stop || rt_now_ns() < d->stop_ns)) {
+        if (is_clearing) {
+            clear(d, clears);
+        } else if (!list_is_empty(&items) && (!stop || rt_now_ns() < d->stop_ns)) {
             write_or_drop(d, &items);
         }
         disk_items_free(d, &items);

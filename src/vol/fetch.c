@@ -158,7 +158,7 @@ static void load_from_disk(struct fetch *f)
 }
 
 /* What came from the store goes to the disk cache as it came. */
-static void range_keep(struct fetch *f, const struct range *g, struct rt_buf *raw)
+static void range_keep(struct fetch *f, const struct range *g, struct rt_buf *raw, uint64_t era)
 {
     auto_free struct cache_disk_frame *frames = malloc(g->count * sizeof *frames);
     uint32_t n = 0;
@@ -168,7 +168,8 @@ static void range_keep(struct fetch *f, const struct range *g, struct rt_buf *ra
             frames[n++] = (struct cache_disk_frame){.object = w->at.seq,
                                                     .offset = w->at.offset,
                                                     .len = w->at.len_bytes,
-                                                    .bytes = raw->data + (w->at.offset - g->off)};
+                                                    .bytes = raw->data + (w->at.offset - g->off),
+                                                    .era = era};
         }
     }
     if (n > 0 && f->class == OBJ_READ) {
@@ -185,13 +186,14 @@ static void range_load(struct fetch *f, const struct range *g)
     struct rt_buf *raw = NULL;
     ssize_t n = rt_credits_take(room, bytes, RT_FOREVER);
     bool taken = n == 0;
+    uint64_t era = f->v->disk ? cache_disk_era(f->v->disk) : 0;
     if (taken) {
         n = range_get(f, g, &raw);
     }
     if (raw) {
         range_decode(f, g, raw->data, (size_t)n);
         if (f->v->disk && (size_t)n == g->len) {
-            range_keep(f, g, raw);
+            range_keep(f, g, raw, era);
         }
     }
     for (uint32_t i = 0; n < 0 && i < g->count; i++) {

@@ -7,6 +7,7 @@
 #include "unit.h"
 #include <errno.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MIB (1u << 20)
@@ -68,6 +69,9 @@ static int fake_write(void *arg, const void *src, size_t len, uint64_t off)
 static int fake_cut(void *arg)
 {
     struct fake *f = arg;
+    if (f->open_error < 0) {
+        return -EBADF; /* as if it had never been open */
+    }
     f->cuts++;
     f->len = 0;
     return 0;
@@ -131,15 +135,20 @@ static void fill(uint8_t *at, uint64_t object, uint64_t offset)
     }
 }
 
-static void put(struct bench *b, uint64_t object, uint64_t offset)
+static void put_of(struct bench *b, uint64_t object, uint64_t offset, uint64_t era)
 {
     struct rt_buf *buf;
     assert_int_equal(rt_buf_alloc(FRAME, RT_MEM_OTHER, &buf), 0);
     fill(buf->data, object, offset);
     struct cache_disk_frame fr = {
-        .object = object, .offset = offset, .len = FRAME, .bytes = buf->data};
+        .object = object, .offset = offset, .len = FRAME, .bytes = buf->data, .era = era};
     cache_disk_put(b->d, buf, &fr, 1);
     rt_buf_unref(buf);
+}
+
+static void put(struct bench *b, uint64_t object, uint64_t offset)
+{
+    put_of(b, object, offset, cache_disk_era(b->d));
 }
 
 /* True when it is there; then it must be right. */
@@ -562,6 +571,47 @@ static void slow_disk(void *arg)
     bench_end(&b);
 }
 
+/* Neither what was there, nor what was on its way, nor what somebody had in hand meanwhile. */
+static void cleared_for_good(void *arg)
+{
+    (void)arg;
+    struct bench b;
+    struct cache_disk_frame fr = {.object = 1, .len = FRAME};
+    struct rt_buf *buf = NULL;
+    bench_start(&b, 16 * MIB);
+    put(&b, 1, 0);
+    settle(&b);
+    uint64_t era = cache_disk_era(b.d);
+    assert_int_equal(cache_disk_read(b.d, &fr, 1, &buf), 1);
+    b.disk.slow_ms = 20;
+    put(&b, 1, 1);
+    put(&b, 1, 2);
+    assert_int_equal(cache_disk_clear(b.d), 0);
+    b.disk.slow_ms = 0;
+    fr.old = true;
+    cache_disk_keep(b.d, buf, &fr);
+    rt_buf_unref(buf);
+    put_of(&b, 1, 3, era);
+    settle(&b);
+    assert_int_equal(has_of(&b, 1, 4), 0);
+    assert_int_equal(b.disk.len, DISK_HEADER_BYTES);
+    assert_int_equal(counts(&b).entries, 0);
+    assert_int_equal(counts(&b).corrupt, 0);
+    /* It goes on as a new one, which the next opening knows. */
+    put(&b, 1, 4);
+    settle(&b);
+    assert_true(has(&b, 1, 4));
+    cache_disk_close(b.d);
+    bench_again(&b);
+    assert_int_equal(has_of(&b, 1, 5), 1);
+    b.disk.open_error = -EACCES;
+    assert_int_equal(cache_disk_clear(b.d), -EACCES);
+    b.disk.open_error = 0;
+    assert_int_equal(cache_disk_clear(b.d), 0);
+    assert_int_equal(has_of(&b, 1, 5), 0);
+    bench_end(&b);
+}
+
 static void comes_later(void *arg)
 {
     (void)arg;
@@ -616,6 +666,38 @@ static void real_file(void *arg)
     assert_int_equal(rmdir(dir), 0);
 }
 
+/* Its folder was not there when it was opened. */
+static void real_file_cleared(void *arg)
+{
+    (void)arg;
+    char dir[] = "/tmp/test-disk-XXXXXX";
+    char below[64];
+    char path[80];
+    struct bench b;
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(below, sizeof below, "%s/a/b", dir);
+    (void)snprintf(path, sizeof path, "%s/frames", below);
+    bench_start(&b, 8 * MIB);
+    cache_disk_close(b.d);
+    b.opt.io = NULL;
+    b.opt.dir = below;
+    bench_again(&b);
+    assert_int_equal(cache_disk_clear(b.d), -ENOENT);
+    below[strlen(below) - 2] = 0;
+    assert_int_equal(mkdir(below, 0700), 0);
+    assert_int_equal(cache_disk_clear(b.d), 0);
+    put(&b, 1, 0);
+    settle(&b);
+    assert_true(has(&b, 1, 0));
+    bench_end(&b);
+    assert_int_equal(unlink(path), 0);
+    below[strlen(below)] = '/';
+    assert_int_equal(rmdir(below), 0);
+    below[strlen(below) - 2] = 0;
+    assert_int_equal(rmdir(below), 0);
+    assert_int_equal(rmdir(dir), 0);
+}
+
 static void run(void (*body)(void *arg))
 {
     struct rt_options opt = {.sim = true, .sim_seed = 11};
@@ -642,8 +724,10 @@ ON_FIBER(random_damage)
 ON_FIBER(full_disk)
 ON_FIBER(broken_disk)
 ON_FIBER(slow_disk)
+ON_FIBER(cleared_for_good)
 ON_FIBER(comes_later)
 ON_FIBER(real_file)
+ON_FIBER(real_file_cleared)
 
 int main(void)
 {
@@ -661,8 +745,10 @@ int main(void)
         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_broken_disk),
         cmocka_unit_test(test_slow_disk),
+        cmocka_unit_test(test_cleared_for_good),
         cmocka_unit_test(test_comes_later),
         cmocka_unit_test(test_real_file),
+        cmocka_unit_test(test_real_file_cleared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
