@@ -527,6 +527,7 @@ static void finish_holes(struct apply *a)
     }
     if (a->advances.len > 0 || a->covered.holes.len > 0) {
         rt_mutex_lock(&a->v->hole_m);
+        a->v->hole_until_ns = 0;
         rt_waitq_wake_all(&a->v->hole_q);
         rt_mutex_unlock(&a->v->hole_m);
     }

@@ -14,7 +14,8 @@
  * Q2. What overwrites counts in full until it is applied. So nobody is refused before all that is
  * on its way is applied and the volume is full all the same. What range holes give back is waited
  * for as well, though not for ever: that may be minutes. While the volume is full the walker does
- * not wait for company, so mostly it is one round.
+ * not wait for company, so mostly it is one round. As long as it gets nowhere, and nothing new is
+ * discarded, only the first writer waits.
  */
 #include "base/err.h"
 #include "vol/vol_priv.h"
@@ -75,13 +76,17 @@ bool vol_is_full(const struct vol *v)
     return max > 0 && atomic_load_explicit(&v->used_bytes, memory_order_relaxed) >= max;
 }
 
-/* Until some maps that range holes hide have gone: 0, -ETIMEDOUT, -ECANCELED. */
+/*
+ * Until some maps that range holes hide have gone: 0, -ETIMEDOUT, -ECANCELED. Where none go, only
+ * who comes first waits for all of that time; who comes after it has passed, not at all.
+ */
 static int await_walker(struct vol *v, uint64_t deadline_ns) WAITS
 {
     int r = 0;
     rt_mutex_lock(&v->hole_m);
     if (vol_holes_pending(v->holes) > 0 && !atomic_load(&v->fenced)) {
-        r = rt_waitq_wait(&v->hole_q, &v->hole_m, deadline_ns);
+        v->hole_until_ns = v->hole_until_ns ? v->hole_until_ns : rt_after_ms(HOLES_MS);
+        r = rt_waitq_wait(&v->hole_q, &v->hole_m, MIN_OF(deadline_ns, v->hole_until_ns));
     }
     rt_mutex_unlock(&v->hole_m);
     return r;

@@ -182,7 +182,9 @@ struct vol {
     struct rt_event walking;
     struct rt_event reaping;
     struct rt_mutex hole_m;
-    struct rt_waitq hole_q;          /* discards that wait for a range hole to go (H4) */
+    struct rt_waitq hole_q; /* discards that wait for a range hole to go (H4) */
+    uint64_t
+        hole_until_ns; /* so long a full volume is waited for; 0: none has, since the last step */
     _Atomic uint64_t replay_from;    /* of the newest stored manifest */
     _Atomic uint64_t applied_number; /* the last batch in the index */
     _Atomic uint64_t applied_seq;

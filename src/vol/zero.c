@@ -96,6 +96,9 @@ int vol_range_hole_put(struct vol *v, struct vol_batch *b, const struct vol_batc
     int r = vol_batch_add_hole(b, hole, &added);
     /* One was reserved; each that was swallowed had been. */
     vol_holes_unreserve(v->holes, hole->layer, r < 0 ? 1 : 1 - added);
+    rt_mutex_lock(&v->hole_m);
+    v->hole_until_ns = 0; /* it is worth a wait */
+    rt_mutex_unlock(&v->hole_m);
     return r;
 }
 

@@ -3,6 +3,7 @@
 #include "volume.h"
 
 #include "base/time.h"
+#include "vol/vol_priv.h"
 
 #define MIB (1u << 20)
 #define GIB (1ull << 30)
@@ -222,6 +223,36 @@ static void quota(struct rig *rig)
     rig_settle(rig);
     vol_usage(rig->v, &used, &max);
     assert_int_equal(used, 3 * MIB);
+    rt_chain_free(&zeros);
+}
+
+static uint64_t refused_after_ms(struct rig *rig, const struct rt_chain *data)
+{
+    uint64_t from = rt_now_ns();
+    assert_int_equal(vol_write(rig->f, 60 * MIB, data, NULL), -ENOSPC);
+    return (rt_now_ns() - from) / 1000000;
+}
+
+/* Who comes later does not wait as long again for what is not worked off. */
+static void full_and_stuck(struct rig *rig)
+{
+    rig_create(rig, 64 * MIB);
+    struct rt_chain zeros = {0};
+    assert_int_equal(rt_chain_add_zeros(&zeros, MIB, 0), 0);
+    for (uint64_t off = 0; vol_write(rig->f, off, &zeros, NULL) == 0; off += MIB) {
+    }
+    assert_in_range(refused_after_ms(rig, &zeros), 0, 1000);
+    /* One that the walker does not know of before there is something to apply. */
+    struct vol_hole stuck = {.layer = 1ull << 40, .batch = 1, .end = 1};
+    struct vol_hole_list covered = {0};
+    assert_int_equal(vol_holes_add(rig->v->holes, &stuck, &covered), 0);
+    assert_in_range(refused_after_ms(rig, &zeros), 9000, 11000);
+    assert_in_range(refused_after_ms(rig, &zeros), 0, 1000);
+    assert_in_range(refused_after_ms(rig, &zeros), 0, 1000);
+    assert_int_equal(vol_discard(rig->f, 0, 64 * MIB), 0);
+    assert_int_equal(vol_write(rig->f, 60 * MIB, &zeros, NULL), 0);
+    rig_settle(rig);
+    assert_int_equal(vol_holes_pending(rig->v->holes), 0);
     rt_chain_free(&zeros);
 }
 
@@ -488,6 +519,14 @@ static void run_quota(void **state)
         quota, &(struct vol_options){.memory_bytes = 64u << 20, .max_size_bytes = 8u << 20}, true);
 }
 
+static void run_full_and_stuck(void **state)
+{
+    (void)state;
+    rig_run_with(full_and_stuck,
+                 &(struct vol_options){.memory_bytes = 64u << 20, .max_size_bytes = 8u << 20},
+                 true);
+}
+
 static void run_dead_segments_go(void **state)
 {
     (void)state;
@@ -513,6 +552,7 @@ int main(void)
         cmocka_unit_test(run_extents),
         cmocka_unit_test(run_sizes),
         cmocka_unit_test(run_quota),
+        cmocka_unit_test(run_full_and_stuck),
         cmocka_unit_test(run_dead_segments_go),
         cmocka_unit_test(run_owners),
         cmocka_unit_test(run_formats),
