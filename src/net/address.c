@@ -84,6 +84,18 @@ int net_address_parse(const char *text, struct net_address *ret_address)
     return 0;
 }
 
+bool net_address_is_loopback(const struct net_address *a)
+{
+    if (a->sa.sa_family == AF_INET6) {
+        struct sockaddr_in6 in6;
+        memcpy(&in6, &a->storage, sizeof in6);
+        return IN6_IS_ADDR_LOOPBACK(&in6.sin6_addr);
+    }
+    struct sockaddr_in in;
+    memcpy(&in, &a->storage, sizeof in);
+    return a->sa.sa_family == AF_INET && ntohl(in.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+}
+
 void net_address_format(const struct net_address *a, char ret_text[NET_ADDRESS_SIZE])
 {
     char host[INET6_ADDRSTRLEN];

@@ -14,6 +14,7 @@
 #include "base/msg.h"
 #include "net/stream.h"
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -204,9 +205,24 @@ static int bind_unix(int fd, const struct net_address *a, int mode)
     return 0;
 }
 
+/*
+ * Whom a loopback address reaches is on this machine, and there is no path whose rate could be
+ * found out: a congestion control that paces, where it is the system's choice, only takes turns
+ * between both ends by a timer. Must be told before listen(): pacing that has begun stays. Where
+ * it is refused, connections are as the system has them.
+ */
+static void leave_unpaced(int fd, const struct net_address *a)
+{
+    static const char control[] = "reno";
+    if (net_address_is_loopback(a)) {
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, control, sizeof control - 1);
+    }
+}
+
 static int bind_inet(int fd, const struct net_address *a)
 {
     int one = 1;
+    leave_unpaced(fd, a);
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0) {
         return -errno;
     }

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net/address.h"
+#include "net/stream.h"
 #include "net_test.h"
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -92,6 +95,51 @@ static void a_listener_apart(void **state)
 {
     (void)state;
     run_on(1, apart_main);
+}
+
+static char control_served[16];
+
+static void tell_control(struct net_stream *s, void *arg)
+{
+    uint8_t byte = 1;
+    socklen_t len = sizeof control_served - 1;
+    (void)arg;
+    CHECK(getsockopt(s->watch.fd, IPPROTO_TCP, TCP_CONGESTION, control_served, &len) == 0);
+    CHECK(net_send_copy(s, &byte, 1) == 0);
+    net_close(s);
+}
+
+static void learn_control(const char *address)
+{
+    uint8_t byte;
+    struct net_listener *l = listen_at(address, tell_control, 0);
+    struct net_stream *s = connect_to(l);
+    CHECK(net_recv(s, &byte, 1, RT_FOREVER) == 1);
+    net_close(s);
+    net_listener_close(l);
+}
+
+static void control_main(void *arg)
+{
+    char usual[sizeof control_served] = "";
+    socklen_t len = sizeof usual - 1;
+    (void)arg;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(fd >= 0);
+    CHECK(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, usual, &len) == 0);
+    bool allowed = setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4) == 0;
+    CHECK(close(fd) == 0);
+    learn_control("0.0.0.0:0");
+    CHECK(strcmp(control_served, usual) == 0);
+    learn_control("127.0.0.1:0");
+    CHECK(strcmp(control_served, allowed ? "reno" : usual) == 0);
+}
+
+/* Connections at a loopback address are not paced; others are as the system has them. */
+static void congestion_control(void **state)
+{
+    (void)state;
+    run_on(1, control_main);
 }
 
 static void limit_main(void *arg)
@@ -230,6 +278,7 @@ static void exhaustion_is_survived(void **state)
 static void addresses(void **state)
 {
     static const char *const good[] = {"127.0.0.1:10809", "0.0.0.0:0", "[::1]:3260", "unix:/a/b"};
+    static const bool loopback[] = {true, false, true, false};
     static const char *const bad[] = {"",        "127.0.0.1",  "127.0.0.1:",  "127.0.0.1:65536",
                                       ":1",      "::1:80",     "[::1]",       "[]:1",
                                       "unix:",   "host:1",     "127.0.0.1:x", "127.0.0.1:-1",
@@ -242,6 +291,7 @@ static void addresses(void **state)
         assert_int_equal(net_address_parse(good[i], &a), 0);
         net_address_format(&a, text);
         assert_string_equal(text, good[i]);
+        assert_int_equal(net_address_is_loopback(&a), loopback[i]);
     }
     for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
         assert_int_equal(net_address_parse(bad[i], &a), -EINVAL);
@@ -253,13 +303,10 @@ static void addresses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(addresses),
-        cmocka_unit_test(close_cancels_serving),
-        cmocka_unit_test(connections_are_limited),
-        cmocka_unit_test(a_listener_apart),
-        cmocka_unit_test(unix_sockets),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(exhaustion_is_survived),
+        cmocka_unit_test(addresses),          cmocka_unit_test(close_cancels_serving),
+        cmocka_unit_test(congestion_control), cmocka_unit_test(connections_are_limited),
+        cmocka_unit_test(a_listener_apart),   cmocka_unit_test(unix_sockets),
+        cmocka_unit_test(refusals),           cmocka_unit_test(exhaustion_is_survived),
     };
     net_test_unix();
     return cmocka_run_group_tests(tests, NULL, NULL);
