@@ -553,6 +553,24 @@ int dev_sanitize_set(struct dev_registry *g, struct dev *d, enum dev_sanitize st
     return r;
 }
 
+/* What it leaves is the failure that there is when its turn has come. */
+int dev_sanitize_exit(struct dev_registry *g, struct dev *d)
+{
+    struct dev_overwrite *none = NULL;
+    int r = 0;
+    rt_lock_take(&g->change);
+    enum dev_sanitize state = dev_sanitize_state(d, NULL);
+    if (state == DEV_SANITIZING) {
+        r = ERR_IN_USE;
+    } else if (state == DEV_SANITIZE_FAILED && !d->sanitize_ause) {
+        r = -EPERM;
+    } else if (state == DEV_SANITIZE_FAILED) {
+        r = change_locked(g, d, SETTING_SANITIZE, DEV_SANITIZED_NOT, &none);
+    }
+    rt_lock_release(&g->change);
+    return r;
+}
+
 void dev_prevent(struct dev *d, bool more)
 {
     uint32_t before = atomic_fetch_add(&d->prevents, more ? 1 : UINT32_MAX);

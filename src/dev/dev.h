@@ -136,7 +136,8 @@ MUST int dev_sanitize_start(struct dev_registry *g, struct dev *d,
                             const struct dev_sanitize_options *opt) WAITS;
 /* Until it has ended, well or not: 0, -ECANCELED. */
 MUST int dev_sanitize_wait(struct dev *d) WAITS;
-/* After a failure: 0, or -EPERM, when that was not allowed from the beginning. */
+/* After a failure: 0, or -EPERM, when that was not allowed from the beginning; ERR_IN_USE while it
+ * is under way. */
 MUST int dev_sanitize_exit(struct dev_registry *g, struct dev *d) WAITS;
 /* progress: of 65536; may be NULL. */
 enum dev_sanitize dev_sanitize_state(const struct dev *d, uint32_t *ret_progress);

@@ -249,14 +249,6 @@ int dev_sanitize_start(struct dev_registry *g, struct dev *d,
     return r;
 }
 
-int dev_sanitize_exit(struct dev_registry *g, struct dev *d)
-{
-    if (dev_sanitize_state(d, NULL) != DEV_SANITIZE_FAILED) {
-        return 0;
-    }
-    return d->sanitize_ause ? dev_sanitize_set(g, d, DEV_SANITIZED_NOT, false, NULL) : -EPERM;
-}
-
 int dev_sanitize_wait(struct dev *d)
 {
     int r = 0;

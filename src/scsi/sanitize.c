@@ -155,13 +155,10 @@ void scsi_sanitize_run(struct scsi_task *t)
 
 void scsi_sanitize_exit_run(struct scsi_task *t)
 {
-    struct dev *d = t->lu->dev;
-    if (dev_sanitize_state(d, NULL) == DEV_SANITIZING) {
+    int r = dev_sanitize_exit(t->lu->target->host->registry, t->lu->dev);
+    if (r == ERR_IN_USE) {
         fail_state(t);
-        return;
-    }
-    int r = dev_sanitize_exit(t->lu->target->host->registry, d);
-    if (r == -EPERM) {
+    } else if (r == -EPERM) {
         scsi_fail_cdb(t, 1, 4);
     } else if (r < 0) {
         scsi_fail_errno(t, r);

@@ -268,6 +268,85 @@ static void test_deletion_fails(void **state)
     fake_vol_free(volume);
 }
 
+/* Who leaves a failure that another one is about to sanitize away comes too late, though he saw the
+ * failure still: what goes on then is not called off. */
+static struct rt_event busy;
+static int left = 1;
+
+static void keeps_others_out(void *arg)
+{
+    (void)arg;
+    rt_event_set(&inside);
+    assert_int_equal(rt_event_wait(&busy, RT_FOREVER), 0);
+}
+
+static void other_changes(void *arg)
+{
+    struct dev_target_info info;
+    (void)arg;
+    assert_int_equal(dev_target_create(reg, "iqn.2024-01.net.zerofs:t", &info), 0);
+}
+
+static void starts_again(void *arg)
+{
+    struct dev_sanitize_options opt = {
+        .ause = true, .passes = 1, .pattern = (const uint8_t *)PATTERN, .pattern_bytes = 5};
+    assert_int_equal(dev_sanitize_start(reg, arg, &opt), 0);
+}
+
+static void leaves(void *arg)
+{
+    left = dev_sanitize_exit(reg, arg);
+}
+
+static void exit_late_body(void *arg)
+{
+    (void)arg;
+    struct rt_group *g;
+    rt_event_init(&inside);
+    rt_event_init(&go);
+    rt_event_init(&busy);
+    assert_int_equal(rt_group_create(&g), 0);
+    assert_int_equal(dev_registry_open(volume, NULL, &reg), 0);
+    struct dev *d = make_sized(SIZE);
+    fake_scrub = fails;
+    assert_int_equal(dev_sanitize_start(reg, d, &(struct dev_sanitize_options){.ause = true}), 0);
+    assert_int_equal(dev_sanitize_wait(d), 0);
+    assert_int_equal(dev_sanitize_state(d, NULL), DEV_SANITIZE_FAILED);
+    dev_targets_watch(reg, keeps_others_out, NULL);
+    assert_int_equal(rt_group_spawn_now(g, "other", other_changes, NULL), 0);
+    assert_int_equal(rt_event_wait(&inside, RT_FOREVER), 0);
+    fake_scrub = nothing;
+    fake_write_gate = &go;
+    assert_int_equal(rt_group_spawn_now(g, "start", starts_again, d), 0);
+    assert_int_equal(rt_group_spawn_now(g, "exit", leaves, d), 0);
+    rt_event_set(&busy);
+    rt_group_wait(g);
+    assert_int_equal(left, ERR_IN_USE);
+    assert_int_equal(dev_sanitize_state(d, NULL), DEV_SANITIZING);
+    rt_event_set(&go);
+    assert_int_equal(dev_sanitize_wait(d), 0);
+    assert_int_equal(dev_sanitize_state(d, NULL), DEV_SANITIZED_NOT);
+    check_pattern((const uint8_t *)PATTERN, 5, 0);
+    dev_targets_watch(reg, NULL, NULL);
+    dev_unref(d);
+    dev_registry_close(reg);
+    fake_write_gate = NULL;
+    fake_scrub = NULL;
+    rt_group_destroy(g);
+    rt_event_destroy(&inside);
+    rt_event_destroy(&go);
+    rt_event_destroy(&busy);
+}
+
+static void test_exit_comes_late(void **state)
+{
+    (void)state;
+    volume = fake_vol_new();
+    assert_int_equal(rt_run(&(struct rt_options){.cores = 1}, exit_late_body, NULL), 0);
+    fake_vol_free(volume);
+}
+
 static bool has_record(uint8_t kind)
 {
     list_for_each(&volume->records, struct fake_record, link, r) {
@@ -315,7 +394,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_deleted_meanwhile),   cmocka_unit_test(test_overwritten),
         cmocka_unit_test(test_overwriting_goes_on), cmocka_unit_test(test_deletion_fails),
-        cmocka_unit_test(test_hold_goes_later),
+        cmocka_unit_test(test_hold_goes_later),     cmocka_unit_test(test_exit_comes_late),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -412,6 +412,9 @@ int dev_sanitize_wait(struct dev *d)
 int dev_sanitize_exit(struct dev_registry *g, struct dev *d)
 {
     (void)g;
+    if (d->info.sanitize == DEV_SANITIZING) {
+        return ERR_IN_USE;
+    }
     if (d->info.sanitize == DEV_SANITIZE_FAILED && !d->info.sanitize_ause) {
         return -EPERM;
     }
