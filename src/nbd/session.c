@@ -154,11 +154,15 @@ static int pass_piece(struct nbd_conn *c, const struct nbd_request *q, uint64_t 
  */
 static int pass_through(struct nbd_conn *c, const struct nbd_request *q) WAITS
 {
-    int result = q->flags & NBD_CMD_FLAG_FUA ? dev_check_loss(c->dev, &c->watch) : 0;
+    int result = 0;
     int r = 0;
     nbd_count(&c->core->requests, 1);
     for (uint64_t from = 0; from < q->len && r >= 0; from += NBD_PASS_BYTES) {
         r = pass_piece(c, q, from, &result);
+    }
+    /* At the end, for a peer that goes before it is not told of anything. */
+    if (r >= 0 && result >= 0 && q->flags & NBD_CMD_FLAG_FUA) {
+        result = dev_check_loss(c->dev, &c->watch);
     }
     nbd_count(&c->core->requests_ended, 1);
     if (r < 0) {

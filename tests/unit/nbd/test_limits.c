@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What one peer can make the server hold. */
+#include "dev/loss_record.h"
 #include "nbd/client.h"
 #include "nbd/conn.h"
 
@@ -172,6 +173,65 @@ static void hoarders_body(void *arg)
     assert_int_equal(rt_mem_used(RT_MEM_INGRESS), 0);
 }
 
+/* A server after a crash: the clients of its disk are owed an error. */
+static void server_up_after_crash(void)
+{
+    static const char *const any[] = {"127.0.0.1:0"};
+    struct dev *d;
+    struct dev_info info;
+    struct vol_txn *t;
+    uint8_t key[DEV_LOSS_KEY_BYTES];
+    char nobody[] = "";
+    struct dev_loss_nexus n = {.name = nobody, .active = true};
+    struct dev_loss_record rec = {.epoch = 1, .nexuses = {.at = &n, .len = 1, .cap = 1}};
+    struct bytes_writer w = {0};
+    server_up(&(struct nbd_options){0});
+    assert_int_equal(dev_find_nbd(reg, "disk", &d), 0);
+    dev_info(d, &info);
+    dev_unref(d);
+    nbd_stop(server);
+    dev_registry_close(reg);
+    dev_loss_key(&info.uuid, key);
+    dev_loss_encode(&rec, &w);
+    assert_int_equal(vol_txn_begin(volume, &t), 0);
+    assert_int_equal(vol_txn_put(t, key, sizeof key, w.data, w.len), 0);
+    assert_int_equal(vol_txn_commit(t), 0);
+    bytes_writer_free(&w);
+    assert_int_equal(dev_registry_open(volume, NULL, &reg), 0);
+    struct nbd_options opt = {.registry = reg, .addresses = any, .address_count = 1};
+    assert_int_equal(nbd_start(&opt, &server), 0);
+    assert_int_equal(nbd_address(server, 0, address), 0);
+}
+
+/* Who goes in the midst of a write that passes through has not been told of what was lost. */
+static void untold_body(void *arg)
+{
+    (void)arg;
+    struct client hoarders[6];
+    struct client k;
+    server_up_after_crash();
+    for (size_t i = 0; i < ARRAY_LEN(hoarders); i++) {
+        enter(&hoarders[i], NBD_MODE_SIMPLE);
+        request(&hoarders[i], NBD_CMD_WRITE, 0, 0, 32 << 20);
+        net_send_flush(hoarders[i].s);
+    }
+    assert_int_equal(steady(pool), server->ingress.total);
+    enter(&k, NBD_MODE_SIMPLE);
+    request(&k, NBD_CMD_WRITE, NBD_CMD_FLAG_FUA, 0, 1 << 20);
+    put(&k, block, 600 << 10);
+    assert_int_equal(net_send_wait(k.s, 0), 0);
+    (void)steady(ingress);
+    hang_up(&k);
+    enter(&k, NBD_MODE_SIMPLE);
+    assert_int_equal(do_write(&k, NBD_CMD_FLAG_FUA, 0, block, 1 << 20), NBD_EIO);
+    assert_int_equal(do_write(&k, NBD_CMD_FLAG_FUA, 0, block, 1 << 20), NBD_OK);
+    for (size_t i = 0; i < ARRAY_LEN(hoarders); i++) {
+        hang_up(&hoarders[i]);
+    }
+    hang_up(&k);
+    server_down();
+}
+
 /* Requests in flight are bounded, and their cancellation frees everything. */
 static void many_requests_body(void *arg)
 {
@@ -220,14 +280,18 @@ BODY(deaf_peer)
 BODY(stuck_writes)
 BODY(small_stuck_writes)
 BODY(hoarders)
+BODY(untold)
 BODY(many_requests)
 BODY(idle)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(deaf_peer),          cmocka_unit_test(stuck_writes),
-        cmocka_unit_test(small_stuck_writes), cmocka_unit_test(many_requests),
-        cmocka_unit_test(hoarders),           cmocka_unit_test(idle)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(deaf_peer),
+                                       cmocka_unit_test(stuck_writes),
+                                       cmocka_unit_test(small_stuck_writes),
+                                       cmocka_unit_test(many_requests),
+                                       cmocka_unit_test(hoarders),
+                                       cmocka_unit_test(untold),
+                                       cmocka_unit_test(idle)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
