@@ -99,7 +99,7 @@ static int add_portal(struct drawing *d, const char *text, uint16_t tag)
     const char(*found)[NET_ADDRESS_SIZE] = NULL;
     char whole[DEV_MOVED_MAX + NET_ADDRESS_SIZE];
     if (!has_port(text)) {
-        (void)snprintf(whole, sizeof whole, "%s:%u", text, ISCSI_PORT_DEFAULT);
+        (void)snprintf(whole, sizeof whole, "%s:%u", text, (unsigned)ISCSI_PORT_DEFAULT);
         text = whole;
     }
     int r = add_address(d, text, tag);
