@@ -117,8 +117,10 @@ static void shielded(void *arg)
     rt_shield();
     rt_shield();
     atomic_fetch_add(&ready, 1);
-    CHECK(rt_sleep_ms(20) == 0);
-    CHECK(rt_cancelled());
+    do {
+        CHECK(rt_sleep_ms(1) == 0);
+    } while (!rt_cancelled());
+    CHECK(rt_sleep_ms(1) == 0);
     rt_unshield();
     CHECK(rt_sleep_ms(1) == 0);
     CHECK(rt_pass() == 0);
