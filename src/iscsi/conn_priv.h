@@ -241,12 +241,11 @@ struct iscsi_conn {
     struct iscsi_params params;
     bool header_digest; /* in force */
     bool data_digest;
-    bool keeps;         /* what it sends, until that is acknowledged: ErrorRecoveryLevel > 0 */
-    bool tracks;        /* ExpStatSN: keeps, or one of several connections */
-    uint64_t failed_ns; /* [lock] since when it has failed, with tasks; 0: it has not */
-    bool recovered;     /* it has failed, and its tasks may be reassigned: recovery.c */
-    bool logged_out;    /* and has nothing to be recovered */
-    struct list sent;   /* by StatSN: sent.h */
+    bool keeps;       /* what it sends, until that is acknowledged: ErrorRecoveryLevel > 0 */
+    bool tracks;      /* ExpStatSN: keeps, or one of several connections */
+    bool recovered;   /* it has failed, and its tasks may be reassigned: recovery.c */
+    bool logged_out;  /* and has nothing to be recovered */
+    struct list sent; /* by StatSN: sent.h */
     unsigned sent_count;
     uint32_t statsn;
     uint32_t acknowledged; /* ExpStatSN as it was last told */
@@ -325,9 +324,6 @@ static inline bool iscsi_conn_orphans(const struct iscsi_conn *c)
 }
 /* The connection is broken: keeps its tasks while another one may take them, if that was agreed. */
 void iscsi_conn_hold(struct iscsi_conn *c) WAITS;
-/* Somebody waits for room: whose connection has failed first, and not just now, has his given up.
- */
-void iscsi_conn_spare(struct iscsi_server *server);
 /* Another connection, c, asks for that: its tasks may be reassigned. Breaks it. */
 void iscsi_conn_recover(struct iscsi_conn *c);
 /* TASK REASSIGN, its response apart: what follows the response is done by the second. */

@@ -377,21 +377,11 @@ static uint64_t room_deadline(void)
     return rt_after_ms(5000);
 }
 
-/* True when a wait for room has ended without any, and is to be gone on with. */
-static bool is_room_awaited(struct iscsi_task *t, int r)
-{
-    if (r != -ETIMEDOUT || is_over(t)) {
-        return false;
-    }
-    iscsi_conn_spare(t->conn->server);
-    return true;
-}
-
 static int take_credits(struct iscsi_task *t, struct rt_credits *pool, uint64_t n)
 {
     for (;;) {
         int r = rt_credits_take(pool, n, room_deadline());
-        if (!is_room_awaited(t, r)) {
+        if (r != -ETIMEDOUT || is_over(t)) {
             return r;
         }
     }
@@ -401,7 +391,7 @@ static int take_space(struct iscsi_task *t)
 {
     for (;;) {
         int r = scsi_task_take_space(&t->scsi, room_deadline());
-        if (!is_room_awaited(t, r)) {
+        if (r != -ETIMEDOUT || is_over(t)) {
             return r;
         }
     }

@@ -14,52 +14,22 @@
  *   - what was sent, and is not acknowledged, is kept.
  * A request that had not had its turn is forgotten (ffp.c): the initiator repeats it with its
  * CmdSN. So each command is either known here by its task tag, or was never begun.
- * Nothing is kept while the server drains, or is nearly full; and room for data not for longer than
- * a few seconds, if others wait for some.
+ * Nothing is kept while the server drains, or is nearly full.
  */
 #include "base/msg.h"
 #include "iscsi/rx.h"
 #include "iscsi/sent.h"
 #include "iscsi/tx.h"
 
-#include <string.h>
-
 /* Of DefaultTime2Wait, which the initiator alone decides: nobody is there who answers for what is
  * held, such as room for data. */
 #define WAIT_MOST_SECONDS 60u
-#define KEEPS_ROOM_NS 5000000000ull /* whoever waits for it */
 
-static void count_failed(struct iscsi_conn *c, int by)
+static void count_failed(struct iscsi_session *s, int by)
 {
-    struct iscsi_session *s = c->session;
     rt_mutex_lock(&s->server->lock);
     s->failed += (unsigned)by;
-    c->failed_ns = by > 0 && c->task_count > 0 ? rt_now_ns() : 0;
     rt_mutex_unlock(&s->server->lock);
-}
-
-void iscsi_conn_spare(struct iscsi_server *server)
-{
-    char peer[NET_ADDRESS_SIZE] = "";
-    struct iscsi_conn *oldest = NULL;
-    uint64_t now = rt_now_ns();
-    rt_mutex_lock(&server->lock);
-    list_for_each(&server->conns, struct iscsi_conn, all_link, each) {
-        bool older = !oldest || each->failed_ns < oldest->failed_ns;
-        if (each->failed_ns > 0 && now - each->failed_ns >= KEEPS_ROOM_NS && older) {
-            oldest = each;
-        }
-    }
-    if (oldest) {
-        oldest->failed_ns = 0; /* another one next time */
-        iscsi_conn_poke(oldest, ISCSI_POKE_DROP);
-        memcpy(peer, oldest->peer, sizeof peer);
-    }
-    rt_mutex_unlock(&server->lock);
-    if (*peer) {
-        msg_warn_paced("iscsi", "%s: the failed connection's tasks are given up: others need room",
-                       peer);
-    }
 }
 
 /* There is something that another connection may take. */
@@ -105,12 +75,12 @@ void iscsi_conn_hold(struct iscsi_conn *c)
     iscsi_text_reset(c);
     drop_others(c);
     iscsi_egress_wake(c);
-    count_failed(c, 1);
+    count_failed(s, 1);
     int r = 0;
     while (r >= 0 && iscsi_conn_orphans(c) && (!c->recovered || has_orphans(c))) {
         r = rt_gate_wait(&c->all_done, deadline_ns);
     }
-    count_failed(c, -1);
+    count_failed(s, -1);
     list_for_each(&c->sent, struct iscsi_sent, link, e) {
         if (!e->was_sent) { /* else nobody asked for it any more */
             scsi_nexus_cleared(s->nexus, e->lun);

@@ -30,7 +30,6 @@ static struct {
     struct rt_event go;
     _Atomic unsigned waiting;
     _Atomic uint64_t space_held;
-    uint64_t space_max;          /* 0: there is always more */
     struct dev_access *rules[2]; /* of discovery, of every target */
     _Atomic(struct dev_keep *) keep;
 } ram;
@@ -520,11 +519,8 @@ int vol_space_take(struct vol *v, uint64_t payload_bytes, uint64_t deadline_ns,
                    struct vol_space *ret_space)
 {
     (void)v;
+    (void)deadline_ns;
     int r = ram_wait();
-    while (r >= 0 && ram.space_max > 0 &&
-           atomic_load(&ram.space_held) + payload_bytes > ram.space_max) {
-        r = rt_now_ns() < deadline_ns ? rt_sleep_ms(10) : -ETIMEDOUT;
-    }
     if (r < 0) {
         return r;
     }

@@ -148,24 +148,6 @@ static void nobody_comes(struct peer_world *w)
     CHECK(manage(w->b, 8, itt) == 1);
 }
 
-/* Who does not come back keeps room for data from others for some seconds, and no longer. */
-static void room_is_given_up(struct peer_world *w)
-{
-    two_links(w);
-    ram.space_max = 4096;
-    uint32_t kept = peer_write10(w->a, 0xa1, 8, 8, NULL, 0);
-    next(w->a, 0x31, kept);
-    w->b->cmdsn = w->a->cmdsn;
-    peer_close(w->a);
-    uint64_t begin = rt_now_ns();
-    uint32_t itt = peer_write10(w->b, 0xa1, 16, 8, NULL, 0);
-    next(w->b, 0x31, itt);
-    uint64_t took_ns = rt_now_ns() - begin;
-    CHECK(took_ns >= 4000000000ull && took_ns < WAIT_NS / 2 + 1000000000ull);
-    CHECK(manage(w->b, 8, kept) == 1);
-    ram.space_max = 0;
-}
-
 static void aborted_meanwhile(struct peer_world *w)
 {
     two_links(w);
@@ -307,7 +289,6 @@ static void snacks_at_random(struct peer_world *w)
     }
 TEST(writes_go_on)
 TEST(nobody_comes)
-TEST(room_is_given_up)
 TEST(aborted_meanwhile)
 TEST(alone)
 TEST(asked_again)
@@ -320,7 +301,6 @@ int main(void)
         cmocka_unit_test(cuts),
         cmocka_unit_test(test_writes_go_on),
         cmocka_unit_test(test_nobody_comes),
-        cmocka_unit_test(test_room_is_given_up),
         cmocka_unit_test(test_aborted_meanwhile),
         cmocka_unit_test(test_alone),
         cmocka_unit_test(test_asked_again),
