@@ -42,6 +42,7 @@ struct apply {
     VEC(uint64_t) changed; /* segments */
     VEC(struct dead_frame) dead;
     struct vol_hole_list covered;
+    bool hidden; /* something, by a hole of this batch */
 };
 
 struct place_list {
@@ -342,6 +343,7 @@ static int apply_hole(struct apply *a, const struct vol_record *rec)
                             .done_upto = rec->page,
                             .flags = rec->flags};
     size_t covered = a->covered.holes.len;
+    a->hidden = true;
     int r = VOL_PATIENTLY(a->v, vol_holes_add(a->v->holes, &hole, &a->covered));
     vol_holes_unreserve(a->v->holes, hole.layer, 1);
     for (size_t i = covered; r == 0 && i < a->covered.holes.len; i++) {
@@ -525,7 +527,7 @@ static void finish_holes(struct apply *a)
     for (size_t i = 0; i < a->advances.len; i++) {
         vol_holes_advance(a->v->holes, &a->advances.at[i].hole, a->advances.at[i].upto);
     }
-    if (a->advances.len > 0 || a->covered.holes.len > 0) {
+    if (a->advances.len > 0 || a->hidden) {
         rt_mutex_lock(&a->v->hole_m);
         a->v->hole_until_ns = 0;
         rt_waitq_wake_all(&a->v->hole_q);

@@ -84,9 +84,14 @@ static int await_walker(struct vol *v, uint64_t deadline_ns) WAITS
 {
     int r = 0;
     rt_mutex_lock(&v->hole_m);
-    if (vol_holes_pending(v->holes) > 0 && !atomic_load(&v->fenced)) {
+    bool again = true;
+    while (again && vol_holes_pending(v->holes) > 0 && !atomic_load(&v->fenced)) {
         v->hole_until_ns = v->hole_until_ns ? v->hole_until_ns : rt_after_ms(HOLES_MS);
-        r = rt_waitq_wait(&v->hole_q, &v->hole_m, MIN_OF(deadline_ns, v->hole_until_ns));
+        uint64_t until_ns = v->hole_until_ns;
+        r = rt_waitq_wait(&v->hole_q, &v->hole_m, MIN_OF(deadline_ns, until_ns));
+        /* The time began anew meanwhile. */
+        again = r == -ETIMEDOUT && until_ns < deadline_ns && v->hole_until_ns != until_ns;
+        r = again ? 0 : r;
     }
     rt_mutex_unlock(&v->hole_m);
     return r;

@@ -233,6 +233,44 @@ static uint64_t refused_after_ms(struct rig *rig, const struct rt_chain *data)
     return (rt_now_ns() - from) / 1000000;
 }
 
+static void waits_first(void *arg)
+{
+    struct rig *rig = arg;
+    struct rt_chain zeros = {0};
+    assert_int_equal(rt_chain_add_zeros(&zeros, MIB, 0), 0);
+    assert_in_range(refused_after_ms(rig, &zeros), 9000, 11000);
+    rt_chain_free(&zeros);
+}
+
+/* As a discard does. */
+static void give_hope(struct rig *rig)
+{
+    rt_mutex_lock(&rig->v->hole_m);
+    rig->v->hole_until_ns = 0;
+    rt_mutex_unlock(&rig->v->hole_m);
+}
+
+/* Too late for the first of them. */
+static void gives_hope(void *arg)
+{
+    assert_int_equal(rt_sleep_ms(9500), 0);
+    give_hope(arg);
+}
+
+/* Who waits already has the new time as well as whoever comes after it has begun. */
+static void waits_anew(struct rig *rig, const struct rt_chain *zeros)
+{
+    struct rt_group *g;
+    assert_int_equal(rt_group_create(&g), 0);
+    give_hope(rig);
+    assert_int_equal(rt_group_spawn(g, "first", waits_first, rig), 0);
+    assert_int_equal(rt_group_spawn(g, "hope", gives_hope, rig), 0);
+    assert_int_equal(rt_sleep_ms(9000), 0);
+    assert_in_range(refused_after_ms(rig, zeros), 9000, 11000);
+    rt_group_wait(g);
+    rt_group_destroy(g);
+}
+
 /* Who comes later does not wait as long again for what is not worked off. */
 static void full_and_stuck(struct rig *rig)
 {
@@ -249,6 +287,7 @@ static void full_and_stuck(struct rig *rig)
     assert_in_range(refused_after_ms(rig, &zeros), 9000, 11000);
     assert_in_range(refused_after_ms(rig, &zeros), 0, 1000);
     assert_in_range(refused_after_ms(rig, &zeros), 0, 1000);
+    waits_anew(rig, &zeros);
     assert_int_equal(vol_discard(rig->f, 0, 64 * MIB), 0);
     assert_int_equal(vol_write(rig->f, 60 * MIB, &zeros, NULL), 0);
     rig_settle(rig);
