@@ -138,10 +138,13 @@ static int pass_piece(struct nbd_conn *c, const struct nbd_request *q, uint64_t 
         r = rt_chain_add(&data, b, b->data, n);
     }
     rt_buf_unref(b);
+    bool durable = q->flags & NBD_CMD_FLAG_FUA && from + n == q->len;
+    /* Of what was lost it is told once all of it has come, and at once. */
+    if (r >= 0 && *result >= 0 && durable) {
+        *result = dev_check_loss(c->dev, &c->watch);
+    }
     if (r >= 0 && *result >= 0) {
-        bool last = from + n == q->len;
-        unsigned flags = last && q->flags & NBD_CMD_FLAG_FUA ? DEV_FUA : 0;
-        *result = dev_write(c->dev, q->off + from, &data, flags, NULL);
+        *result = dev_write(c->dev, q->off + from, &data, durable ? DEV_FUA : 0, NULL);
     }
     rt_chain_free(&data);
     return r;
@@ -159,10 +162,6 @@ static int pass_through(struct nbd_conn *c, const struct nbd_request *q) WAITS
     nbd_count(&c->core->requests, 1);
     for (uint64_t from = 0; from < q->len && r >= 0; from += NBD_PASS_BYTES) {
         r = pass_piece(c, q, from, &result);
-    }
-    /* At the end, for a peer that goes before it is not told of anything. */
-    if (r >= 0 && result >= 0 && q->flags & NBD_CMD_FLAG_FUA) {
-        result = dev_check_loss(c->dev, &c->watch);
     }
     nbd_count(&c->core->requests_ended, 1);
     if (r < 0) {
