@@ -84,6 +84,8 @@ struct iscsi_server {
     struct isns_client *isns; /* NULL: none */
     bool isns_said;           /* that a name leads to a loopback address; its client's */
     struct net_listener *listeners[ISCSI_PORTALS_MAX];
+    char bound[ISCSI_PORTALS_MAX]
+              [NET_ADDRESS_SIZE]; /* where they listen, also when they have gone */
     size_t listener_count;
     struct rt_lock opening; /* the next two; see portal.c */
     struct net_listener *opened[ISCSI_OPENED_MAX];

@@ -132,9 +132,7 @@ static int add_default(struct drawing *d)
     int r = 0;
     d->loopback = false;
     for (size_t i = 0; i < s->listener_count; i++) {
-        char bound[NET_ADDRESS_SIZE];
-        net_listener_address(s->listeners[i], bound);
-        d->loopback |= is_loopback(bound);
+        d->loopback |= is_loopback(s->bound[i]);
     }
     rt_mutex_lock(&s->lock);
     for (size_t i = 0; i < s->advertise_count && r >= 0; i++) {
@@ -143,9 +141,7 @@ static int add_default(struct drawing *d)
     bool own = s->advertise_count == 0;
     rt_mutex_unlock(&s->lock);
     for (size_t i = 0; own && i < s->listener_count && r >= 0; i++) {
-        char bound[NET_ADDRESS_SIZE];
-        net_listener_address(s->listeners[i], bound);
-        r = add_bound(d, bound, DEV_TAG_DEFAULT);
+        r = add_bound(d, s->bound[i], DEV_TAG_DEFAULT);
     }
     return r;
 }
@@ -223,11 +219,9 @@ static void on_targets(void *arg)
 
 int iscsi_isns_start(struct iscsi_server *s, const struct iscsi_isns_options *opt)
 {
-    char bound[ISCSI_PORTALS_MAX][NET_ADDRESS_SIZE];
     const char *places[ISCSI_PORTALS_MAX];
     for (size_t i = 0; i < s->listener_count; i++) {
-        net_listener_address(s->listeners[i], bound[i]);
-        places[i] = bound[i];
+        places[i] = s->bound[i];
     }
     struct isns_options o = {.server = opt->server,
                              .entity = opt->entity,

@@ -112,6 +112,7 @@ static int listen_all(struct iscsi_server *s, const struct iscsi_options *opt)
             msg_error("iscsi", "cannot listen on %s: %s", opt->addresses[i], err_text(r));
             return r;
         }
+        net_listener_address(s->listeners[i], s->bound[i]);
         s->listener_count++;
     }
     return 0;
@@ -167,7 +168,7 @@ int iscsi_address(const struct iscsi_server *s, size_t i, char ret_text[NET_ADDR
     if (i >= s->listener_count) {
         return -ENOENT;
     }
-    net_listener_address(s->listeners[i], ret_text);
+    memcpy(ret_text, s->bound[i], NET_ADDRESS_SIZE);
     return 0;
 }
 

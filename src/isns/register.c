@@ -123,7 +123,8 @@ static bool is_heard(const struct isns_picture *p)
     return heard;
 }
 
-/* Notifications about each node that is new, and its initiators. A server may refuse. */
+/* Notifications about each node that is new, and its initiators; about all of them where nothing
+ * could be heard before. A server may refuse. */
 static int register_notifications(struct isns_client *c, const struct isns_picture *p,
                                   const struct isns_picture *old) WAITS
 {
@@ -131,7 +132,7 @@ static int register_notifications(struct isns_client *c, const struct isns_pictu
     bool wanted = c->opt.notifications && is_heard(p);
     for (size_t i = 0; wanted && i < p->nodes.len && r >= 0; i++) {
         const char *name = p->nodes.at[i].name;
-        if (old && isns_picture_find(old, name)) {
+        if (old && is_heard(old) && isns_picture_find(old, name)) {
             continue;
         }
         struct bytes_writer payload = {0};
@@ -191,8 +192,8 @@ static void take_over(struct isns_client *c, struct isns_picture *p)
     *p = old;
 }
 
-/* For a while: what is found later is registered then. */
-static void await_names(struct isns_client *c) WAITS
+/* For a while: what is found later is registered then. 0 or -ECANCELED. */
+static int await_names(struct isns_client *c) WAITS
 {
     uint64_t deadline_ns = rt_after_ms(FIRST_MS);
     int r = 0;
@@ -202,6 +203,7 @@ static void await_names(struct isns_client *c) WAITS
     }
     c->news.changed = false; /* what there is, is looked at afterwards */
     rt_mutex_unlock(&c->lock);
+    return r == -ECANCELED ? r : 0;
 }
 
 /* What there is, with those addresses that are known of portals that are told by name. */
@@ -211,10 +213,14 @@ static int draw(struct isns_client *c, const char *local, struct isns_picture *r
     int r = c->opt.describe(c->opt.arg, local, ret_picture);
     isns_names_look_up(&c->names);
     if (r >= 0 && isns_names_pending(&c->names)) {
-        await_names(c);
+        r = await_names(c);
+        if (r < 0) {
+            return r;
+        }
         isns_picture_free(ret_picture);
         *ret_picture = (struct isns_picture){.names = &c->names};
         r = c->opt.describe(c->opt.arg, local, ret_picture);
+        isns_names_look_up(&c->names); /* those that came meanwhile */
     }
     isns_ears_add(c, ret_picture);
     for (size_t i = 0; r >= 0 && i < ret_picture->portals.len; i++) {
