@@ -36,8 +36,11 @@ static int open_tcp(const char *host, const char *port)
         lg_die("no such host or port");
     }
     int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        lg_die("socket");
+    }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, control, sizeof control - 1);
-    if (fd < 0 || connect(fd, a->ai_addr, a->ai_addrlen) < 0) {
+    if (connect(fd, a->ai_addr, a->ai_addrlen) < 0) {
         lg_die("connect");
     }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
