@@ -19,8 +19,8 @@
  *
  * D1. Nothing here is needed: it can be lost, torn, stale or foreign at any time. An entry's mark
  * says for which key, place and file it was written; whoever asked checks the bytes themselves.
- * There is no fsync. Nor is anything written again that was not checked: a new mark would make a
- * spoilt entry look like a fresh one.
+ * There is no fsync but of an emptied file, which is to stay empty. Nor is anything written again
+ * that was not checked: a new mark would make a spoilt entry look like a fresh one.
  *
  * D2. A put never waits: what the writer cannot take is dropped. A get waits for a time at most,
  * and the disk's calls run on threads of their own; one that hangs keeps its buffer until it comes
@@ -368,12 +368,15 @@ static bool want_check(const struct job *j, const struct want *w)
            m.y == w->frame->offset && m.small == w->frame->len && m.z == w->place;
 }
 
-static void drop(struct cache_disk *d, const struct want *w)
+/* The entry is not good; unless the file was emptied meanwhile, which is nobody's fault. */
+static void drop(struct cache_disk *d, const struct want *w, uint64_t file_id)
 {
     uint64_t hash = disk_hash(w->frame->object, w->frame->offset);
     rt_mutex_lock(&d->m);
-    d->counts.corrupt += w->place >= disk_tail(d);
-    disk_index_drop(&d->index, hash, w->place);
+    if (d->file_id == file_id && !disk_is_clearing(d)) {
+        d->counts.corrupt += w->place >= disk_tail(d);
+        disk_index_drop(&d->index, hash, w->place);
+    }
     rt_mutex_unlock(&d->m);
 }
 
@@ -412,7 +415,7 @@ uint32_t cache_disk_read(struct cache_disk *d, struct cache_disk_frame *frames, 
             w->frame->old = is_old(d, w->place);
             found++;
         } else if (r != -ETIMEDOUT && r != -ECANCELED) {
-            drop(d, w);
+            drop(d, w, j->file_id);
         }
     }
     rt_mutex_lock(&d->m);
@@ -577,7 +580,11 @@ int cache_disk_clear(struct cache_disk *d)
     while (r == 0 && d->cleared < mine) {
         r = rt_waitq_wait(&d->clear_q, &d->m, until);
     }
-    r = r == 0 ? d->clear_result : r;
+    if (d->cleared_well >= mine) {
+        r = 0;
+    } else if (d->cleared >= mine) {
+        r = d->clear_result;
+    }
     rt_mutex_unlock(&d->m);
     return r;
 }

@@ -36,7 +36,8 @@ struct cache_disk_io {
     ssize_t (*read)(void *arg, void *dst, size_t len, uint64_t off);
     /* 0, -errno; -ESTALE: the file has been removed. */
     int (*write)(void *arg, const void *src, size_t len, uint64_t off);
-    int (*cut)(void *arg); /* makes it empty */
+    /* Makes it empty, also after a power loss. 0, -errno; -EBADF: none is open. */
+    int (*cut)(void *arg);
     void (*close)(void *arg);
     void (*pause)(void *arg) WAITS; /* before each call, on the fiber that wants it; or NULL */
     void *arg;
@@ -90,9 +91,9 @@ void cache_disk_put_wait(struct cache_disk *d, struct rt_buf *buf,
 /* What was read is not what it should be: it was no hit after all. */
 void cache_disk_drop(struct cache_disk *d, const struct cache_disk_frame *frame);
 
-/* Nothing of what it holds, or of what was asked for before this, is to be found in the file
- * afterwards; it begins anew. 0, -ETIMEDOUT (it is done as soon as the disk answers), or the disk's
- * error. */
+/* Nothing of what it holds, or of what was asked for before this, is to be found afterwards,
+ * neither in the file that was in use nor in the one that its path leads to; it begins anew. 0,
+ * -ETIMEDOUT (it is done as soon as the disk answers), or the disk's error. */
 MUST int cache_disk_clear(struct cache_disk *d) WAITS;
 /* How often it was cleared: what was asked for in an earlier era is not taken in. */
 uint64_t cache_disk_era(struct cache_disk *d);
@@ -101,7 +102,7 @@ struct cache_disk_counts {
     uint64_t hits;
     uint64_t misses;
     uint64_t evictions; /* entries */
-    uint64_t dropped;   /* of cache_disk_put(): the disk could not keep up */
+    uint64_t dropped;   /* of cache_disk_put(): the disk could not keep up, or was being cleared */
     uint64_t passed_by; /* of cache_disk_put(): missed once, and there was no room to spare */
     uint64_t corrupt;
     uint64_t errors;

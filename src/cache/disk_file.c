@@ -78,7 +78,7 @@ static int file_write(void *arg, const void *src, size_t len, uint64_t off)
 static int file_cut(void *arg)
 {
     const struct disk_file *f = arg;
-    return ftruncate(f->fd, 0) < 0 ? -errno : 0;
+    return ftruncate(f->fd, 0) < 0 || fdatasync(f->fd) < 0 ? -errno : 0;
 }
 
 static void file_close(void *arg)

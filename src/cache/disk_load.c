@@ -5,6 +5,8 @@
  * volume and of its present history (a store that was put back to an earlier state will give the
  * same numbers to other objects). Else it is emptied, which a new file id does at once.
  *
+ * Who closes it before all is read hands it on as it is.
+ *
  * Full regions are read from their directories. The one that was being filled is walked entry by
  * entry; its bytes are not read.
  */
@@ -15,12 +17,16 @@
 #include <errno.h>
 #include <string.h>
 
+#define SLOTS_PER_CALL 32u
+
 struct load {
     struct cache_disk *d;
     uint8_t header[DISK_HEADER_BYTES];
     bool mine; /* the header says that the file goes on where it ended */
     uint64_t limit;
+    bool given_up;     /* it is closed before it was read: the next opening reads it */
     uint64_t *numbers; /* of the region in each slot, 0 = none */
+    uint64_t slot;     /* the next one whose number is to be read */
     uint64_t newest;
 };
 
@@ -67,7 +73,7 @@ static int header_job(void *arg)
     memcpy(h + DISK_HEADER_AT_VOLUME, &d->opt.volume, sizeof d->opt.volume);
     memcpy(h + DISK_HEADER_AT_OPEN_ID, &d->opt.open_id, sizeof d->opt.open_id);
     le64_store(h + DISK_HEADER_AT_FILE_ID, d->file_id);
-    le64_store(h + DISK_HEADER_AT_LIMIT, d->opt.adopt ? l->limit : UINT64_MAX);
+    le64_store(h + DISK_HEADER_AT_LIMIT, d->opt.adopt || l->given_up ? l->limit : UINT64_MAX);
     le32_store(h + DISK_HEADER_AT_CRC, crc32c(0, h, DISK_HEADER_AT_CRC));
     if (!l->mine) {
         int r = d->io.cut(d->io.arg);
@@ -78,11 +84,14 @@ static int header_job(void *arg)
     return d->io.write(d->io.arg, h, sizeof l->header, 0);
 }
 
+/* Some of the numbers: of a large file on a slow disk, all of them take minutes. */
 static int numbers_job(void *arg)
 {
     struct load *l = arg;
     struct cache_disk *d = l->d;
-    for (uint64_t i = 0; i < d->regions; i++) {
+    uint64_t end = MIN_OF(d->regions, l->slot + SLOTS_PER_CALL);
+    for (; l->slot < end; l->slot++) {
+        uint64_t i = l->slot;
         uint8_t bytes[DISK_MARK_BYTES];
         struct disk_mark m;
         ssize_t n = d->io.read(d->io.arg, bytes, sizeof bytes, disk_region_at(d, i));
@@ -171,13 +180,22 @@ static int region_job(void *arg)
     return 0;
 }
 
-/* 0, or -ESTALE when there is something of an object that cannot be, or all is to go. */
+/* With d->m. 0; -ESTALE, all is to go, and who clears does not wait for the rest; -ECANCELED. */
+static int go_on(const struct cache_disk *d)
+{
+    if (disk_is_clearing(d)) {
+        return -ESTALE;
+    }
+    return d->stop ? -ECANCELED : 0;
+}
+
+/* As go_on(); -ESTALE also when there is something of an object that cannot be. */
 static int region_take(struct region_load *g, uint64_t limit)
 {
     struct cache_disk *d = g->d;
     uint64_t first = g->number * (d->region_bytes / DISK_UNIT);
     rt_mutex_lock(&d->m);
-    int r = disk_is_clearing(d) ? -ESTALE : 0; /* who clears does not wait for all of it */
+    int r = go_on(d);
     for (size_t i = 0; i < g->found.records.len && r == 0; i++) {
         const struct disk_record *rec = &g->found.records.at[i];
         r = rec->object > limit ? -ESTALE : 0;
@@ -188,10 +206,25 @@ static int region_take(struct region_load *g, uint64_t limit)
     return r;
 }
 
+static int load_numbers(struct load *l)
+{
+    struct cache_disk *d = l->d;
+    int r = 0;
+    while (r == 0 && l->slot < d->regions) {
+        rt_mutex_lock(&d->m);
+        r = go_on(d);
+        rt_mutex_unlock(&d->m);
+        if (r == 0) {
+            r = disk_call(d, numbers_job, l);
+        }
+    }
+    return r;
+}
+
 static int load_regions(struct load *l)
 {
     struct cache_disk *d = l->d;
-    int r = disk_call(d, numbers_job, l);
+    int r = load_numbers(l);
     uint64_t from = l->newest >= d->regions ? l->newest - d->regions + 1 : 1;
     rt_mutex_lock(&d->m);
     d->number = l->newest;
@@ -251,11 +284,17 @@ int disk_load(struct cache_disk *d)
     rt_mutex_lock(&d->m);
     d->file_id = le64_load(l->header + DISK_HEADER_AT_FILE_ID);
     rt_mutex_unlock(&d->m);
-    if (!d->opt.adopt && (!l->mine || load_regions(l) < 0)) {
-        make_empty(l);
+    if (!d->opt.adopt) {
+        r = l->mine ? load_regions(l) : -ESTALE;
+        l->given_up = r == -ECANCELED;
+        if (r < 0 && !l->given_up) {
+            make_empty(l);
+        }
     }
     r = disk_call(d, header_job, l);
-    if (r == 0) {
+    if (r == 0 && l->given_up) {
+        r = -ECANCELED;
+    } else if (r == 0) {
         /* A file that is opened again in this life is one that it has written. */
         d->opt.before = d->opt.open_id;
         d->opt.last = UINT64_MAX;

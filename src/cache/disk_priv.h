@@ -50,9 +50,10 @@ struct cache_disk {
     uint32_t bad_reads;     /* in a row */
     uint64_t read_again_ns; /* not before */
     struct cache_disk_counts counts;
-    uint64_t clears;  /* asked for, so far */
-    uint64_t cleared; /* of these; between the two nothing is taken in, nor read */
-    int clear_result; /* of the last one */
+    uint64_t clears;       /* asked for, so far */
+    uint64_t cleared;      /* of these; between the two nothing is taken in, nor read */
+    uint64_t cleared_well; /* the last of them that was a success, which is one for all before it */
+    int clear_result;      /* of the last one */
     struct rt_waitq clear_q;
 
     struct rt_credits read_room;  /* bytes of reads under way, given up ones included */
@@ -86,7 +87,8 @@ uint64_t disk_tail(const struct cache_disk *d);
 void disk_items_free(struct cache_disk *d, struct list *items);
 
 /* disk_load.c */
-/* Opens the file and fills the index from it, or empties both: 0 or -errno. */
+/* Opens the file and fills the index from it, or empties both: 0 or -errno; -ECANCELED: it is being
+ * closed, and the file is as it was. */
 MUST int disk_load(struct cache_disk *d) WAITS;
 
 /* disk_write.c */

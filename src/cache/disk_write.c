@@ -198,8 +198,20 @@ static int items_write(struct cache_disk *d, struct list *items)
     return chunk_flush(c);
 }
 
+static void note_dropped(struct cache_disk *d, const struct list *items)
+{
+    rt_mutex_lock(&d->m);
+    list_for_each(items, struct disk_item, link, it) {
+        d->counts.dropped += it->count;
+    }
+    rt_mutex_unlock(&d->m);
+}
+
 static void note_result(struct cache_disk *d, int r)
 {
+    if (r == -ECANCELED) {
+        return; /* it was closed before it was loaded */
+    }
     bool tell = d->told_write != (r < 0);
     rt_mutex_lock(&d->m);
     d->unusable = r < 0;
@@ -244,25 +256,45 @@ static void write_or_drop(struct cache_disk *d, struct list *items)
     note_result(d, r);
 }
 
-/* It may not be open yet. One that is open and cannot be opened again is cut all the same. */
+struct cut {
+    struct cache_disk *d;
+    bool was_open; /* out: and what was open is empty now */
+};
+
+/*
+ * First the file that is open, which holds the frames: its path may lead to another one by now, or
+ * to none. Then that other one, which may have frames of an earlier opening. What is open and
+ * cannot be cut stays open: else the next try would find the other one, and be content.
+ */
 static int cut_job(void *arg)
 {
-    struct cache_disk *d = arg;
-    int opened = d->io.open(d->io.arg);
-    int r = d->io.cut(d->io.arg);
-    return r < 0 && opened < 0 ? opened : r;
+    struct cut *c = arg;
+    const struct cache_disk_io *io = &c->d->io;
+    int r = io->cut(io->arg);
+    c->was_open = r == 0;
+    if (r < 0 && r != -EBADF) {
+        return r;
+    }
+    r = io->open(io->arg);
+    if (r < 0) {
+        return c->was_open && r == -ENOENT ? 0 : r;
+    }
+    return io->cut(io->arg);
 }
 
 /* All that were asked for up to that one. Without its header the file is begun anew. */
 static void clear(struct cache_disk *d, uint64_t upto)
 {
-    int r = disk_call(d, cut_job, d);
+    struct cut c = {.d = d};
+    int r = disk_call(d, cut_job, &c);
     if (r < 0) {
         msg_warn("cache", "the disk cache cannot be emptied: %s", err_text(r));
-    } else if (!d->opt.adopt) {
+    }
+    if ((r == 0 || c.was_open) && !d->opt.adopt) {
         note_result(d, load(d));
     }
     rt_mutex_lock(&d->m);
+    d->cleared_well = r == 0 ? upto : d->cleared_well;
     d->clear_result = r;
     d->cleared = upto;
     rt_waitq_wake_all(&d->clear_q);
@@ -293,8 +325,9 @@ void disk_writer(void *arg)
         bool is_clearing = disk_is_clearing(d);
         rt_mutex_unlock(&d->m);
         if (is_clearing) {
+            note_dropped(d, &items);
             clear(d, clears);
-        } else if (!list_is_empty(&items) && (!stop || rt_now_ns() < d->stop_ns)) {
+        } else if (!list_is_empty(&items) && (!stop || (d->loaded && rt_now_ns() < d->stop_ns))) {
             write_or_drop(d, &items);
         }
         disk_items_free(d, &items);
