@@ -92,8 +92,9 @@ void cache_disk_put_wait(struct cache_disk *d, struct rt_buf *buf,
 void cache_disk_drop(struct cache_disk *d, const struct cache_disk_frame *frame);
 
 /* Nothing of what it holds, or of what was asked for before this, is to be found afterwards,
- * neither in the file that was in use nor in the one that its path leads to; it begins anew. 0,
- * -ETIMEDOUT (it is done as soon as the disk answers), or the disk's error. */
+ * neither in the file that was in use nor in the one that its path leads to, if that can be opened
+ * (if none was in use, it must be); it begins anew. 0, -ETIMEDOUT (it is done as soon as the disk
+ * answers), or the disk's error. */
 MUST int cache_disk_clear(struct cache_disk *d) WAITS;
 /* How often it was cleared: what was asked for in an earlier era is not taken in. */
 uint64_t cache_disk_era(struct cache_disk *d);

@@ -277,7 +277,7 @@ static int cut_job(void *arg)
     }
     r = io->open(io->arg);
     if (r < 0) {
-        return c->was_open && r == -ENOENT ? 0 : r;
+        return c->was_open ? 0 : r; /* all that this server has written is gone */
     }
     return io->cut(io->arg);
 }
