@@ -123,22 +123,36 @@ static void small_stuck_writes_body(void *arg)
     assert_int_equal(rt_mem_used(RT_MEM_INGRESS), 0);
 }
 
-/* Peers that announce much and send nothing use up the pool for large writes: others write on. */
+static struct client idlers[6];
+
+/* Peers that announce much and send nothing use up the pool for large writes. */
+static void hoard(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(idlers); i++) {
+        enter(&idlers[i], NBD_MODE_SIMPLE);
+        request(&idlers[i], NBD_CMD_WRITE, 0, 0, 32 << 20);
+        net_send_flush(idlers[i].s);
+    }
+    assert_int_equal(steady(pool), server->ingress.total);
+}
+
+static void hoarders_go(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(idlers); i++) {
+        hang_up(&idlers[i]);
+    }
+}
+
+/* Others write on. */
 static void hoarders_body(void *arg)
 {
     (void)arg;
     static uint8_t back[300000];
-    struct client hoarders[6];
     struct client k;
     struct rt_event gate;
     uint64_t which;
     server_up(&(struct nbd_options){0});
-    for (size_t i = 0; i < ARRAY_LEN(hoarders); i++) {
-        enter(&hoarders[i], NBD_MODE_SIMPLE);
-        request(&hoarders[i], NBD_CMD_WRITE, 0, 0, 32 << 20);
-        net_send_flush(hoarders[i].s);
-    }
-    assert_int_equal(steady(pool), server->ingress.total);
+    hoard();
     enter(&k, NBD_MODE_SIMPLE);
     for (size_t i = 0; i < sizeof back; i++) {
         block[i] = (uint8_t)(i * 31 + i / 512);
@@ -165,9 +179,7 @@ static void hoarders_body(void *arg)
     }
     fake_write_gate = NULL;
     rt_event_destroy(&gate);
-    for (size_t i = 0; i < ARRAY_LEN(hoarders); i++) {
-        hang_up(&hoarders[i]);
-    }
+    hoarders_go();
     hang_up(&k);
     server_down();
     assert_int_equal(rt_mem_used(RT_MEM_INGRESS), 0);
@@ -207,15 +219,9 @@ static void server_up_after_crash(void)
 static void untold_body(void *arg)
 {
     (void)arg;
-    struct client hoarders[6];
     struct client k;
     server_up_after_crash();
-    for (size_t i = 0; i < ARRAY_LEN(hoarders); i++) {
-        enter(&hoarders[i], NBD_MODE_SIMPLE);
-        request(&hoarders[i], NBD_CMD_WRITE, 0, 0, 32 << 20);
-        net_send_flush(hoarders[i].s);
-    }
-    assert_int_equal(steady(pool), server->ingress.total);
+    hoard();
     enter(&k, NBD_MODE_SIMPLE);
     request(&k, NBD_CMD_WRITE, NBD_CMD_FLAG_FUA, 0, 1 << 20);
     put(&k, block, 600 << 10);
@@ -225,9 +231,7 @@ static void untold_body(void *arg)
     enter(&k, NBD_MODE_SIMPLE);
     assert_int_equal(do_write(&k, NBD_CMD_FLAG_FUA, 0, block, 1 << 20), NBD_EIO);
     assert_int_equal(do_write(&k, NBD_CMD_FLAG_FUA, 0, block, 1 << 20), NBD_OK);
-    for (size_t i = 0; i < ARRAY_LEN(hoarders); i++) {
-        hang_up(&hoarders[i]);
-    }
+    hoarders_go();
     hang_up(&k);
     server_down();
 }
