@@ -48,12 +48,12 @@ struct isns_picture {
 
 /* The 16 bytes and the port of "192.0.2.1:3260" or "[fe80::1%eth0]:3260": 0 or -EINVAL. */
 MUST int isns_address_parse(const char *text, uint8_t ret_address[16], uint16_t *ret_port);
-/* True for 127.0.0.0/8 and ::1. */
-bool isns_address_is_loopback(const uint8_t address[16]);
-/* True for 0.0.0.0 and ::. */
 /* The other way round. */
 void isns_address_format(const uint8_t address[16], uint16_t port,
                          char ret_text[ISNS_ADDRESS_TEXT]);
+/* True for 127.0.0.0/8 and ::1. */
+bool isns_address_is_loopback(const uint8_t address[16]);
+/* True for 0.0.0.0 and ::. */
 bool isns_address_is_any(const uint8_t address[16]);
 static inline bool isns_address_is_v4(const uint8_t address[16])
 {

@@ -154,6 +154,16 @@ static void not_all_is_loaded(void *arg)
     bench_end(&b);
 }
 
+/* With a real file in that folder. */
+static void start_real(struct bench *b, const char *dir)
+{
+    bench_start(b, 8 * MIB);
+    cache_disk_close(b->d);
+    b->opt.io = NULL;
+    b->opt.dir = dir;
+    bench_again(b);
+}
+
 /* Its folder was not there when it was opened. */
 static void real_file_cleared(void *arg)
 {
@@ -165,11 +175,7 @@ static void real_file_cleared(void *arg)
     assert_non_null(mkdtemp(dir));
     (void)snprintf(below, sizeof below, "%s/a/b", dir);
     (void)snprintf(path, sizeof path, "%s/frames", below);
-    bench_start(&b, 8 * MIB);
-    cache_disk_close(b.d);
-    b.opt.io = NULL;
-    b.opt.dir = below;
-    bench_again(&b);
+    start_real(&b, below);
     assert_int_equal(cache_disk_clear(b.d), -ENOENT);
     below[strlen(below) - 2] = 0;
     assert_int_equal(mkdir(below, 0700), 0);
@@ -208,11 +214,7 @@ static void real_file_moved(void *arg)
     (void)snprintf(aside, sizeof aside, "%s/b", dir);
     (void)snprintf(path, sizeof path, "%s/frames", below);
     (void)snprintf(old, sizeof old, "%s/frames", aside);
-    bench_start(&b, 8 * MIB);
-    cache_disk_close(b.d);
-    b.opt.io = NULL;
-    b.opt.dir = below;
-    bench_again(&b);
+    start_real(&b, below);
     put(&b, 1, 0);
     settle(&b);
     assert_true(size_of(path) > FRAME);

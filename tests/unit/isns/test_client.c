@@ -427,6 +427,18 @@ static void stands_a_refusal(void *arg)
     end();
 }
 
+/* A notification about a node. */
+static void tell_change(uint32_t bits, const char *name)
+{
+    struct bytes_writer w = {0};
+    isns_put_text(&w, ISNS_NODE_NAME, A);
+    isns_put_u32(&w, ISNS_SCN_BITMAP, bits);
+    isns_put_text(&w, ISNS_NODE_NAME, name);
+    tell(ISNS_SCN, &w);
+    bytes_writer_free(&w);
+    wait_answered(ISNS_SCN | ISNS_RESPONSE);
+}
+
 static void stands_silence(void *arg)
 {
     (void)arg;
@@ -454,13 +466,7 @@ static void honours_domains(void *arg)
     /* A notification makes it look, and not more often than once a second. */
     world.knows_initiator = false;
     for (int i = 0; i < 10; i++) {
-        struct bytes_writer w = {0};
-        isns_put_text(&w, ISNS_NODE_NAME, A);
-        isns_put_u32(&w, ISNS_SCN_BITMAP, ISNS_SCN_UPDATED);
-        isns_put_text(&w, ISNS_NODE_NAME, I);
-        tell(ISNS_SCN, &w);
-        bytes_writer_free(&w);
-        wait_answered(ISNS_SCN | ISNS_RESPONSE);
+        tell_change(ISNS_SCN_UPDATED, I);
         CHECK(world.answer_status == ISNS_OK);
     }
     (void)rt_sleep_ms(3000);
@@ -580,17 +586,6 @@ static void answers_only_who_listens(void *arg)
     end();
 }
 
-static void tell_removed(const char *name)
-{
-    struct bytes_writer w = {0};
-    isns_put_text(&w, ISNS_NODE_NAME, A);
-    isns_put_u32(&w, ISNS_SCN_BITMAP, ISNS_SCN_REMOVED);
-    isns_put_text(&w, ISNS_NODE_NAME, name);
-    tell(ISNS_SCN, &w);
-    bytes_writer_free(&w);
-    wait_answered(ISNS_SCN | ISNS_RESPONSE);
-}
-
 /* Names that take long are looked up side by side, and what is known is registered meanwhile. */
 static void slow_names_hold_up_nothing(void *arg)
 {
@@ -614,13 +609,13 @@ static void slow_names_hold_up_nothing(void *arg)
     /* Whoever says that something was removed has it said again, and nothing looked up. */
     size_t before = world.count;
     for (int i = 0; i < 5; i++) {
-        tell_removed(A);
+        tell_change(ISNS_SCN_REMOVED, A);
         (void)rt_sleep_ms(2000);
     }
     CHECK(world.count > before && world.resolved == 3 && counts().portals == 4);
     /* After a while it is; and what takes long then does not keep it from leaving. */
     (void)rt_sleep_ms(60000);
-    tell_removed(A);
+    tell_change(ISNS_SCN_REMOVED, A);
     (void)rt_sleep_ms(5000);
     CHECK(world.resolved == 6);
     isns_client_leave(world.client, rt_after_ms(1500));
