@@ -87,6 +87,9 @@ void scsi_report_luns_run(struct scsi_task *t);
 void scsi_report_opcodes_parse(struct scsi_task *t);
 void scsi_report_opcodes_run(struct scsi_task *t);
 void scsi_report_tmfs_run(struct scsi_task *t);
+void scsi_report_identity_parse(struct scsi_task *t);
+void scsi_report_identity_run(struct scsi_task *t);
+void scsi_report_timestamp_run(struct scsi_task *t);
 /* alua.c */
 void scsi_report_groups_parse(struct scsi_task *t);
 void scsi_report_groups_run(struct scsi_task *t);

@@ -115,6 +115,7 @@ size_t scsi_mode_page_put(enum scsi_mode_pc pc, const struct scsi_mode *m, unsig
         len = 32;
         p[0] = 0x40; /* SPF */
         p[1] = 0x01;
+        p[4] = mask ? 0 : 0x05; /* TCMOS: the clock is the machine's; IALUAE: implicit ALUA */
         break;
     case PAGE_EXCEPTIONS:
         len = 12;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What there is: REPORT LUNS, REPORT SUPPORTED OPERATION CODES, ... TASK MANAGEMENT FUNCTIONS
- * (SPC-4). */
+/* What there is: REPORT LUNS, REPORT SUPPORTED OPERATION CODES, ... TASK MANAGEMENT FUNCTIONS,
+ * REPORT IDENTIFYING INFORMATION, REPORT TIMESTAMP (SPC-4). */
 #include "base/endian.h"
+#include "base/time.h"
 #include "scsi/scsi_priv.h"
 #include "scsi/sense.h"
+#include <stdio.h>
 
 void scsi_report_luns_parse(struct scsi_task *t)
 {
@@ -169,4 +171,69 @@ void scsi_report_tmfs_run(struct scsi_task *t)
         len = 16;
     }
     scsi_reply_end(t, b, len);
+}
+
+/* IDENTIFYING INFORMATION TYPE, SPC-4 6.32. None of it can be set: it is what the operator's
+ * commands call the unit. */
+enum {
+    IDENTITY_DEVICE = 0x00,
+    IDENTITY_TEXT = 0x02,
+    IDENTITY_TYPES = 0x7f,
+};
+#define IDENTITY_DEVICE_MAX 64
+#define IDENTITY_TEXT_MAX 256
+_Static_assert(DEV_IQN_MAX + sizeof " LUN 16383" <= IDENTITY_TEXT_MAX, "every text has room");
+
+void scsi_report_identity_parse(struct scsi_task *t)
+{
+    uint8_t type = t->cdb[10] >> 1;
+    if (type != IDENTITY_DEVICE && type != IDENTITY_TEXT && type != IDENTITY_TYPES) {
+        scsi_fail_cdb(t, 10, 7);
+    }
+}
+
+static size_t put_identity_type(uint8_t type, uint16_t max, uint8_t *p)
+{
+    p[0] = (uint8_t)(type << 1);
+    be16_store(p + 2, max);
+    return 4;
+}
+
+void scsi_report_identity_run(struct scsi_task *t)
+{
+    struct rt_buf *b = scsi_reply_begin(t, 4 + IDENTITY_TEXT_MAX);
+    if (!b) {
+        return;
+    }
+    uint8_t type = t->cdb[10] >> 1;
+    char *text = (char *)b->data + 4;
+    size_t len;
+    if (type == IDENTITY_DEVICE) {
+        uuid_format(&t->lu->uuid, text);
+        len = UUID_TEXT_SIZE - 1;
+    } else if (type == IDENTITY_TEXT) { /* its null is part of it */
+        len = 1 + (size_t)snprintf(text, IDENTITY_TEXT_MAX, "%s LUN %u", t->lu->target->iqn,
+                                   t->lu->lun);
+    } else {
+        len = put_identity_type(IDENTITY_DEVICE, IDENTITY_DEVICE_MAX, b->data + 4);
+        len += put_identity_type(IDENTITY_TEXT, IDENTITY_TEXT_MAX, b->data + 4 + len);
+    }
+    be16_store(b->data + 2, (uint16_t)len);
+    scsi_reply_end(t, b, 4 + len);
+}
+
+/* SPC-4 6.37: the machine's clock, which SET TIMESTAMP may not change (TCMOS, and not SCSIP, in
+ * the control extension page). */
+void scsi_report_timestamp_run(struct scsi_task *t)
+{
+    struct rt_buf *b = scsi_reply_begin(t, 12);
+    if (!b) {
+        return;
+    }
+    be16_store(b->data, 12 - 2);
+    b->data[2] = 0x03; /* TIMESTAMP ORIGIN: by methods outside of the standard */
+    uint64_t ms = time_wall_ns() / NS_PER_MS;
+    be16_store(b->data + 4, (uint16_t)(ms >> 32));
+    be32_store(b->data + 6, (uint32_t)ms);
+    scsi_reply_end(t, b, 12);
 }

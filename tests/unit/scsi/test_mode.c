@@ -6,6 +6,7 @@
 #define CONTROL_SWP 0x08
 #define CONTROL_UA_INTLCK 0x30
 #define CONTROL_TAS 0x40
+#define CONTROL_IALUAE 0x01 /* of the control extension page */
 
 /* The page as MODE SENSE(10) gives it, without header and descriptors. */
 static const uint8_t *page(struct scsi_nexus *n, uint8_t pc, uint8_t code, uint8_t sub)
@@ -59,6 +60,8 @@ static void pages_by_control(struct world *w)
     CHECK(page(w->a, 1, 0x0a, 0)[3] == CONTROL_QERR);
     CHECK(page(w->a, 1, 0x0a, 0)[4] == (CONTROL_SWP | CONTROL_UA_INTLCK));
     CHECK(page(w->a, 1, 0x0a, 0)[5] == CONTROL_TAS);
+    /* The operator changes access states, as TPGS of INQUIRY says. */
+    CHECK((page(w->a, 0, 0x0a, 1)[4] & CONTROL_IALUAE) && page(w->a, 1, 0x0a, 1)[4] == 0);
 }
 WORLD_TEST(pages_by_control)
 

@@ -20,7 +20,9 @@ static const char *const any[] = {"TEST UNIT READY",
                                   "RELEASE(10)",
                                   "PERSISTENT RESERVE",
                                   "COPY OPERATION ABORT",
-                                  "REPORT TARGET PORT GROUPS"};
+                                  "REPORT IDENTIFYING INFORMATION",
+                                  "REPORT TARGET PORT GROUPS",
+                                  "REPORT TIMESTAMP"};
 static const char *const reading[] = {"READ(",
                                       "VERIFY(",
                                       "PRE-FETCH(",

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/time.h"
 #include "scsi_test.h"
 
 static void report_luns_by_selection(struct world *w)
@@ -215,6 +216,37 @@ static void task_management_functions(struct world *w)
 }
 WORLD_TEST(task_management_functions)
 
+static void what_the_operator_calls_it(struct world *w)
+{
+    struct reply *r = in(w->a, 1, 300, CDB(0xa3, 0x05, 0, 0, 0, 0, 0, 0, 1, 44));
+    struct dev_info info;
+    dev_info(disk(w, 1), &info);
+    char uuid[UUID_TEXT_SIZE];
+    uuid_format(&info.uuid, uuid);
+    CHECK(r->len == 40 && be32_load(r->data) == 36 && memcmp(r->data + 4, uuid, 36) == 0);
+    r = in(w->a, 1, 300, CDB(0xa3, 0x05, 0, 0, 0, 0, 0, 0, 1, 44, 0x02 << 1));
+    CHECK(strcmp((char *)r->data + 4, FAKE_IQN " LUN 1") == 0);
+    CHECK(r->len == 4 + sizeof FAKE_IQN " LUN 1" && be32_load(r->data) == r->len - 4);
+    r = in(w->a, 1, 300, CDB(0xa3, 0x05, 0, 0, 0, 0, 0, 0, 1, 44, 0x7f << 1));
+    CHECK(r->len == 12 && be32_load(r->data) == 8 && be32_load(r->data + 4) == 64);
+    CHECK(be32_load(r->data + 8) == (0x04000000 | 256));
+    CHECK(in(w->a, 1, 300, CDB(0xa3, 0x05, 0, 0, 0, 0, 0, 0, 1, 44, 0x01 << 1))->len == 0 &&
+          field_is(10, 7));
+}
+WORLD_TEST(what_the_operator_calls_it)
+
+static void the_time_of_day(struct world *w)
+{
+    uint64_t before = time_wall_ns() / NS_PER_MS;
+    struct reply *r = in(w->a, 0, 12, CDB(0xa3, 0x0f, 0, 0, 0, 0, 0, 0, 0, 12));
+    uint64_t after = time_wall_ns() / NS_PER_MS;
+    CHECK(r->len == 12 && be16_load(r->data) == 10 && r->data[2] == 3);
+    uint64_t ms = (uint64_t)be16_load(r->data + 4) << 32 | be32_load(r->data + 6);
+    CHECK(ms >= before && ms <= after);
+    CHECK(none(w->a, 0, CDB(0xa4, 0x0f)) == SCSI_CHECK_CONDITION && field_is(1, 4));
+}
+WORLD_TEST(the_time_of_day)
+
 static void request_sense_takes_the_attention(struct world *w)
 {
     fake_tell(disk(w, 0), DEV_EVENT_RESIZED);
@@ -396,6 +428,8 @@ int main(void)
         cmocka_unit_test(test_a_reset_stays_within_the_map),
         cmocka_unit_test(test_all_operation_codes_are_found_one_by_one),
         cmocka_unit_test(test_task_management_functions),
+        cmocka_unit_test(test_what_the_operator_calls_it),
+        cmocka_unit_test(test_the_time_of_day),
         cmocka_unit_test(test_request_sense_takes_the_attention),
         cmocka_unit_test(test_small_commands),
         cmocka_unit_test(test_diagnostics_and_removal),
