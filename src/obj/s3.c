@@ -237,17 +237,10 @@ static int digest(struct digest_job *j)
 
 static int s3_head(struct obj_store *s, enum obj_class c, const char *name, uint64_t *ret_size);
 
-static int s3_put(struct obj_store *s, enum obj_class c, const char *name,
-                  const struct rt_chain *body)
+/* if_absent: the store is to refuse a name that is taken. */
+static int put(struct s3_store *t, enum obj_class c, const char *name, const struct rt_chain *body,
+               bool if_absent)
 {
-    struct s3_store *t = of(s);
-    uint64_t size;
-    if (t->emulates_absence) {
-        int present = s3_head(s, c, name, &size);
-        if (present != -ENOENT) {
-            return present == 0 ? -EEXIST : present;
-        }
-    }
     struct digest_job d = {.body = body};
     int r = digest(&d);
     if (r < 0) {
@@ -260,13 +253,32 @@ static int s3_put(struct obj_store *s, enum obj_class c, const char *name,
     }
     x->body_hash = d.hash;
     x->body = body;
-    x->if_absent = !t->emulates_absence;
+    x->if_absent = if_absent;
     x->has_crc = true;
     x->crc = d.crc;
     r = s3_call(x);
     s3_exchange_free(x);
     /* Absent can only be something that is not meant here. */
     return r == -ENOENT ? -EIO : r;
+}
+
+int s3_put_anyway(struct s3_store *t, const char *name, const struct rt_chain *body)
+{
+    return put(t, OBJ_INDEX, name, body, false);
+}
+
+static int s3_put(struct obj_store *s, enum obj_class c, const char *name,
+                  const struct rt_chain *body)
+{
+    struct s3_store *t = of(s);
+    uint64_t size;
+    if (t->emulates_absence) {
+        int present = s3_head(s, c, name, &size);
+        if (present != -ENOENT) {
+            return present == 0 ? -EEXIST : present;
+        }
+    }
+    return put(t, c, name, body, !t->emulates_absence);
 }
 
 struct verify_job {

@@ -121,6 +121,9 @@ struct s3_store {
  * clock: the result of the request, 0 for every status below 300. */
 MUST int s3_call(struct s3_exchange *x) WAITS;
 
+/* Puts without asking that the name be free. */
+MUST int s3_put_anyway(struct s3_store *t, const char *name, const struct rt_chain *body) WAITS;
+
 /* Finds out whether the store does what is needed; messages in the log. At open, without putting
  * anything: */
 MUST int s3_look(struct s3_store *t) WAITS;

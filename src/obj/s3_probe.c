@@ -113,6 +113,33 @@ static int refuse(struct probe *p, const char *what, int r)
     return r;
 }
 
+static int refuse_overwriting(struct probe *p, const char *how)
+{
+    msg_error("obj",
+              "s3://%s/%s: the store does not honour put-if-absent (If-None-Match: *)%s: a second "
+              "server could overwrite what is acknowledged here. [aws] conditional_put = "
+              "\"unsafe-single-writer\" permits that where there is certainly one server only",
+              p->t->bucket, p->t->prefix, how);
+    return -ENOTSUP;
+}
+
+/* Some stores refuse the condition itself, each in its own words: then it is taken without. */
+static int refuse_put(struct probe *p, int r)
+{
+    char why[S3_WHY_SIZE];
+    char how[S3_WHY_SIZE + 32];
+    struct rt_chain body = {0};
+    if (r == -ESTALE) {
+        return refuse(p, "there is no such bucket", r);
+    }
+    (void)snprintf(how, sizeof how, ", but answers \"%s\"", last_error(p, why));
+    bool is_condition = !p->t->emulates_absence && (r == -ENOTSUP || r == -EIO || r == -EINVAL) &&
+                        rt_chain_add(&body, NULL, "plain", 5) == 0 &&
+                        s3_put_anyway(p->t, p->name, &body) == 0;
+    rt_chain_free(&body);
+    return is_condition ? refuse_overwriting(p, how) : refuse(p, "objects cannot be created", r);
+}
+
 static int check_put(struct probe *p)
 {
     int r = put(p, p->name, "first");
@@ -120,21 +147,13 @@ static int check_put(struct probe *p)
         r = 0; /* of an attempt whose answer was lost: the name is nobody else's */
     }
     if (r < 0) {
-        return refuse(p, r == -ESTALE ? "there is no such bucket" : "objects cannot be created", r);
+        return refuse_put(p, r);
     }
     r = put(p, p->name, "second");
     if (r == -EEXIST) {
         return 0;
     }
-    if (r < 0) {
-        return refuse(p, "the same name cannot be tried twice", r);
-    }
-    msg_error("obj",
-              "s3://%s/%s: the store does not honour put-if-absent (If-None-Match: *): a second "
-              "server could overwrite what is acknowledged here. [aws] conditional_put = "
-              "\"unsafe-single-writer\" permits that where there is certainly one server only",
-              p->t->bucket, p->t->prefix);
-    return -ENOTSUP;
+    return r < 0 ? refuse(p, "the same name cannot be tried twice", r) : refuse_overwriting(p, "");
 }
 
 static int check_get(struct probe *p)

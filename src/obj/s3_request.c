@@ -14,7 +14,7 @@
 #define HEADERS_MAX 12
 #define VALUE_SIZE 2048
 #define SLOW_BYTES_PER_S 1024
-#define SLOW_SECONDS 15
+#define STALL_SECONDS 15       /* without progress, of the 20 s that an attempt has by default */
 #define FLOOR_BYTES_PER_MS 256 /* a link slower than 256 KB/s is taken for a stalled one */
 #define BUFFER_MIN (16l << 10)
 #define BUFFER_MAX (256l << 10)
@@ -242,11 +242,13 @@ static int set_limits(const struct s3_exchange *x, CURL *easy)
     uint64_t bytes = MAX_OF(x->body ? x->body->len : 0, (uint64_t)x->len);
     long buffer = MIN_OF(MAX_OF((long)MIN_OF(bytes, (uint64_t)BUFFER_MAX), BUFFER_MIN), BUFFER_MAX);
     long timeout_ms = (long)(x->store->timeout_ms + bytes / FLOOR_BYTES_PER_MS);
+    /* Who gives a store more time for an answer means it. */
+    long stall_s = MAX_OF((long)x->store->timeout_ms / 1000 * 3 / 4, (long)STALL_SECONDS);
     SET(CURLOPT_NOSIGNAL, 1l);
     SET(CURLOPT_CONNECTTIMEOUT_MS, (long)x->store->connect_timeout_ms);
     SET(CURLOPT_TIMEOUT_MS, timeout_ms);
     SET(CURLOPT_LOW_SPEED_LIMIT, (long)SLOW_BYTES_PER_S);
-    SET(CURLOPT_LOW_SPEED_TIME, (long)SLOW_SECONDS);
+    SET(CURLOPT_LOW_SPEED_TIME, stall_s);
     SET(CURLOPT_MAXAGE_CONN, (long)CONNECTION_AGE_S);
     SET(CURLOPT_TCP_NODELAY, 1l);
     SET(CURLOPT_TCP_KEEPALIVE, 1l);

@@ -3,11 +3,13 @@
 # store: s3
 """What an S3 server may answer besides yes: each is played by a stub, and the store is driven
 through zerofs-obj."""
+import concurrent.futures
 import contextlib
 import datetime
 import json
 import os
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -29,7 +31,7 @@ class Store:
         given = {"endpoint": stub.endpoint, "allow_http": "true", **options}
         if keys:
             given.update(access_key_id=s3stub.KEY, secret_access_key=s3stub.SECRET)
-        self.log = open(os.path.join(zt.TMPDIR, "tool.log"), "w+b")
+        self.log = tempfile.TemporaryFile(dir=zt.TMPDIR)
         self.process = subprocess.Popen(
             [TOOL, url, *(f"{k}={v}" for k, v in given.items())], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self.log, text=True, env={**QUIET, **(env or {})})
@@ -250,6 +252,15 @@ def stalled_answers_are_given_up():
         release.set()
 
 
+def slow_answers_are_waited_for():
+    """By those who give more time than an attempt has otherwise. Runs beside the others."""
+    with s3stub.Stub() as stub, Store(stub, timeout_ms=60000) as s:
+        stub.rule = times(1, lambda q: time.sleep(STALLED_S + 2))
+        stub.seen.clear()
+        assert s("put", COMMIT, "a", "abc") == "ok", s.text()
+        assert len(stub.seen) == 1
+
+
 def styles_and_classes():
     with s3stub.Stub() as stub:
         endpoint = f"http://localhost:{stub.port}"
@@ -280,6 +291,15 @@ def is_tried_out_first():
         with Store(stub, unsafe_single_writer="true") as s:
             assert "unsafe-single-writer" in s.text()
             assert s("put", COMMIT, "a", "x") == "ok" and s("put", COMMIT, "a", "y") == "EEXIST"
+        stub.rule = lambda q: (s3stub.error(501, "NotImplemented")  # who knows no such condition
+                               if "if-none-match" in q.headers else None)
+        refused(stub, 'put-if-absent (If-None-Match: *), but answers "501 NotImplemented"')
+        refused(stub, 'conditional_put = "unsafe-single-writer"')
+        with Store(stub, unsafe_single_writer="true") as s:
+            assert s("put", COMMIT, "a", "x") == "EEXIST" and s("put", COMMIT, "b", "y") == "ok"
+        stub.rule = lambda q: s3stub.error(501, "NotImplemented") if q.method == "PUT" else None
+        refused(stub, "objects cannot be created (501 NotImplemented)")
+        assert sorted(stub.objects) == ["pre/a", "pre/b"]
     with s3stub.Stub() as stub:
         stub.rule = lambda q: (s3stub.error(403, "AccessDenied")
                                if q.method == "GET" and q.path.count("/") > 1
@@ -444,7 +464,10 @@ TESTS = (
     credentials_of_services,
     credentials_of_profiles,
 )
-for test in TESTS:
-    begin = time.monotonic()
-    test()
-    print(f"{test.__name__}: {time.monotonic() - begin:.1f} s")
+with concurrent.futures.ThreadPoolExecutor(1) as beside:
+    slow = beside.submit(slow_answers_are_waited_for)
+    for test in TESTS:
+        begin = time.monotonic()
+        test()
+        print(f"{test.__name__}: {time.monotonic() - begin:.1f} s")
+    slow.result()
