@@ -86,6 +86,7 @@ static int verify_medium(struct scsi_task *t, unsigned bytchk, uint64_t len, uin
         if (same != part) {
             break;
         }
+        rt_yield(); /* it may have been done without a wait: the unit may be one large hole */
     }
     *ret_same = done;
     return 0;

@@ -223,6 +223,31 @@ static void verify_compares(struct world *w)
 }
 WORLD_TEST(verify_compares)
 
+static unsigned turns;
+static bool counting;
+
+static void count_turns(void *arg)
+{
+    (void)arg;
+    while (counting) {
+        turns++;
+        rt_yield();
+    }
+}
+
+/* However long the range is, and however quickly each part of it is there. */
+static void verify_lets_others_run(struct world *w)
+{
+    turns = 0;
+    counting = true;
+    CHECK(rt_spawn("other", count_turns, NULL) == 0);
+    CHECK(none(w->a, 0, CDB(0x8f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40)) == SCSI_GOOD);
+    counting = false;
+    CHECK(turns >= 8);
+    rt_yield();
+}
+WORLD_TEST(verify_lets_others_run)
+
 static void compare_and_write_is_all_or_nothing(struct world *w)
 {
     struct dev *d = disk(w, 0);
@@ -368,6 +393,7 @@ int main(void)
         cmocka_unit_test(test_residuals_of_reads),
         cmocka_unit_test(test_residuals_of_writes),
         cmocka_unit_test(test_verify_compares),
+        cmocka_unit_test(test_verify_lets_others_run),
         cmocka_unit_test(test_compare_and_write_is_all_or_nothing),
         cmocka_unit_test(test_orwrite_sets_bits),
         cmocka_unit_test(test_an_atomic_write_is_one_write),
