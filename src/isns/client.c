@@ -172,6 +172,9 @@ static int stay(struct isns_client *c, const char *local) WAITS
     struct isns_news due = {.lost = true};
     for (;;) {
         int r = attend(c, local, &due);
+        if (r == -ECANCELED && !rt_cancelled()) {
+            return isns_deregister(c); /* told to leave in the midst of it */
+        }
         if (r != 0) {
             return r;
         }
@@ -185,7 +188,7 @@ static int stay(struct isns_client *c, const char *local) WAITS
         struct isns_news n = wait_for_news(c, at, true);
         add_news(&due, &n);
         if (due.stop) {
-            return isns_deregister(c);
+            return rt_cancelled() ? -ECANCELED : isns_deregister(c);
         }
         if (is_broken(c)) {
             return -ECONNRESET;

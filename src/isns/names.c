@@ -19,7 +19,7 @@ struct name {
     bool due;          /* to be looked up */
     bool busy;         /* a fiber does it, and it stays */
     bool used;         /* since all were stale */
-    uint64_t asked_ns; /* when that ended, the last time; 0: never */
+    uint64_t asked_ns; /* when that ended, the last time, or began in vain; 0: never */
     struct isns_lookup is;
     struct isns_lookup now; /* the fiber's */
 };
@@ -128,10 +128,11 @@ static void look_up(void *arg)
 {
     struct name *one = arg;
     struct isns_names *n = one->names;
+    uint64_t began_ns = rt_now_ns();
     one->now = one->is;
     int r = n->opt.resolve(n->opt.arg, &one->now);
     one->busy = false;
-    one->asked_ns = rt_now_ns();
+    one->asked_ns = r < 0 ? began_ns : rt_now_ns();
     n->busy--;
     if (!rt_cancelled()) {
         bool news = note_found(one, r);

@@ -230,11 +230,23 @@ static int draw(struct isns_client *c, const char *local, struct isns_picture *r
     return r;
 }
 
+/* Nothing more is to be said, but the farewell. */
+static bool is_leaving(struct isns_client *c)
+{
+    rt_mutex_lock(&c->lock);
+    bool leaving = c->news.stop;
+    rt_mutex_unlock(&c->lock);
+    return leaving || rt_cancelled();
+}
+
 int isns_register(struct isns_client *c, const char *local, bool all)
 {
     struct isns_picture p;
     isns_names_stale(&c->names, all);
     int r = draw(c, local, &p);
+    if (r >= 0 && is_leaving(c)) {
+        r = -ECANCELED;
+    }
     c->names_ns = isns_names_lack(&c->names) ? rt_after_ms(NAMES_MS) : RT_FOREVER;
     if (r >= 0 && p.nodes.len == 0) {
         isns_picture_free(&p);
@@ -403,7 +415,7 @@ int isns_ask_visitors(struct isns_client *c)
         }
         rt_mutex_unlock(&c->lock);
         if (more) {
-            r = ask_visitor(c, name);
+            r = is_leaving(c) ? -ECANCELED : ask_visitor(c, name);
         }
     }
     return r;
@@ -414,7 +426,7 @@ int isns_ask_domains(struct isns_client *c)
     struct isns_domains *d = isns_domains_new(ISNS_MEMBERS_MAX);
     int r = d ? 0 : -ENOMEM;
     for (size_t i = 0; r >= 0 && i < c->registered.nodes.len; i++) {
-        r = ask_about(c, c->registered.nodes.at[i].name, d);
+        r = is_leaving(c) ? -ECANCELED : ask_about(c, c->registered.nodes.at[i].name, d);
     }
     if (r < 0) {
         isns_domains_free(d);

@@ -44,6 +44,7 @@ static struct {
     size_t target_count;
     bool away;           /* nobody answers */
     bool silent;         /* it is connected to, and says nothing */
+    uint64_t answer_ms;  /* so long each answer takes */
     bool deaf;           /* ... and does not even take what comes, after the next message */
     uint32_t status[16]; /* of the next responses to registrations; then 0 */
     size_t refusals;
@@ -52,6 +53,7 @@ static struct {
     bool shows_b;         /* to who asks as I */
     unsigned names;       /* portals that are told by name */
     uint64_t resolve_ms;  /* so long each look-up takes */
+    bool unknown;         /* and finds nothing */
     unsigned resolved;    /* how many there were */
     struct net_stream *stream;
     unsigned connections;
@@ -79,7 +81,7 @@ static int resolve(void *arg, struct isns_lookup *l)
 {
     (void)arg;
     world.resolved++;
-    if (rt_sleep_ms(world.resolve_ms) < 0) {
+    if (rt_sleep_ms(world.resolve_ms) < 0 || world.unknown) {
         return -EAGAIN;
     }
     (void)snprintf(l->found[0], NET_ADDRESS_SIZE, "192.0.2.1%s:3260", strchr(l->host, '-') + 1);
@@ -204,7 +206,7 @@ static void serve(void *arg)
         if (m.first.function & ISNS_RESPONSE) {
             world.answered = m.first.function;
             world.answer_status = be32_load(m.payload.data);
-        } else if (!world.silent) {
+        } else if (!world.silent && rt_sleep_ms(world.answer_ms) == 0) {
             answer(s, &m);
         }
     }
@@ -632,12 +634,61 @@ static void leaves_while_a_name_is_looked_up(void *arg)
     wait_state(ISNS_REGISTERED);
     world.names = 1;
     world.resolve_ms = 40000;
+    world.targets[1] = B;
     isns_client_changed(world.client);
     (void)rt_sleep_ms(500);
     CHECK(world.resolved == 1);
     uint64_t before_ns = rt_now_ns();
+    world.target_count = 2; /* which is not worth a word any more */
     isns_client_leave(world.client, rt_after_ms(1500));
     CHECK(rt_now_ns() - before_ns <= 1000000000ull);
+    CHECK(world.count == 2 && world.requests[1].function == ISNS_DEV_DEREG);
+    isns_client_free(world.client);
+}
+
+/* Names that take long not to be found are tried again after a minute all the same. */
+static void tries_names_again(void *arg)
+{
+    (void)arg;
+    begin(A, NULL, false);
+    world.names = 1;
+    world.unknown = true;
+    world.resolve_ms = 40000;
+    wait_state(ISNS_REGISTERED);
+    (void)rt_sleep_ms(61000);
+    CHECK(world.resolved == 2);
+    end();
+}
+
+/* Who has not left before keeps the registration: by now it may be another one's of that name. */
+static void ends_without_a_word(void *arg)
+{
+    (void)arg;
+    begin(A, B, false);
+    wait_state(ISNS_REGISTERED);
+    isns_client_free(world.client);
+    (void)rt_sleep_ms(1000);
+    CHECK(world.count == 1);
+
+    begin(A, B, false);
+    world.names = 1; /* which keeps it from registering for a moment */
+    world.resolve_ms = 40000;
+    (void)rt_sleep_ms(500);
+    CHECK(world.connections == 1 && world.count == 0);
+    isns_client_free(world.client);
+    (void)rt_sleep_ms(1000);
+    CHECK(world.count == 0);
+}
+
+/* What a stop finds to be asked is left, for it takes too long. */
+static void leaves_in_the_midst_of_questions(void *arg)
+{
+    (void)arg;
+    begin(A, B, true);
+    world.answer_ms = 300;
+    wait_state(ISNS_REGISTERED);
+    isns_client_leave(world.client, rt_after_ms(1000));
+    CHECK(counts().state == ISNS_LEFT);
     CHECK(world.requests[world.count - 1].function == ISNS_DEV_DEREG);
     isns_client_free(world.client);
 }
@@ -671,6 +722,9 @@ TEST(answers_inquiries)
 TEST(answers_only_who_listens)
 TEST(slow_names_hold_up_nothing)
 TEST(leaves_while_a_name_is_looked_up)
+TEST(tries_names_again)
+TEST(ends_without_a_word)
+TEST(leaves_in_the_midst_of_questions)
 
 int main(void)
 {
@@ -690,6 +744,9 @@ int main(void)
         cmocka_unit_test(test_answers_only_who_listens),
         cmocka_unit_test(test_slow_names_hold_up_nothing),
         cmocka_unit_test(test_leaves_while_a_name_is_looked_up),
+        cmocka_unit_test(test_tries_names_again),
+        cmocka_unit_test(test_ends_without_a_word),
+        cmocka_unit_test(test_leaves_in_the_midst_of_questions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
