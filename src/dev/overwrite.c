@@ -107,6 +107,10 @@ static int load(void *arg, const void *key, size_t key_len, const void *value, s
     }
     free(take(d->overwrite));
     int r = dev_overwrite_decode(value, value_len, &d->overwrite);
+    if (r == 0 && d->overwrite->len > d->id.logical_block_bytes) {
+        free(take(d->overwrite)); /* the rest of the pattern would be written nowhere */
+        r = ERR_CORRUPT_RECORD;
+    }
     if (r == ERR_CORRUPT_RECORD) {
         msg_error("dev", "%s: what it is to be overwritten with cannot be read", d->id.name);
         return 0; /* sanitizing fails */

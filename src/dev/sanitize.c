@@ -17,6 +17,7 @@
 #include "rt/rt.h"
 
 #define WAIT_MS 20u
+#define RECORD_AGAIN_MS 1000u
 
 struct owner {
     struct dev *d;
@@ -177,11 +178,17 @@ static void finish(struct dev *d, int result) WAITS
     if (result < 0) {
         msg_error("dev", "%s: sanitizing has failed: %s", d->id.name, err_text(result));
     }
-    int r = dev_sanitize_set(d->registry, d, result == 0 ? DEV_SANITIZED_NOT : DEV_SANITIZE_FAILED,
-                             d->sanitize_ause, NULL);
-    if (r < 0 && r != -ECANCELED && r != ERR_FENCED) {
-        msg_error("dev", "%s: the end of sanitizing was not recorded: %s", d->id.name, err_text(r));
-    } else if (r == 0) {
+    enum dev_sanitize state = result == 0 ? DEV_SANITIZED_NOT : DEV_SANITIZE_FAILED;
+    int r = dev_sanitize_set(d->registry, d, state, d->sanitize_ause, NULL);
+    while (r < 0 && r != -ECANCELED && r != ERR_FENCED && !dev_is_gone(d)) {
+        msg_error("dev", "%s: the end of sanitizing was not recorded: %s; trying again", d->id.name,
+                  err_text(r));
+        r = rt_sleep_ms(RECORD_AGAIN_MS);
+        if (r == 0) {
+            r = dev_sanitize_set(d->registry, d, state, d->sanitize_ause, NULL);
+        }
+    }
+    if (r == 0) {
         msg_info("dev", "%s: sanitizing has ended", d->id.name);
     }
 }

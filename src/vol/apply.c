@@ -398,11 +398,14 @@ static int apply_reap(struct apply *a, const struct vol_record *rec)
         (r = index_scan(a->v->ix, &(struct index_range){from.bytes, from.len, upto.bytes, upto.len},
                         reap_map, &p)) < 0) {
         if (vol_error_is_lasting(r)) {
-            /* Its maps are lost, or stay hidden with their counts: the hole stays for good. */
+            /* Its maps are lost, or stay hidden with their counts, and the hole stays. */
             msg_error("vol",
                       "pages %" PRIu64 " to %" PRIu64 " of layer %" PRIu64
                       " cannot be given back: %s",
                       rec->from, rec->upto, rec->layer, err_text(r));
+            vol_hole_put_off(a->v, &(struct vol_hole){.layer = rec->layer,
+                                                      .batch = rec->hole_batch,
+                                                      .first = rec->page});
             return 0;
         }
         r = vol_error_pause(a->v, r);
@@ -533,7 +536,7 @@ static void finish_holes(struct apply *a)
         rt_waitq_wake_all(&a->v->hole_q);
         rt_mutex_unlock(&a->v->hole_m);
     }
-    if (vol_holes_pending(a->v->holes) > 0) {
+    if (vol_holes_due(a->v->holes) > 0) {
         rt_event_set(&a->v->walking);
     }
 }

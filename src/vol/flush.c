@@ -22,6 +22,7 @@
 #define GATHER_PART 32u
 #define GATHER_MIN_NS (NS_PER_MS / 2)
 #define GATHER_MAX_NS (2 * NS_PER_MS)
+#define MEMORY_PAUSE_MS 10u
 
 /* The batch whose storing makes everything before durable, with a reference; NULL when there is
  * nothing. *ret_open: it is still open. */
@@ -91,15 +92,21 @@ static bool is_open(struct vol *v, const struct vol_batch *b)
     return open;
 }
 
-static int wait_for_room(struct vol *v)
+/* The batch could not be rotated: for want of room for another one, or of memory, whose end nobody
+ * tells. */
+static int wait_for_room(struct vol *v, struct vol_batch *b)
 {
     int r = 0;
     rt_mutex_lock(&v->m);
+    bool room = v->batch_count < VOL_BATCHES_MAX;
     while (r == 0 && v->batch_count >= VOL_BATCHES_MAX && !atomic_load(&v->fenced)) {
         r = rt_waitq_wait(&v->room_q, &v->m, RT_FOREVER);
     }
     rt_mutex_unlock(&v->m);
-    return r;
+    if (room) {
+        r = rt_event_wait(&b->reserved, rt_after_ms(MEMORY_PAUSE_MS));
+    }
+    return r == -ETIMEDOUT ? 0 : r;
 }
 
 /* Lets others enter the batch first. Whoever is cancelled rotates it all the same: it may be
@@ -126,7 +133,7 @@ static int flush_close(struct vol *v, struct vol_batch *b)
                 continue;
             }
         } else {
-            r = vol_rotate(v, b) ? 0 : wait_for_room(v);
+            r = vol_rotate(v, b) ? 0 : wait_for_room(v, b);
         }
         if (r < 0) {
             return r;

@@ -34,7 +34,8 @@ struct vol_holes {
     struct tree intervals;
     struct tree layers;
     _Atomic uint64_t count;
-    _Atomic uint64_t done; /* of those */
+    _Atomic uint64_t done;    /* of those */
+    _Atomic uint64_t put_off; /* of those that are not done */
 };
 
 struct key3 {
@@ -204,9 +205,17 @@ static bool is_done(const struct vol_hole *hole)
     return hole->done_upto >= hole->end;
 }
 
+static void put_off_until(struct vol_holes *h, struct hole *x, uint64_t again_ns)
+{
+    atomic_fetch_sub_explicit(&h->put_off, x->h.again_ns != 0, memory_order_relaxed);
+    atomic_fetch_add_explicit(&h->put_off, again_ns != 0, memory_order_relaxed);
+    x->h.again_ns = again_ns;
+}
+
 static void hole_remove(struct vol_holes *h, struct hole *x)
 {
     atomic_fetch_sub_explicit(&h->done, is_done(&x->h), memory_order_relaxed);
+    put_off_until(h, x, 0);
     struct layer *l = layer_find(h, x->h.layer);
     tree_remove(&h->holes, &x->node);
     l->held--;
@@ -332,8 +341,19 @@ void vol_holes_advance(struct vol_holes *h, const struct vol_hole *hole, uint64_
         intervals_release(h, &x->h);
         hole_remove(h, x);
     } else if (x && !is_done(&x->h)) {
+        put_off_until(h, x, 0);
         x->h.done_upto = MAX_OF(x->h.done_upto, done_upto);
         atomic_fetch_add_explicit(&h->done, is_done(&x->h), memory_order_relaxed);
+    }
+    rt_mutex_unlock(&h->m);
+}
+
+void vol_holes_put_off(struct vol_holes *h, const struct vol_hole *hole, uint64_t until_ns)
+{
+    rt_mutex_lock(&h->m);
+    struct hole *x = hole_find(h, hole->layer, hole->batch, hole->first);
+    if (x && !is_done(&x->h)) {
+        put_off_until(h, x, until_ns);
     }
     rt_mutex_unlock(&h->m);
 }
@@ -366,6 +386,13 @@ uint64_t vol_holes_pending(const struct vol_holes *h)
     uint64_t done = atomic_load_explicit(&h->done, memory_order_relaxed);
     uint64_t count = vol_holes_count(h);
     return count > done ? count - done : 0;
+}
+
+uint64_t vol_holes_due(const struct vol_holes *h)
+{
+    uint64_t put_off = atomic_load_explicit(&h->put_off, memory_order_relaxed);
+    uint64_t pending = vol_holes_pending(h);
+    return pending > put_off ? pending - put_off : 0;
 }
 
 static int reserve(struct vol_holes *h, uint64_t layer, uint64_t limit)

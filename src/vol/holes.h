@@ -34,6 +34,7 @@ struct vol_hole {
     uint64_t end;
     uint64_t done_upto;
     uint64_t flags;
+    uint64_t again_ns; /* the walker cannot get on with it, and tries again then; 0 = it can */
 };
 
 struct vol_hole_list {
@@ -63,8 +64,11 @@ void vol_holes_advance(struct vol_holes *h, const struct vol_hole *hole, uint64_
 MUST bool vol_holes_next(struct vol_holes *h, const struct vol_hole *after,
                          struct vol_hole *ret_hole);
 uint64_t vol_holes_count(const struct vol_holes *h);
-/* Those that are not done. */
+/* Those that are not done; and of these, those that the walker can get on with. */
 uint64_t vol_holes_pending(const struct vol_holes *h);
+uint64_t vol_holes_due(const struct vol_holes *h);
+/* The walker cannot get on with the hole, if it is still there, and leaves it alone until then. */
+void vol_holes_put_off(struct vol_holes *h, const struct vol_hole *hole, uint64_t until_ns);
 
 /* H4: room for one more hole of the layer in a batch; handed back by the number of holes that were
  * swallowed, or by applying it. 1, 0 = full, -ENOMEM. */

@@ -112,15 +112,23 @@ void vol_gone_records(struct vol *v, struct bytes_writer *w)
         return;
     }
     uint32_t count = 0;
+    uint32_t noted = 0;
     rt_mutex_lock(&v->segs.m);
     for (size_t i = 0; i < v->segs.at.len && count < GONE_PER_BATCH; i++) {
-        struct vol_segment *s = &v->segs.at.at[i];
+        const struct vol_segment *s = &v->segs.at.at[i];
         if (s->state == VOL_SEGMENT_DELETED) {
-            s->state = VOL_SEGMENT_NOTED;
             vol_record_encode(&(struct vol_record){.kind = VOL_RECORD_GONE, .seq = s->seq}, w);
             count++;
         }
     }
-    atomic_fetch_sub(&v->segs.deleted, count);
+    /* Without memory for them the records are made anew. */
+    for (size_t i = 0; !w->failed && noted < count; i++) {
+        struct vol_segment *s = &v->segs.at.at[i];
+        if (s->state == VOL_SEGMENT_DELETED) {
+            s->state = VOL_SEGMENT_NOTED;
+            noted++;
+        }
+    }
+    atomic_fetch_sub(&v->segs.deleted, noted);
     rt_mutex_unlock(&v->segs.m);
 }

@@ -65,22 +65,27 @@ static int settle(struct scrub *s) WAITS
     return r;
 }
 
-static bool has_range_holes(const struct scrub *s)
+/* 1 = the walker has work with them, 0; ERR_CORRUPT_INDEX: where the file's frames are is lost. */
+static int has_range_holes(const struct scrub *s)
 {
+    int r = 0;
     for (uint32_t i = 0; i < s->opt->file->layer_count; i++) {
-        struct vol_hole after = {.layer = s->opt->file->layers[i]};
-        struct vol_hole next;
-        if (vol_holes_next(s->v->holes, &after, &next) && next.layer == after.layer) {
-            return true;
+        uint64_t layer = s->opt->file->layers[i];
+        struct vol_hole at = {.layer = layer};
+        while (vol_holes_next(s->v->holes, &at, &at) && at.layer == layer) {
+            if (at.again_ns == 0) {
+                return 1;
+            }
+            r = ERR_CORRUPT_INDEX;
         }
     }
-    return false;
+    return r;
 }
 
 static int wait_for_walker(struct scrub *s) WAITS
 {
     int r = settle(s);
-    while (r == 0 && has_range_holes(s)) {
+    while (r == 0 && (r = has_range_holes(s)) == 1) {
         r = pause_ms(s, PAUSE_MS);
     }
     return r == 0 ? settle(s) : r;
@@ -162,12 +167,17 @@ int vol_rewrite(struct vol_file *f, uint64_t page, uint64_t seq)
     if (r < 0) {
         return r;
     }
+    unsigned there = 0;
+    for (unsigned k = 0; k < VOL_PAGE_BLOCKS; k++) {
+        const struct vol_source *at = &sources[k];
+        bool stored = at->slot.kind == VOL_RUN_DATA && !at->slot.buf;
+        there |= stored && at->run.seq == seq ? 1u << k : 0;
+    }
     vol_sources_drop(sources, (1u << VOL_PAGE_BLOCKS) - 1);
     uint64_t size = atomic_load(&f->size);
     for (unsigned k = 0; k < VOL_PAGE_BLOCKS && r == 0; k++) {
-        const struct vol_source *at = &sources[k];
         uint64_t off = page * VOL_PAGE_BYTES + k * VOL_BLOCK_BYTES;
-        if (at->slot.kind != VOL_RUN_DATA || at->slot.buf || at->run.seq != seq || off >= size) {
+        if (!(there & 1u << k) || off >= size) {
             continue;
         }
         struct rt_chain data = {0};

@@ -85,7 +85,7 @@ static int await_walker(struct vol *v, uint64_t deadline_ns) WAITS
     int r = 0;
     rt_mutex_lock(&v->hole_m);
     bool again = true;
-    while (again && vol_holes_pending(v->holes) > 0 && !atomic_load(&v->fenced)) {
+    while (again && vol_holes_due(v->holes) > 0 && !atomic_load(&v->fenced)) {
         v->hole_until_ns = v->hole_until_ns ? v->hole_until_ns : rt_after_ms(HOLES_MS);
         uint64_t until_ns = v->hole_until_ns;
         r = rt_waitq_wait(&v->hole_q, &v->hole_m, MIN_OF(deadline_ns, until_ns));
@@ -105,7 +105,7 @@ int vol_may_grow(struct vol *v, struct vol_space *space)
         if (space) {
             vol_space_release(v, space); /* the walker needs some */
         }
-        bool holes = vol_holes_pending(v->holes) > 0;
+        bool holes = vol_holes_due(v->holes) > 0;
         int waited = vol_settle(v);
         if (waited < 0) {
             return waited;
@@ -114,7 +114,7 @@ int vol_may_grow(struct vol *v, struct vol_space *space)
         bool for_good = waited == 0 || atomic_load(&v->settled_bytes) >= v->opt.max_size_bytes;
         if (for_good && vol_is_full(v)) {
             deadline_ns = deadline_ns ? deadline_ns : rt_after_ms(HOLES_MS);
-            holes = holes || vol_holes_pending(v->holes) > 0;
+            holes = holes || vol_holes_due(v->holes) > 0;
             r = holes ? await_walker(v, deadline_ns) : -ENOSPC;
         }
         r = r == 0 ? vol_may_write(v) : r == -ETIMEDOUT ? -ENOSPC : r;

@@ -102,12 +102,14 @@ static void touch(struct vol *v, struct vol_batch *b)
 void vol_leave(struct vol *v, struct vol_entry *e, uint64_t charged)
 {
     struct vol_batch *b = e->batch;
-    uint64_t total =
-        atomic_fetch_add_explicit(&b->charged, charged, memory_order_relaxed) + charged;
-    vol_usage_charge(v, charged);
+    /* First of all: who finds the volume full waits for the youngest batch that was touched (Q2).
+     */
     if (unlikely(!atomic_load_explicit(&b->touched, memory_order_relaxed))) {
         touch(v, b);
     }
+    uint64_t total =
+        atomic_fetch_add_explicit(&b->charged, charged, memory_order_relaxed) + charged;
+    vol_usage_charge(v, charged);
     vol_batch_leave(b);
     if (unlikely(total >= vol_rotate_bytes(v))) {
         (void)vol_rotate(v, b);

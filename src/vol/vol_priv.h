@@ -408,6 +408,8 @@ void vol_reading_end(struct vol *v);
 
 /* walker.c, reaper.c */
 void vol_walker(void *arg) WAITS;
+/* What the hole hides cannot be given back now: for some minutes nobody waits for it. */
+void vol_hole_put_off(struct vol *v, const struct vol_hole *hole);
 void vol_reaper(void *arg) WAITS;
 void vol_manifest_stored(void *arg, uint64_t replay_from);
 /* Records of deleted segments for a batch that is being sealed. */

@@ -6,10 +6,14 @@
  * with their references, when the batch is applied; so it is the same on replay. The walker only
  * chooses the ranges: it looks for maps that exist, so a hole over nothing is one step, whatever
  * its length. One round is one batch; the next begins when that batch has been applied.
+ *
+ * A hole whose maps are lost, for what the index has of them does not decode, stays and hides them.
+ * It is said once, nobody waits for it, and it is tried again now and then.
  */
 #include "base/err.h"
 #include "base/msg.h"
 #include "vol/record.h"
+#include "vol/stage.h"
 #include "vol/vol_priv.h"
 #include <inttypes.h>
 
@@ -19,13 +23,23 @@
 /* A round with so many maps does not wait for its batch to grow old; nor does any when somebody may
  * wait for the space. */
 #define ROUND_HASTE_MAPS 512u
+#define PUT_OFF_MS 600000u
 
 struct round {
     struct vol *v;
     VEC(struct vol_batch_reap) reaps;
     uint32_t maps; /* found so far */
     uint64_t last_page;
+    uint64_t again_ns; /* when the first of those that were put off is due */
 };
+
+void vol_hole_put_off(struct vol *v, const struct vol_hole *hole)
+{
+    vol_holes_put_off(v->holes, hole, rt_after_ms(PUT_OFF_MS));
+    rt_mutex_lock(&v->hole_m);
+    rt_waitq_wake_all(&v->hole_q);
+    rt_mutex_unlock(&v->hole_m);
+}
 
 static int count_map(void *arg, const void *key, size_t key_len, const void *value,
                      size_t value_len)
@@ -61,18 +75,30 @@ static int round_add(struct round *round, const struct vol_hole *hole)
     return vec_push(&round->reaps, reap);
 }
 
+/* The hole stays, and hides what is left; others are worked off. */
+static void round_put_off(struct round *round, const struct vol_hole *hole, int why)
+{
+    if (hole->again_ns == 0) {
+        msg_error("vol", "a discarded range of layer %" PRIu64 " cannot be given back: %s",
+                  hole->layer, err_text(why));
+    }
+    vol_hole_put_off(round->v, hole);
+    round->again_ns = MIN_OF(round->again_ns, rt_after_ms(PUT_OFF_MS));
+}
+
 static int round_plan(struct round *round)
 {
     struct vol_hole hole;
     bool more = vol_holes_next(round->v->holes, NULL, &hole);
+    uint64_t now = rt_now_ns();
     while (more && round->maps < ROUND_MAPS && round->reaps.len < ROUND_REAPS) {
-        int r = round_add(round, &hole);
-        if (r == ERR_CORRUPT_INDEX || r == ERR_CORRUPT_RECORD) {
-            /* The hole stays, and hides what is left; others are worked off. */
-            msg_error("vol", "a discarded range of layer %" PRIu64 " cannot be given back: %s",
-                      hole.layer, err_text(r));
+        int r = hole.again_ns <= now ? round_add(round, &hole) : 0;
+        if (vol_error_is_lasting(r)) {
+            round_put_off(round, &hole, r);
         } else if (r < 0) {
             return r;
+        } else if (hole.again_ns > now) {
+            round->again_ns = MIN_OF(round->again_ns, hole.again_ns);
         }
         more = vol_holes_next(round->v->holes, &hole, &hole);
     }
@@ -109,11 +135,12 @@ static int round_wait(struct round *round, struct vol_batch *b)
     return r;
 }
 
-/* 1 = a round was done, 0 = there is nothing to do. */
-static int walk_round(struct vol *v)
+/* 1 = a round was done, 0 = there is nothing to do before *ret_again_ns. */
+static int walk_round(struct vol *v, uint64_t *ret_again_ns)
 {
-    struct round round = {.v = v};
+    struct round round = {.v = v, .again_ns = RT_FOREVER};
     int r = round_plan(&round);
+    *ret_again_ns = round.again_ns;
     if (r == 0 && round.reaps.len > 0) {
         struct vol_batch *b = NULL;
         r = round_enter(&round, &b);
@@ -130,11 +157,15 @@ static int walk_round(struct vol *v)
 void vol_walker(void *arg)
 {
     struct vol *v = arg;
-    while (rt_event_wait(&v->walking, RT_FOREVER) == 0) {
+    uint64_t again_ns = RT_FOREVER;
+    for (;;) {
+        int r = rt_event_wait(&v->walking, again_ns);
+        if (r < 0 && r != -ETIMEDOUT) {
+            return;
+        }
         rt_event_reset(&v->walking);
-        int r;
         do {
-            r = walk_round(v);
+            r = walk_round(v, &again_ns);
         } while (r > 0);
         if (r == -ECANCELED || r == ERR_FENCED) {
             return;

@@ -191,9 +191,21 @@ static int pass_recorded(void)
     return -1;
 }
 
-static void resume_body(void *arg)
+/* As a record of this device cannot be: a block has 512 bytes. */
+static void lengthen_pattern(void)
 {
-    (void)arg;
+    list_for_each(&volume->records, struct fake_record, link, r) {
+        if (r->key[0] == 0x44) {
+            memset(r->value + 14, 'x', 600);
+            r->value[12] = 600 & 0xff;
+            r->value[13] = 600 >> 8;
+            r->value_len = 14 + 600;
+        }
+    }
+}
+
+static void start_pass(void)
+{
     struct dev *d;
     rt_event_init(&write_gate);
     assert_int_equal(dev_registry_open(volume, NULL, &reg), 0);
@@ -210,6 +222,13 @@ static void resume_body(void *arg)
     dev_registry_close(reg);
     fake_write_gate = NULL;
     fake_scrub = never;
+}
+
+static void resume_body(void *arg)
+{
+    (void)arg;
+    struct dev *d;
+    start_pass();
     assert_int_equal(dev_registry_open(volume, NULL, &reg), 0);
     assert_int_equal(dev_find_nbd(reg, "o", &d), 0);
     assert_int_equal(dev_sanitize_wait(d), 0);
@@ -226,6 +245,30 @@ static void test_overwriting_goes_on(void **state)
     (void)state;
     volume = fake_vol_new();
     assert_int_equal(rt_run(&(struct rt_options){.cores = 1}, resume_body, NULL), 0);
+    fake_vol_free(volume);
+}
+
+static void bad_record_body(void *arg)
+{
+    (void)arg;
+    struct dev *d;
+    start_pass();
+    lengthen_pattern();
+    assert_int_equal(dev_registry_open(volume, NULL, &reg), 0);
+    assert_int_equal(dev_find_nbd(reg, "o", &d), 0);
+    assert_int_equal(dev_sanitize_wait(d), 0);
+    assert_int_equal(dev_sanitize_state(d, NULL), DEV_SANITIZE_FAILED);
+    dev_unref(d);
+    dev_registry_close(reg);
+    fake_scrub = NULL;
+    rt_event_destroy(&write_gate);
+}
+
+static void test_bad_record(void **state)
+{
+    (void)state;
+    volume = fake_vol_new();
+    assert_int_equal(rt_run(&(struct rt_options){.cores = 1}, bad_record_body, NULL), 0);
     fake_vol_free(volume);
 }
 
@@ -258,6 +301,47 @@ static void failed_deletion_body(void *arg)
     dev_registry_close(reg);
     rt_event_destroy(&inside);
     fake_scrub = NULL;
+}
+
+/* The end of it could not be recorded: what was removed is not removed again, and again. */
+static unsigned scrubs;
+
+static int counts(const struct vol_scrub *opt)
+{
+    (void)opt;
+    fake_commit_result = ++scrubs == 1 ? -ENOMEM : 0;
+    rt_event_set(&inside);
+    return 0;
+}
+
+static void unrecorded_end_body(void *arg)
+{
+    (void)arg;
+    rt_event_init(&inside);
+    assert_int_equal(dev_registry_open(volume, NULL, &reg), 0);
+    struct dev *d = make_sized(SIZE);
+    fake_scrub = counts;
+    assert_int_equal(dev_sanitize_start(reg, d, &(struct dev_sanitize_options){0}), 0);
+    assert_int_equal(rt_event_wait(&inside, RT_FOREVER), 0);
+    assert_int_equal(rt_sleep_ms(2500), 0);
+    assert_int_equal(dev_sanitize_state(d, NULL), DEV_SANITIZING);
+    fake_commit_result = 0;
+    assert_int_equal(dev_sanitize_wait(d), 0);
+    assert_int_equal(dev_sanitize_state(d, NULL), DEV_SANITIZED_NOT);
+    assert_int_equal(scrubs, 1);
+    dev_unref(d);
+    dev_registry_close(reg);
+    rt_event_destroy(&inside);
+    fake_scrub = NULL;
+}
+
+static void test_unrecorded_end(void **state)
+{
+    (void)state;
+    volume = fake_vol_new();
+    struct rt_options sim = {.cores = 1, .sim = true, .sim_seed = 1};
+    assert_int_equal(rt_run(&sim, unrecorded_end_body, NULL), 0);
+    fake_vol_free(volume);
 }
 
 static void test_deletion_fails(void **state)
@@ -394,6 +478,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_deleted_meanwhile),   cmocka_unit_test(test_overwritten),
         cmocka_unit_test(test_overwriting_goes_on), cmocka_unit_test(test_deletion_fails),
+        cmocka_unit_test(test_unrecorded_end),      cmocka_unit_test(test_bad_record),
         cmocka_unit_test(test_hold_goes_later),     cmocka_unit_test(test_exit_comes_late),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -139,8 +139,69 @@ static void test_scrub(void **state)
     rig_run(what_is_gone_is_gone);
 }
 
+/* A byte in the midst of each SST is another one from now on. */
+static void spoil_ssts(struct rig *rig)
+{
+    struct obj_names names = {0};
+    assert_int_equal(obj_list(rig->store, OBJ_INDEX, "sst/", "", 100, &names), 0);
+    assert_true(names.names.len > 0);
+    for (size_t i = 0; i < names.names.len; i++) {
+        struct rt_buf *b;
+        struct rt_chain body = {0};
+        size_t len;
+        const char *name = names.names.at[i];
+        assert_int_equal(obj_get_all(rig->store, OBJ_INDEX, name, MIB, &b, &len), 0);
+        b->data[len / 4] ^= 1;
+        assert_int_equal(rt_chain_add(&body, b, b->data, (uint32_t)len), 0);
+        assert_int_equal(obj_remove(rig->store, OBJ_INDEX, name), 0);
+        assert_int_equal(obj_put(rig->store, OBJ_INDEX, name, &body), 0);
+        rt_chain_free(&body);
+        rt_buf_unref(b);
+    }
+    obj_names_free(&names);
+}
+
+/* Where the maps of what was discarded are lost, nobody looks for them again with each batch, and
+ * who wants the data removed hears that it cannot be. */
+static void what_is_lost_is_left_alone(struct rig *rig)
+{
+    struct vol_txn *t;
+    struct vol_file *f;
+    uint64_t inode;
+    struct other o = {.rig = rig};
+    rig_create(rig, 256 * MIB);
+    assert_int_equal(vol_zero(rig->f, 0, 256 * MIB, VOL_ZEROED), 0);
+    assert_int_equal(vol_txn_begin(rig->v, &t), 0);
+    assert_int_equal(vol_txn_inode_create(t, MIB, &inode), 0);
+    assert_int_equal(vol_txn_commit(t), 0);
+    rig_close(rig);
+    spoil_ssts(rig);
+    rig_open(rig);
+    assert_int_equal(vol_file_open(rig->v, inode, &f), 0);
+    assert_int_equal(vol_zero(rig->f, 0, 256 * MIB, VOL_HOLE), 0);
+    assert_int_equal(vol_flush(rig->v), 0);
+    assert_int_equal(rt_sleep_ms(5000), 0);
+    uint64_t before = rig_requests(rig, OBJ_INDEX, OBJ_GET);
+    for (unsigned i = 0; i < 20; i++) {
+        put(f, i * BLOCK, 1, NULL, i);
+        assert_int_equal(vol_flush(rig->v), 0);
+        assert_int_equal(rt_sleep_ms(100), 0);
+    }
+    assert_true(rig_requests(rig, OBJ_INDEX, OBJ_GET) - before < 10);
+    o.f = f;
+    assert_int_equal(scrub(&o, rig->f), ERR_CORRUPT_INDEX);
+    vol_file_close(f);
+}
+
+static void test_lost_maps(void **state)
+{
+    (void)state;
+    rig_run(what_is_lost_is_left_alone);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_scrub)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_scrub),
+                                       cmocka_unit_test(test_lost_maps)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
