@@ -232,6 +232,17 @@ static json_t *lun_request(const char *op, const char *iqn, uint32_t lun)
     return json_pack("{s:s, s:s, s:I}", "op", op, "iqn", iqn, "lun", (json_int_t)lun);
 }
 
+/* Fails with what a request about that LUN has failed with; NULL: it has not. */
+static void fail_lun(struct ops_plan *p, const char *iqn, uint32_t lun, json_t *failed)
+{
+    if (failed) {
+        const char *why = ops_text(json_object_get(failed, "error"), "message");
+        ops_plan_fail(
+            p, ops_failure(ops_exit_of(failed), "%s: LUN %u: %s", iqn, lun, why ? why : "failed"));
+        json_decref(failed);
+    }
+}
+
 static void plan_new_lun(struct ops_plan *p, const char *iqn, const struct lun *want)
 {
     static const char *const keys[] = {"write_cache",       "read_only", "removable",
@@ -245,19 +256,26 @@ static void plan_new_lun(struct ops_plan *p, const char *iqn, const struct lun *
             json_object_set(request, keys[i], value);
         }
     }
+    struct dev_create_options opt = {0};
+    bool is_one;
+    fail_lun(p, iqn, want->number, ops_lun_options(request, &opt, &is_one));
     size_format(want->size, size);
     ops_plan_step(p, PHASE_LUNS, request, "+ %s: LUN %u, %s", iqn, want->number, size);
 }
 
-static void plan_size(struct ops_plan *p, const char *iqn, const struct lun *want, uint64_t now)
+static void plan_size(struct ops_plan *p, const char *iqn, const struct lun *want,
+                      const struct dev_info *info)
 {
     char from[SIZE_TEXT_SIZE], to[SIZE_TEXT_SIZE];
+    uint64_t now = info->size_bytes;
+    uint64_t bytes;
     if (now == want->size) {
         return;
     }
     bool shrinks = want->size < now;
     json_t *request = lun_request("iscsi.resize-lun", iqn, want->number);
     json_object_set_new(request, "size", json_integer((json_int_t)want->size));
+    fail_lun(p, iqn, want->number, ops_size(request, info->logical_block_bytes, &bytes));
     if (shrinks) {
         json_object_set_new(request, "force", json_true());
     }
@@ -307,7 +325,7 @@ static void plan_lun(struct ops_plan *p, const char *iqn, const struct lun *want
                                      other ? "blocks" : "kind", want->number));
         return;
     }
-    plan_size(p, iqn, want, now.size_bytes);
+    plan_size(p, iqn, want, &now);
     plan_switches(p, iqn, want, &now);
 }
 
@@ -327,7 +345,28 @@ static void plan_lun_removals(struct ops_plan *p, const char *iqn, const uint8_t
     free(luns);
 }
 
-/* Maps of the description lead to LUNs of the description. */
+/* A map stays when its LUN is removed, so that nobody sees more by that. */
+static bool leads_nowhere(struct ops_plan *p, const char *iqn, uint64_t device)
+{
+    struct dev_access *now = NULL;
+    struct dev *d;
+    bool found = false;
+    if (dev_find_lun(p->o->registry, iqn, (uint32_t)device, &d) == 0) {
+        dev_unref(d);
+        return false;
+    }
+    if (dev_access_get(p->o->registry, iqn, &now) < 0) {
+        return false;
+    }
+    for (size_t i = 0; now && i < now->map_count; i++) {
+        found |= now->maps[i].device == device;
+    }
+    dev_access_unref(now);
+    return found;
+}
+
+/* Maps of the description lead to LUNs of the description, but for those that lead to none as it
+ * is. */
 static void check_map_devices(struct ops_plan *p, const char *iqn, const json_t *maps,
                               const uint8_t *wanted)
 {
@@ -339,7 +378,7 @@ static void check_map_devices(struct ops_plan *p, const char *iqn, const json_t 
         if (!ops_number(each, "device", &device)) {
             (void)ops_number(each, "lun", &device);
         }
-        if (device > DEV_LUN_MAX || !wanted[device]) {
+        if (device > DEV_LUN_MAX || (!wanted[device] && !leads_nowhere(p, iqn, device))) {
             ops_plan_fail(p, ops_failure(OPS_USAGE,
                                          "%s: a map leads to LUN %" PRIu64
                                          ", which is not in the description",

@@ -4,6 +4,8 @@
 #include "ctl/ops_plan.h"
 #include "ctl/ops_priv.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool is_disconnecting(const struct ops_plan *p)
@@ -28,14 +30,54 @@ static json_t *step_request(const struct ops_plan *p, const char *op, const json
     return request;
 }
 
-static void plan_group(struct ops_plan *p, const struct dev_groups *now, const json_t *from)
+/* The name of a portal group: of itself, or of what is said of it. */
+static const char *name_in(const json_t *entry)
+{
+    return json_is_string(entry) ? json_string_value(entry) : ops_text(entry, "name");
+}
+
+/* Whether one of the first count entries has that name. */
+static bool is_among(const json_t *list, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *text = name_in(json_array_get(list, i));
+        if (text && strcmp(text, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_wanted(const json_t *groups, const char *name)
+{
+    return is_among(groups, json_array_size(groups), name);
+}
+
+/* No entry before the one at `at` has its name. */
+static void check_once(struct ops_plan *p, const char *where, const json_t *list, size_t at)
+{
+    const char *name = name_in(json_array_get(list, at));
+    if (name && is_among(list, at, name)) {
+        ops_plan_fail(p, ops_failure(OPS_USAGE, "%s: '%.63s' is there twice", where, name));
+    }
+}
+
+/* draft: what there will be, after the groups before this one. */
+static void plan_group(struct ops_plan *p, const struct dev_groups *now, struct dev_groups *draft,
+                       const json_t *from)
 {
     struct dev_group want;
     const char *name = ops_text(from, "name");
     const struct dev_group *old = dev_groups_find(now, name ? name : "");
     json_t *failed = ops_group_take(from, old, &want);
+    if (!failed) {
+        failed = ops_group_put(draft, &want);
+    }
     if (failed) {
-        ops_plan_fail(p, failed);
+        const char *why = ops_text(json_object_get(failed, "error"), "message");
+        ops_plan_fail(p, ops_failure(ops_exit_of(failed), "portal group %.63s: %s",
+                                     name ? name : "", why ? why : "failed"));
+        json_decref(failed);
     } else if (!old) {
         ops_plan_step(p, PHASE_GROUPS, step_request(p, "iscsi.portal-group.create", from),
                       "+ portal group %s", name);
@@ -53,25 +95,19 @@ void ops_plan_groups(struct ops_plan *p, const json_t *groups)
         return;
     }
     struct dev_groups *now = dev_groups_get(p->o->registry);
-    json_array_foreach(groups, i, each)
-    {
-        plan_group(p, now, each);
+    struct dev_groups *draft = dev_groups_copy(now);
+    if (!draft) {
+        ops_plan_fail(p, ops_failure(OPS_FAILED, "out of memory"));
     }
-    dev_groups_unref(now);
-}
-
-static bool is_wanted(const json_t *groups, const char *name)
-{
-    size_t i;
-    json_t *each;
     json_array_foreach(groups, i, each)
     {
-        const char *text = ops_text(each, "name");
-        if (text && strcmp(text, name) == 0) {
-            return true;
+        if (!p->failed) {
+            check_once(p, "the portal groups", groups, i);
+            plan_group(p, now, draft, each);
         }
     }
-    return false;
+    dev_groups_unref(draft);
+    dev_groups_unref(now);
 }
 
 void ops_plan_group_removals(struct ops_plan *p, const json_t *groups)
@@ -154,14 +190,70 @@ static void check_names(struct ops_plan *p, const char *iqn, const json_t *targe
 {
     size_t i;
     json_t *each;
-    json_array_foreach(json_object_get(target, "portal_groups"), i, each)
+    const json_t *members = json_object_get(target, "portal_groups");
+    json_array_foreach(members, i, each)
     {
         check_name(p, iqn, each, groups);
+        check_once(p, iqn, members, i);
     }
     json_array_foreach(json_object_get(target, "access_states"), i, each)
     {
         check_name(p, iqn, json_object_get(each, "group"), groups);
     }
+}
+
+/* Each is a state, of a LUN that the description has, or of the target, and is there once. seen: an
+ * object with a key for each. */
+static void check_state(struct ops_plan *p, const char *iqn, const json_t *state,
+                        const uint8_t *luns, json_t *seen)
+{
+    char key[160];
+    uint64_t lun = 0;
+    const json_t *named = json_object_get(state, "lun");
+    json_t *failed = ops_state_check(state);
+    if (failed) {
+        ops_plan_fail(p, failed);
+        return;
+    }
+    if (named && (!ops_number(state, "lun", &lun) || lun > DEV_LUN_MAX || !luns[lun])) {
+        ops_plan_fail(p, ops_failure(OPS_USAGE,
+                                     "%s: an access state is of LUN %d, which is not in the "
+                                     "description",
+                                     iqn, (int)lun));
+        return;
+    }
+    snprintf(key, sizeof key, "%d %.63s", named ? (int)lun : -1, ops_text(state, "group"));
+    if (json_object_get(seen, key)) {
+        ops_plan_fail(p, ops_failure(OPS_USAGE, "%s: an access state of '%.63s' is there twice",
+                                     iqn, ops_text(state, "group")));
+    }
+    json_object_set_new(seen, key, json_true());
+}
+
+static void check_states(struct ops_plan *p, const char *iqn, const json_t *target)
+{
+    uint8_t *luns = calloc(1, DEV_LUN_MAX + 1);
+    json_t *seen = json_object();
+    size_t i;
+    json_t *each;
+    uint64_t lun = 0;
+    if (!luns) {
+        ops_plan_fail(p, ops_failure(OPS_FAILED, "out of memory"));
+    }
+    json_array_foreach(json_object_get(target, "luns"), i, each)
+    {
+        if (luns && ops_number(each, "lun", &lun) && lun <= DEV_LUN_MAX) {
+            luns[lun] = 1;
+        }
+    }
+    json_array_foreach(json_object_get(target, "access_states"), i, each)
+    {
+        if (!p->failed) {
+            check_state(p, iqn, each, luns, seen);
+        }
+    }
+    json_decref(seen);
+    free(luns);
 }
 
 void ops_plan_paths(struct ops_plan *p, const char *iqn, const json_t *target, const json_t *groups)
@@ -178,6 +270,7 @@ void ops_plan_paths(struct ops_plan *p, const char *iqn, const json_t *target, c
         return;
     }
     check_names(p, iqn, target, groups);
+    check_states(p, iqn, target);
     if (dev_paths_get(p->o->registry, iqn, &now) < 0) {
         now = NULL; /* a target that is to be */
     }

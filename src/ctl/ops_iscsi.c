@@ -119,9 +119,8 @@ static json_t *block_options(const json_t *request, struct dev_create_options *o
     return failed;
 }
 
-/* Target and LUN options of a request; has_lun says whether a LUN was asked for. */
-static json_t *lun_options(const json_t *request, struct dev_create_options *ret_opt,
-                           bool *ret_has_lun)
+json_t *ops_lun_options(const json_t *request, struct dev_create_options *ret_opt,
+                        bool *ret_has_lun)
 {
     uint64_t lun = 0, bytes = 0;
     *ret_has_lun = json_object_get(request, "lun") || json_object_get(request, "size");
@@ -152,7 +151,7 @@ static json_t *create_target(struct ops *o, const json_t *request)
     bool has_lun = false;
     json_t *failed = check_iqn(request, iqn, warning, sizeof warning);
     if (!failed) {
-        failed = lun_options(request, &opt, &has_lun);
+        failed = ops_lun_options(request, &opt, &has_lun);
     }
     if (failed) {
         return failed;
@@ -207,7 +206,7 @@ static json_t *add_lun(struct ops *o, const json_t *request)
     bool has_lun = false;
     json_t *failed = ops_iscsi_target(o, request, &target);
     if (!failed) {
-        failed = lun_options(request, &opt, &has_lun);
+        failed = ops_lun_options(request, &opt, &has_lun);
     }
     if (!failed && (!has_lun || !json_object_get(request, "lun"))) {
         failed = ops_failure(OPS_USAGE,

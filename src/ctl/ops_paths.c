@@ -293,6 +293,15 @@ static json_t *take_state(const json_t *from, struct dev_path *path)
                                name ? name : "");
 }
 
+json_t *ops_state_check(const json_t *from)
+{
+    struct dev_path path = {0};
+    if (!ops_text(from, "state")) {
+        return ops_failure(OPS_USAGE, "an access state has a \"state\"");
+    }
+    return take_state(from, &path);
+}
+
 /* The device of the LUN that `from` names; false: none is named. */
 static json_t *take_device(struct ops *o, const char *iqn, const json_t *from, bool *ret_named,
                            struct uuid *ret_device)
@@ -446,7 +455,7 @@ static json_t *change_groups(struct ops *o, const json_t *request,
                                  "disconnected", (json_int_t)ended));
 }
 
-static json_t *put_group(struct dev_groups *draft, struct dev_group *group)
+json_t *ops_group_put(struct dev_groups *draft, struct dev_group *group)
 {
     if (group->tag == 0) {
         group->tag = dev_groups_free_tag(draft);
@@ -462,7 +471,7 @@ static json_t *edit_create(const json_t *request, struct dev_groups *draft)
     if (!failed && dev_groups_find(draft, group.name)) {
         failed = ops_failure(OPS_EXISTS, "there is a portal group '%s' already", group.name);
     }
-    return failed ? failed : put_group(draft, &group);
+    return failed ? failed : ops_group_put(draft, &group);
 }
 
 static json_t *create(struct ops *o, const json_t *request)
@@ -479,7 +488,7 @@ static json_t *edit_set(const json_t *request, struct dev_groups *draft)
         return ops_failure(OPS_NOT_FOUND, "there is no portal group '%.63s'", name ? name : "");
     }
     json_t *failed = ops_group_take(request, old, &group);
-    return failed ? failed : put_group(draft, &group);
+    return failed ? failed : ops_group_put(draft, &group);
 }
 
 static json_t *set(struct ops *o, const json_t *request)

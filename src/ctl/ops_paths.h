@@ -18,6 +18,10 @@ json_t *ops_states_json(struct ops *o, const char *iqn, const struct dev_groups 
 /* old: what a request may leave out; NULL: portals are needed, and no tag means a free one, 0. */
 json_t *ops_group_take(const json_t *from, const struct dev_group *old,
                        struct dev_group *ret_group);
+/* A group that is new, or another in place of the old one. */
+json_t *ops_group_put(struct dev_groups *draft, struct dev_group *group);
+/* Whether an access state of a description is one. */
+json_t *ops_state_check(const json_t *from);
 /* Whole sections of a description: they replace what the draft has. */
 json_t *ops_members_replace(const struct dev_groups *groups, const json_t *members,
                             struct dev_paths *draft);

@@ -40,6 +40,9 @@ bool ops_number(const json_t *request, const char *key, uint64_t *ret_value);
 bool ops_flag(const json_t *request, const char *key, bool absent);
 /* The size of the request, checked, in blocks of so many bytes: NULL, or a failure. */
 json_t *ops_size(const json_t *request, uint32_t block, uint64_t *ret_bytes);
+/* What it says of a new LUN, checked: NULL, or a failure. has_lun: whether it asks for one. */
+json_t *ops_lun_options(const json_t *request, struct dev_create_options *ret_opt,
+                        bool *ret_has_lun);
 
 /* One device as JSON, with the names of who is attached. */
 json_t *ops_device_json(struct ops *o, const struct dev_info *info);

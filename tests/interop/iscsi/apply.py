@@ -64,6 +64,9 @@ def mistakes(s, good):
     assert "version" in spoil(lambda d: d.update(version=2))
     assert "12 bytes" in spoil(lambda d: d["targets"][0]["auth"]["mutual"].update(secret="short"))
     assert "no secret" in spoil(lambda d: d["targets"][0]["auth"]["mutual"].pop("secret"))
+    assert "LUN 3: the size must be a multiple" in spoil(
+        lambda d: d["targets"][0]["luns"][1].update(size=512))
+    assert "LUN 0: --sector" in spoil(lambda d: d["targets"][1]["luns"][0].update(sector=1024))
     assert "each direction" in spoil(
         lambda d: d["targets"][0]["auth"]["mutual"].update(secret=SECRET))
 
@@ -90,6 +93,9 @@ def there_and_back(s, good):
     with zt.Server("copy") as other:
         assert len(apply(other, whole)) == 6
         assert export(other) == got
+        # A map whose LUN was removed stays, and is no reason not to take what was exported.
+        other.cli("iscsi", "remove-lun", A, "3", "--force")
+        assert apply(other, export(other)) == []
 
 
 def running(s, good):

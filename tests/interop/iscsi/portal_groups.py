@@ -4,6 +4,7 @@
 """Portal groups: made, changed and deleted with and without a server, listened on while they are
 there; logins and discovery tell the tag of the portal, a target is hidden where it is not reached,
 and sessions that a change cuts off need --disconnect."""
+import copy
 import json
 
 import zt
@@ -127,6 +128,25 @@ def cuts(s):
     one.logout()
 
 
+def mistakes(good, apply):
+    """They are found before anything is done: by a dry run as well."""
+    def spoil(change, code=2):
+        bad = copy.deepcopy(good)
+        change(bad, bad["targets"][0])
+        apply(bad, "--dry-run", code=code)
+
+    left = {"group": "left", "state": "standby"}
+    spoil(lambda d, t: d["portal_groups"].append(d["portal_groups"][0]))
+    spoil(lambda d, t: d["portal_groups"].append({**d["portal_groups"][0], "name": "new"}), 5)
+    spoil(lambda d, t: d["portal_groups"].append(
+        {"name": "new", "portals": ["192.0.2.1:1"], "tag": 2}), 5)
+    spoil(lambda d, t: t["portal_groups"].append("left"))
+    spoil(lambda d, t: t.update(access_states=[left, {**left, "state": "optimized"}]))
+    spoil(lambda d, t: t.update(access_states=[{**left, "state": "asleep"}]))
+    spoil(lambda d, t: t.update(access_states=[{"group": "left", "preferred": True}]))
+    spoil(lambda d, t: t.update(access_states=[{**left, "lun": 7}]))
+
+
 def described(s):
     """apply and export."""
     before = json.loads(s.cli("iscsi", "export").stdout)
@@ -154,6 +174,7 @@ def described(s):
     apply({**wanted, "portal_groups": [], "targets": free}, code=6)  # nothing goes without force
     unknown = {**wanted["targets"][0], "portal_groups": ["nowhere"]}
     apply({**wanted, "targets": [unknown, wanted["targets"][1]]}, "--dry-run", code=4)
+    mistakes(wanted, apply)
     assert apply(before, "--force") == [
         "~ portal group left", f"~ {A}: portal groups", f"~ {B}: portal groups",
         "- portal group right"]
