@@ -172,13 +172,43 @@ static const struct command *command_at(size_t i)
     return c->words ? c : NULL;
 }
 
-static void usage(FILE *out)
+/* Whether these are the first words of the command. */
+static bool begins(const struct command *c, int count, char **words)
+{
+    const char *at = c->words;
+    for (int n = 0; n < count; n++) {
+        size_t len = strcspn(at, " ");
+        if (strlen(words[n]) != len || memcmp(words[n], at, len) != 0) {
+            return false;
+        }
+        at += len + (at[len] != 0);
+    }
+    return true;
+}
+
+/* How many of the words begin a command. */
+static int family_of(int count, char **words)
+{
+    const struct command *c;
+    int known = 0;
+    for (size_t i = 0; (c = command_at(i)) != NULL; i++) {
+        while (known < count && begins(c, known + 1, words)) {
+            known++;
+        }
+    }
+    return known;
+}
+
+/* The commands that begin with these words. */
+static void usage(FILE *out, int count, char **words)
 {
     const struct command *c;
     fprintf(out, "zerofs %s: block devices over iSCSI and NBD on an object store\n\n",
             ZEROFS_VERSION);
     for (size_t i = 0; (c = command_at(i)) != NULL; i++) {
-        fprintf(out, "  zerofs %-30s %s\n", c->words, c->summary);
+        if (begins(c, count, words)) {
+            fprintf(out, "  zerofs %-30s %s\n", c->words, c->summary);
+        }
     }
     fprintf(out, "\n`zerofs COMMAND --help` tells more.\n");
 }
@@ -374,17 +404,38 @@ int command_version(const struct args *a)
     return OPS_OK;
 }
 
+static bool is_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
+/* The words are no command; they may be of those that begin some. */
+static int without_command(int count, char **words)
+{
+    int known = family_of(count, words);
+    if (known > 0 && known < count && is_help(words[known])) {
+        usage(stdout, known, words);
+        return OPS_OK;
+    }
+    fprintf(stderr, "zerofs: unknown command '");
+    for (int i = 0; i < count && i <= known; i++) {
+        fprintf(stderr, "%s%s", i > 0 ? " " : "", words[i]);
+    }
+    fprintf(stderr, "'\n\n");
+    usage(stderr, known, words);
+    return OPS_USAGE;
+}
+
 int main(int argc, char **argv)
 {
     (void)signal(SIGPIPE, SIG_IGN);
     json_set_alloc_funcs(malloc, crypt_wiping_free); /* requests may hold a password */
     if (argc < 2) {
-        usage(stderr);
+        usage(stderr, 0, NULL);
         return OPS_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
-        strcmp(argv[1], "help") == 0) {
-        usage(stdout);
+    if (is_help(argv[1]) || strcmp(argv[1], "help") == 0) {
+        usage(stdout, 0, NULL);
         return OPS_OK;
     }
     if (strcmp(argv[1], "--version") == 0) {
@@ -406,10 +457,5 @@ int main(int argc, char **argv)
         }
         return c->run ? c->run(&a) : run_admin(c, &a);
     }
-    bool is_family = strcmp(argv[1], "nbd") == 0 || strcmp(argv[1], "iscsi") == 0;
-    bool two = is_family && argc > 2;
-    fprintf(stderr, "zerofs: unknown command '%s%s%s'\n\n", argv[1], two ? " " : "",
-            two ? argv[2] : "");
-    usage(stderr);
-    return OPS_USAGE;
+    return without_command(argc - 1, argv + 1);
 }

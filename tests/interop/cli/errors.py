@@ -109,6 +109,14 @@ def help_is_there():
     for words in listed:
         done = run(*words, "--help")
         assert done.returncode == 0 and done.stdout.startswith("usage: zerofs " + " ".join(words))
+    # The first words of commands tell what there is.
+    for words in (["nbd"], ["iscsi"], ["iscsi", "portal-group"]):
+        family = [each for each in listed if each[:len(words)] == words]
+        for done in (run(*words, "--help"), run(*words), run(*words, "nonsense")):
+            told = [line.split("  ")[1].split()[1:] for line in
+                    (done.stdout + done.stderr).splitlines() if line.startswith("  zerofs ")]
+            assert told == family and len(family) > 4, (words, done)
+        assert run(*words, "--help").returncode == 0 and run(*words).returncode == USAGE
     version = run("version")
     assert version.stdout == run("--version").stdout and version.stdout.startswith("zerofs 0.")
 
