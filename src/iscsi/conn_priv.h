@@ -120,6 +120,7 @@ struct iscsi_server {
     struct list strangers; /* those that have not logged in, the oldest first */
     size_t stranger_count;
     size_t session_count;
+    uint64_t rounds; /* of counting sessions by their connections */
     uint16_t last_tsih;
     char **advertise;
     size_t advertise_count;
@@ -189,6 +190,7 @@ struct iscsi_session {
     struct list conns;      /* [lock] those that have joined, by arrival */
     unsigned failed;        /* [lock] of these, those that have failed */
     unsigned members;       /* [lock] these, and logins that wait to join: the last one ends it */
+    uint64_t round;         /* [lock] of server->rounds, in which it was counted last */
 
     uint32_t window_now;
     struct iscsi_window window;
@@ -429,6 +431,13 @@ void iscsi_session_give(struct iscsi_session *s);
 static inline struct iscsi_core *iscsi_conn_counters(struct iscsi_conn *c)
 {
     return &c->server->cores[atomic_load_explicit(&c->core, memory_order_relaxed)];
+}
+/* With the server's lock: 1 for the first of the session's connections in that round, else 0. */
+static inline size_t iscsi_session_once(struct iscsi_session *s, uint64_t round)
+{
+    bool first = s->round != round;
+    s->round = round;
+    return first;
 }
 /* A task of the connection has ended, or a fiber that uses it has. */
 static inline void iscsi_conn_less(struct iscsi_conn *c)

@@ -166,8 +166,11 @@ size_t iscsi_cut_off(struct iscsi_server *s, const struct iscsi_change *change)
 {
     size_t n = 0;
     rt_mutex_lock(&s->lock);
+    uint64_t round = ++s->rounds;
     list_for_each(&s->conns, struct iscsi_conn, all_link, c) {
-        n += c->joined && !would_be_good(c, change);
+        if (c->joined && !would_be_good(c, change)) {
+            n += iscsi_session_once(c->session, round);
+        }
     }
     rt_mutex_unlock(&s->lock);
     return n;
@@ -188,9 +191,10 @@ size_t iscsi_paths_changed(struct iscsi_server *s, const char *iqn)
     size_t n = 0;
     scsi_paths_changed(s->host, iqn);
     rt_mutex_lock(&s->lock);
+    uint64_t round = ++s->rounds;
     list_for_each(&s->conns, struct iscsi_conn, all_link, c) {
-        if (c->joined && (!iqn || strcmp(c->session->iqn, iqn) == 0)) {
-            n += drop_if_bad(c);
+        if (c->joined && (!iqn || strcmp(c->session->iqn, iqn) == 0) && drop_if_bad(c)) {
+            n += iscsi_session_once(c->session, round);
         }
     }
     rt_mutex_unlock(&s->lock);

@@ -63,11 +63,12 @@ size_t iscsi_disconnect(struct iscsi_server *s, const char *iqn, const char *ini
 {
     size_t n = 0;
     rt_mutex_lock(&s->lock);
+    uint64_t round = ++s->rounds;
     list_for_each(&s->conns, struct iscsi_conn, all_link, c) {
-        const struct iscsi_session *of = c->session;
+        struct iscsi_session *of = c->session;
         if (c->joined && strcmp(of->iqn, iqn) == 0 && dev_pattern_match(initiator, of->initiator)) {
-            iscsi_session_poke(c->session, ISCSI_POKE_ASYNC_DROP);
-            n++;
+            iscsi_session_poke(of, ISCSI_POKE_ASYNC_DROP);
+            n += iscsi_session_once(of, round);
         }
     }
     rt_mutex_unlock(&s->lock);
@@ -83,11 +84,12 @@ size_t iscsi_rules_changed(struct iscsi_server *s, const char *iqn)
     }
     unsigned minimum = atomic_load(&s->chap_minimum);
     rt_mutex_lock(&s->lock);
+    uint64_t round = ++s->rounds;
     list_for_each(&s->conns, struct iscsi_conn, all_link, c) {
         if (c->joined && strcmp(c->session->iqn, iqn) == 0 &&
             !iscsi_auth_still_good(c, rules, minimum)) {
             iscsi_session_poke(c->session, ISCSI_POKE_ASYNC_DROP);
-            n++;
+            n += iscsi_session_once(c->session, round);
         }
     }
     rt_mutex_unlock(&s->lock);

@@ -204,6 +204,15 @@ static void alone(struct peer_world *w)
     CHECK(sessions(w) == 0 && rt_now_ns() < begin + 2000000000ull);
 }
 
+/* Of several connections, and counted once. */
+static void disconnected(struct peer_world *w)
+{
+    two_links(w);
+    CHECK(iscsi_disconnect(w->server, RAM_IQN, "*") == 1);
+    CHECK(peer_is_dropped(w->a) && peer_is_dropped(w->b));
+    CHECK(sessions(w) == 0 && iscsi_disconnect(w->server, RAM_IQN, "*") == 0);
+}
+
 /* At level 1 data that do not come are asked for once more, with a number of its own. */
 static void asked_again(struct peer_world *w)
 {
@@ -291,6 +300,7 @@ TEST(writes_go_on)
 TEST(nobody_comes)
 TEST(aborted_meanwhile)
 TEST(alone)
+TEST(disconnected)
 TEST(asked_again)
 TEST(logout_waits)
 TEST(snacks_at_random)
@@ -303,6 +313,7 @@ int main(void)
         cmocka_unit_test(test_nobody_comes),
         cmocka_unit_test(test_aborted_meanwhile),
         cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_disconnected),
         cmocka_unit_test(test_asked_again),
         cmocka_unit_test(test_logout_waits),
         cmocka_unit_test(test_snacks_at_random),
