@@ -7,6 +7,7 @@ import json
 import re
 
 import zt
+from initiator import Initiator
 
 IQN = "iqn.2024-01.net.zerofs:storage"
 TEXT, NUMBER, FLAG = str, int, bool
@@ -16,6 +17,13 @@ DEVICE = {"name": TEXT, "uuid": TEXT, "inode": NUMBER, "size": NUMBER, "write_ca
           "created": NUMBER, "attached": NUMBER, "clients": [TEXT]}
 LUN = dict(DEVICE, lun=NUMBER, removable=FLAG, ejected=FLAG, write_same_to_end=FLAG,
            sanitize=TEXT)
+NULL = type(None)
+SESSION = dict.fromkeys(("target", "initiator", "address", "portal", "isid"), TEXT) | {
+    **dict.fromkeys(("portal_group", "tsih", "cid", "connections", "age_seconds", "commands",
+                     "bytes_read", "bytes_written"), NUMBER),
+    "auth": {"method": TEXT, "algorithm": (TEXT, NULL), "user": (TEXT, NULL), "mutual": FLAG},
+    "header_digest": FLAG, "data_digest": FLAG}
+SESSIONS = {"running": FLAG, "sessions": [SESSION]}
 TARGET = {"iqn": TEXT, "uuid": TEXT, "created": NUMBER, "luns": [LUN]}
 KINDS = ("put", "get", "head", "list", "delete")
 STATUS = {
@@ -63,7 +71,8 @@ def conforms(value, schema, at="result"):
         for i, part in enumerate(value):
             conforms(part, schema[0], f"{at}[{i}]")
     else:
-        assert type(value) is schema, (at, value, schema)
+        assert type(value) in (schema if isinstance(schema, tuple) else (schema,)), (
+            at, value, schema)
         if schema is NUMBER:
             assert value >= 0, (at, value)
         if at.endswith(".uuid"):
@@ -166,6 +175,32 @@ def iscsi(s, tag):
     assert result(s, TARGET, "iscsi", "info", iqn.upper().replace("IQN", "iqn"))["iqn"] == iqn
 
 
+def media(s, tag):
+    words = f"{IQN}.{tag}", "1"
+    made = result(s, LUN, "iscsi", "add-lun", *words, "1M", "--removable")
+    assert made["removable"] and not made["ejected"], made
+    out = result(s, LUN, "iscsi", "eject", *words)
+    assert out == dict(made, ejected=True), out
+    assert re.search(r"^ *Medium: +ejected$", text(s, "iscsi", "eject", *words), re.M)
+    assert "removable, ejected" in text(s, "iscsi", "info", words[0])
+    assert result(s, LUN, "iscsi", "insert", *words) == made
+    assert re.search(r"^ *Medium: +in$", text(s, "iscsi", "insert", *words), re.M)
+
+
+def sessions(s, tag):
+    iqn = f"{IQN}.{tag}"
+    assert result(s, SESSIONS, "iscsi", "sessions") == {"running": True, "sessions": []}
+    i = Initiator(s.iscsi_port, iqn).login()
+    one, = result(s, SESSIONS, "iscsi", "sessions")["sessions"]
+    assert (one["target"], one["initiator"], one["isid"]) == (iqn, i.name, i.isid.hex()), one
+    assert (one["cid"], one["tsih"], one["connections"]) == (1, i.tsih, 1), one
+    assert one["auth"] == {"method": "None", "algorithm": None, "user": None, "mutual": False}
+    assert i.name in text(s, "iscsi", "sessions")
+    ended = result(s, {"iqn": TEXT, "disconnected": NUMBER}, "iscsi", "disconnect", iqn)
+    assert ended == {"iqn": iqn, "disconnected": 1} and i.is_dropped(), ended
+    i.close()
+
+
 def general(s, running):
     schema = dict(STATUS, **SERVERS) if running else STATUS
     status = result(s, schema, "status")
@@ -182,12 +217,16 @@ def lists(s):
 with zt.Server() as s:
     nbd(s, "off")
     iscsi(s, "off")
+    media(s, "off")
+    assert result(s, SESSIONS, "iscsi", "sessions") == {"running": False, "sessions": []}
     general(s, False)
     before = lists(s)
     s.start()
     assert before == lists(s)
     nbd(s, "on")
     iscsi(s, "on")
+    media(s, "on")
+    sessions(s, "on")
     general(s, True)
     after = lists(s)
     s.kill()
