@@ -148,14 +148,25 @@ static bool is_mapped(const uint8_t address[16])
     return memcmp(address, mapped, sizeof mapped) == 0;
 }
 
+static bool covers_v4(const struct dev_cidr *c)
+{
+    return c->prefix >= 96 && is_mapped(c->address);
+}
+
 void dev_cidr_format(const struct dev_cidr *c, char ret_text[DEV_CIDR_TEXT_SIZE])
 {
     char plain[INET6_ADDRSTRLEN] = "";
-    bool is_v4 = c->prefix >= 96 && is_mapped(c->address);
-    (void)inet_ntop(is_v4 ? AF_INET : AF_INET6, is_v4 ? c->address + 12 : c->address, plain,
+    bool v4 = covers_v4(c);
+    (void)inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? c->address + 12 : c->address, plain,
                     sizeof plain);
     (void)snprintf(ret_text, DEV_CIDR_TEXT_SIZE, "%s/%u", plain,
-                   is_v4 ? c->prefix - 96u : (unsigned)c->prefix);
+                   v4 ? c->prefix - 96u : (unsigned)c->prefix);
+}
+
+/* "::/0" is all of IPv6, and nothing of IPv4, as it stands there. */
+static bool is_within(const uint8_t address[16], const struct dev_cidr *c)
+{
+    return is_mapped(address) == covers_v4(c) && same_prefix(address, c->address, c->prefix);
 }
 
 bool dev_access_allows(const struct dev_access *a, const char *initiator, const char *address)
@@ -167,8 +178,7 @@ bool dev_access_allows(const struct dev_access *a, const char *initiator, const 
     bool known = dev_address_parse(address, from) == 0;
     for (size_t i = 0; i < a->acl_count; i++) {
         const struct dev_acl *acl = &a->acls[i];
-        bool near =
-            acl->any_address || (known && same_prefix(from, acl->from.address, acl->from.prefix));
+        bool near = acl->any_address || (known && is_within(from, &acl->from));
         if (near && dev_pattern_match(acl->initiator, initiator)) {
             return true;
         }

@@ -115,6 +115,16 @@ static void test_acl(void **state)
     assert_int_equal(dev_acl_remove(a, &any), 0);
     assert_int_equal(dev_acl_remove(a, &any), -ENOENT);
     assert_false(dev_access_allows(a, "iqn.any7", "192.0.2.1:1"));
+    /* All of IPv6 is none of IPv4, and the other way round. */
+    assert_int_equal(dev_cidr_parse("::/0", &near.from), 0);
+    assert_int_equal(dev_acl_add(a, &near), 0);
+    assert_true(dev_access_allows(a, "iqn.other", "[2001:db8::1]:1"));
+    assert_false(dev_access_allows(a, "iqn.other", "192.0.2.1:1"));
+    assert_int_equal(dev_acl_remove(a, &near), 0);
+    assert_int_equal(dev_cidr_parse("0.0.0.0/0", &near.from), 0);
+    assert_int_equal(dev_acl_add(a, &near), 0);
+    assert_true(dev_access_allows(a, "iqn.other", "192.0.2.1:1"));
+    assert_false(dev_access_allows(a, "iqn.other", "[2001:db8::1]:1"));
     dev_access_unref(a);
 }
 
