@@ -43,7 +43,9 @@ static void put_standard(const struct scsi_task *t, uint8_t *p)
     p[3] = 0x12;                                 /* HISUP, response data format 2 */
     p[4] = STANDARD_LEN - 5;
     p[5] = 0x38; /* TPGS: implicit and explicit; 3PC */
-    p[7] = 0x02; /* CMDQUE */
+    uint16_t ports[DEV_TAGS_MAX];
+    p[6] = scsi_target_ports(t->nexus->target, ports) > 1 ? 0x10 : 0; /* MULTIP */
+    p[7] = 0x02;                                                      /* CMDQUE */
     bytes_field(p + 8, SCSI_VENDOR, SCSI_VENDOR_LEN);
     bytes_field(p + 16, SCSI_PRODUCT, SCSI_PRODUCT_LEN);
     bytes_field(p + 32, SCSI_REVISION, SCSI_REVISION_LEN);

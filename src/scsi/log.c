@@ -108,7 +108,8 @@ void scsi_stats_end(struct scsi_task *t)
     void (*run)(struct scsi_task *) = t->command->run;
     if (run == scsi_read_run) {
         add(&s->reads, 1);
-        add(&s->blocks_sent, t->data_in.len >> t->lu->block_shift);
+        /* The transport has taken what was read. */
+        add(&s->blocks_sent, MIN_OF(t->in_total, scsi_task_in_limit(t)) >> t->lu->block_shift);
         add(&s->read_ns, now - t->begun_ns);
     } else if (run == scsi_write_run || run == scsi_write_verify_run || run == scsi_unmap_run) {
         add(&s->writes, 1);

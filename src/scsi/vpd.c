@@ -117,7 +117,7 @@ static size_t put_extended(uint8_t *p)
     p[5] = 0x07; /* HEADSUP, ORDSUP, SIMPSUP */
     p[6] = 0x01; /* V_SUP: there is a volatile cache */
     p[7] = 0x01; /* LUICLR */
-    p[12] = SCSI_SENSE_MAX;
+    p[13] = SCSI_SENSE_MAX;
     return 64;
 }
 

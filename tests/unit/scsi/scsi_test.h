@@ -83,6 +83,7 @@ static inline void task_finish(struct scsi_task *t, struct reply *ret)
     if (ret->len) {
         rt_chain_copy_out(&t->data_in, 0, ret->data, ret->len);
     }
+    rt_chain_free(&t->data_in); /* a transport takes it */
     scsi_task_residual(t, &ret->residual, &ret->under, &ret->over);
     scsi_task_end(t);
 }

@@ -89,6 +89,7 @@ static void groups_are_told(struct world *w)
     const uint8_t *second = r->data + 4 + 12 + be16_load(r->data + 14);
     CHECK(be16_load(second + 2) == 7 &&
           strcmp((const char *)second + 16, FAKE_IQN ",t,0x0007") == 0);
+    CHECK(in(w->a, 0, 96, CDB(0x12, 0, 0, 0, 96))->data[6] == 0x10); /* MULTIP */
     drop_groups();
 }
 WORLD_TEST(groups_are_told)

@@ -6,7 +6,7 @@ static void standard_data_names_us(struct world *w)
     struct reply *r = in(w->a, 0, 255, CDB(0x12, 0, 0, 0, 255));
     CHECK(r->status == SCSI_GOOD && r->len == 96);
     CHECK(r->data[0] == 0 && r->data[1] == 0 && r->data[2] == 6 && r->data[3] == 0x12);
-    CHECK(r->data[4] == 91 && r->data[5] == 0x38 && r->data[7] == 0x02);
+    CHECK(r->data[4] == 91 && r->data[5] == 0x38 && r->data[6] == 0 && r->data[7] == 0x02);
     CHECK(memcmp(r->data + 8, "ZEROFS  ", 8) == 0);
     CHECK(be16_load(r->data + 58) == 0x00a0 && be16_load(r->data + 60) == 0x0960);
     CHECK(be16_load(r->data + 62) == 0x0460 && be16_load(r->data + 64) == 0x04c0);
@@ -97,6 +97,14 @@ static void units_differ_and_nexuses_agree(struct world *w)
 }
 WORLD_TEST(units_differ_and_nexuses_agree)
 
+static void what_is_extended(struct world *w)
+{
+    static const uint8_t page[14] = {0, 0x86, 0, 60, 0, 0x07, 0x01, 0x01, [13] = SCSI_SENSE_MAX};
+    struct reply *r = in(w->a, 0, 255, CDB(0x12, 1, 0x86, 0, 255));
+    CHECK(r->len == 64 && memcmp(r->data, page, sizeof page) == 0);
+}
+WORLD_TEST(what_is_extended)
+
 static void policy_and_ports(struct world *w)
 {
     static const uint8_t policy[] = {0, 0x87, 0, 4, 0x3f, 0xff, 0, 0};
@@ -151,6 +159,7 @@ int main(void)
         cmocka_unit_test(test_identification_holds_its_designators),
         cmocka_unit_test(test_units_differ_and_nexuses_agree),
         cmocka_unit_test(test_limits_and_provisioning),
+        cmocka_unit_test(test_what_is_extended),
         cmocka_unit_test(test_policy_and_ports),
         cmocka_unit_test(test_a_unit_that_is_not_there),
     };
