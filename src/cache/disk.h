@@ -65,6 +65,10 @@ MUST int cache_disk_open(const struct cache_disk_options *opt, struct cache_disk
 /* Writes what is pending, for a moment at most. Accepts NULL. */
 void cache_disk_close(struct cache_disk *d) WAITS;
 
+/* Where there is no disk cache any more: empties the file in dir that an earlier one of the volume
+ * has left. 0, also when there is none, or -errno. */
+MUST int cache_disk_forget(const char *dir, const struct uuid *volume) WAITS;
+
 struct cache_disk_frame {
     uint64_t object;
     uint64_t offset;

@@ -3,7 +3,10 @@
  * The disk cache's file, for real. Opening anew puts the new file under the old descriptor, so that
  * readers under way need no care. The file is private to the server's user.
  */
+#include "base/crc32c.h"
+#include "base/endian.h"
 #include "cache/disk_priv.h"
+#include "rt/offload.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -111,4 +114,46 @@ int disk_file_create(const char *dir, struct cache_disk_io *ret_io)
                                      .close = file_close,
                                      .arg = take(f)};
     return 0;
+}
+
+struct forgetting {
+    char *path;
+    struct uuid volume;
+};
+
+/* True when the file is another volume's, and says so. */
+static bool is_of_another(struct disk_file *f, const struct uuid *volume)
+{
+    uint8_t h[DISK_HEADER_AT_CRC + 4];
+    return file_read(f, h, sizeof h, 0) == (ssize_t)sizeof h &&
+           le64_load(h + DISK_HEADER_AT_MAGIC) == DISK_MAGIC &&
+           le32_load(h + DISK_HEADER_AT_CRC) == crc32c(0, h, DISK_HEADER_AT_CRC) &&
+           memcmp(h + DISK_HEADER_AT_VOLUME, volume, sizeof *volume) != 0;
+}
+
+static int forget_job(void *arg)
+{
+    const struct forgetting *g = arg;
+    struct disk_file f = {.fd = open(g->path, O_RDWR | O_CLOEXEC)};
+    struct stat st;
+    if (f.fd < 0) {
+        return errno == ENOENT ? 0 : -errno;
+    }
+    int r = fstat(f.fd, &st) < 0 ? -errno : 0;
+    if (r == 0 && S_ISREG(st.st_mode) && st.st_size > 0 && !is_of_another(&f, &g->volume)) {
+        r = file_cut(&f);
+    }
+    (void)close(f.fd);
+    return r;
+}
+
+int cache_disk_forget(const char *dir, const struct uuid *volume)
+{
+    struct forgetting g = {.volume = *volume};
+    if (asprintf(&g.path, "%s/" FILE_NAME, dir) < 0) {
+        return -ENOMEM;
+    }
+    int r = rt_offload(RT_OFFLOAD_CACHE, forget_job, &g);
+    free(g.path);
+    return r;
 }

@@ -434,10 +434,25 @@ static int if_overtaken(struct vol *v, int r)
     return index_recheck(v->ix) == ERR_LOST_OPEN_RACE ? ERR_FENCED : r;
 }
 
+/* What an earlier opening has cached nobody will believe any more; and nobody would remove of it
+ * what is removed from the store. */
+static void forget_disk(struct vol *v)
+{
+    if (v->opt.read_only || !v->opt.disk_dir) {
+        return;
+    }
+    int r = cache_disk_forget(v->opt.disk_dir, &v->uuid);
+    if (r < 0) {
+        msg_warn("vol", "the disk cache in %s, which is not used any more, cannot be emptied: %s",
+                 v->opt.disk_dir, err_text(r));
+    }
+}
+
 /* After replay: what was cached before must be of the history that was found. */
 static int open_disk(struct vol *v, const struct split *split, const struct uuid *open_id)
 {
     if (!has_disk(&v->opt)) {
+        forget_disk(v);
         return 0;
     }
     struct cache_disk_options opt = {.dir = v->opt.disk_dir,

@@ -158,6 +158,11 @@ for how, want in (('mode = "none"', {MARK[:40]}), ('password = "not in the folde
         h.shutdown()
         s.stop()
         assert planted(s) == want, f"{how}: {planted(s)}"
+        # Without a disk cache nothing of one is left, which nobody would sanitize.
+        s.configure_without("disk_size_gb")
+        s.start()
+        s.stop()
+        assert os.path.getsize(cached_file(s)) == 0
 
 # A disk that is full: a file system of its own, of 12 MiB, for a cache of a gigabyte.
 with zt.Server("full") as s:

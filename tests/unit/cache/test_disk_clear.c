@@ -248,12 +248,43 @@ static void real_file_moved(void *arg)
     assert_int_equal(rmdir(aside), 0);
 }
 
+/* Of a volume that has no disk cache any more. */
+static void real_file_forgotten(void *arg)
+{
+    (void)arg;
+    char dir[] = "/tmp/test-disk-XXXXXX";
+    char path[80];
+    struct bench b;
+    struct uuid other = {{9}};
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(path, sizeof path, "%s/frames", dir);
+    start_real(&b, dir);
+    assert_int_equal(cache_disk_clear(b.d), 0);
+    put(&b, 1, 0);
+    settle(&b);
+    struct uuid volume = b.opt.volume;
+    bench_end(&b);
+    assert_true(size_of(path) > FRAME);
+    assert_int_equal(cache_disk_forget(dir, &other), 0);
+    assert_true(size_of(path) > FRAME);
+    assert_int_equal(cache_disk_forget(dir, &volume), 0);
+    assert_int_equal(size_of(path), 0);
+    assert_int_equal(truncate(path, FRAME), 0); /* it does not say whose it is */
+    assert_int_equal(cache_disk_forget(dir, &other), 0);
+    assert_int_equal(size_of(path), 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(cache_disk_forget(dir, &volume), 0);
+    assert_int_equal(rmdir(dir), 0);
+    assert_int_equal(cache_disk_forget(dir, &volume), 0);
+}
+
 ON_FIBER(cleared_for_good)
 ON_FIBER(cleared_under_a_reader)
 ON_FIBER(cleared_and_told_late)
 ON_FIBER(not_all_is_loaded)
 ON_FIBER(real_file_cleared)
 ON_FIBER(real_file_moved)
+ON_FIBER(real_file_forgotten)
 
 int main(void)
 {
@@ -261,6 +292,7 @@ int main(void)
         cmocka_unit_test(test_cleared_for_good),      cmocka_unit_test(test_cleared_under_a_reader),
         cmocka_unit_test(test_cleared_and_told_late), cmocka_unit_test(test_not_all_is_loaded),
         cmocka_unit_test(test_real_file_cleared),     cmocka_unit_test(test_real_file_moved),
+        cmocka_unit_test(test_real_file_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
