@@ -28,6 +28,7 @@
 #include <string.h>
 
 #define COMPARE_BYTES (256u << 10)
+#define SAY_EVERY_MS 60000
 #define BACKOFF_FIRST_MS 50u
 #define BACKOFF_MAX_MS 5000u
 #define NEWEST_NAMES 16u
@@ -127,6 +128,7 @@ int index_put_object(struct index *ix, enum obj_class c, const char *name,
                      const struct rt_chain *body, bool give_up) WAITS
 {
     uint64_t backoff_ms = BACKOFF_FIRST_MS;
+    uint64_t say_after_ns = 0;
     for (;;) {
         int r = obj_put(ix->opt.store, c, name, body);
         if (r == -EEXIST) {
@@ -141,7 +143,10 @@ int index_put_object(struct index *ix, enum obj_class c, const char *name,
         if (index_fenced(ix) < 0) {
             return index_fenced(ix);
         }
-        msg_warn("index", "PUT %s failed: %s; trying again", name, err_name(r));
+        if (rt_now_ns() >= say_after_ns && obj_away_ms(ix->opt.store) == 0) { /* or it is told */
+            msg_warn("index", "PUT %s failed: %s; trying again", name, err_name(r));
+            say_after_ns = rt_after_ms(SAY_EVERY_MS);
+        }
         r = rt_sleep_ms(backoff_ms);
         if (r < 0) {
             return r;

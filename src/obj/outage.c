@@ -15,6 +15,7 @@ void obj_outage_init(struct obj_outage *o)
     o->since_ns = 0;
     o->said_ns = 0;
     o->said = false;
+    o->of_puts = false;
     o->failures = 0;
 }
 
@@ -23,8 +24,7 @@ void obj_outage_destroy(struct obj_outage *o)
     rt_mutex_destroy(&o->m);
 }
 
-void obj_outage_failed(struct obj_outage *o, const char *room, const char *what, int r,
-                       const char *detail)
+void obj_outage_failed(struct obj_outage *o, const struct obj_failure *f)
 {
     uint64_t now = rt_now_ns();
     rt_mutex_lock(&o->m);
@@ -34,6 +34,7 @@ void obj_outage_failed(struct obj_outage *o, const char *room, const char *what,
         o->failures = 0;
         o->said = false;
     }
+    o->of_puts |= f->is_put;
     o->failures++;
     uint64_t failures = o->failures;
     uint64_t away_s = (now - o->since_ns) / NS_PER_S;
@@ -48,31 +49,37 @@ void obj_outage_failed(struct obj_outage *o, const char *room, const char *what,
     if (!say) {
         return;
     }
-    detail = detail ? detail : "";
+    const char *detail = f->detail ? f->detail : "";
     const char *colon = *detail ? ": " : "";
+    const char *text = err_text(f->error);
+    const char *name = err_name(f->error);
     if (begins) {
-        msg_warn(room, "%s: %s (%s%s%s); trying again until it works", what, err_text(r),
-                 err_name(r), colon, detail);
+        msg_warn("obj", "%s: %s (%s%s%s); trying again until it works", f->what, text, name, colon,
+                 detail);
     } else {
-        msg_warn(room,
+        msg_warn("obj",
                  "%s: still failing after %" PRIu64 " s and %" PRIu64 " requests: %s (%s%s%s)",
-                 what, away_s, failures, err_text(r), err_name(r), colon, detail);
+                 f->what, away_s, failures, text, name, colon, detail);
     }
 }
 
-void obj_outage_ended(struct obj_outage *o, const char *room)
+void obj_outage_ended(struct obj_outage *o, bool is_put)
 {
     if (!atomic_load_explicit(&o->is_out, memory_order_relaxed)) {
         return;
     }
     rt_mutex_lock(&o->m);
-    bool ends = atomic_load(&o->is_out) && o->said;
-    atomic_store(&o->is_out, false);
+    bool ends = atomic_load(&o->is_out) && (is_put || !o->of_puts);
+    if (ends) {
+        atomic_store(&o->is_out, false);
+        o->of_puts = false;
+    }
+    bool say = ends && o->said;
     uint64_t away_ms = (rt_now_ns() - o->since_ns) / NS_PER_MS;
     uint64_t failures = o->failures;
     rt_mutex_unlock(&o->m);
-    if (ends) {
-        msg_info(room,
+    if (say) {
+        msg_info("obj",
                  "the store answers again after %" PRIu64 ".%03" PRIu64 " s and %" PRIu64
                  " failed requests",
                  away_ms / 1000, away_ms % 1000, failures);

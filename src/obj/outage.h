@@ -5,10 +5,13 @@
  *
  *     r = obj_put(...);
  *     if (r < 0) {
- *         obj_outage_failed(&o, "obj", name, r, NULL);
+ *         obj_outage_failed(&o, &(struct obj_failure){.what = name, .error = r, .is_put = true});
  *     } else {
- *         obj_outage_ended(&o, "obj");
+ *         obj_outage_ended(&o, true);
  *     }
+ *
+ * A store may answer reads and take no writes (it is full, or the keys may only read): when puts
+ * have failed that are sent until they succeed, only the answer to a put ends the outage.
  */
 #pragma once
 #include "rt/sync.h"
@@ -22,16 +25,22 @@ struct obj_outage {
     uint64_t since_ns;
     uint64_t said_ns; /* 0: never */
     bool said;        /* of this outage */
+    bool of_puts;     /* puts are sent again and again */
     uint64_t failures;
+};
+
+struct obj_failure {
+    const char *what; /* an object's name */
+    int error;
+    const char *detail; /* the store's own words; NULL or "": none */
+    bool is_put;        /* that is sent again until it succeeds */
 };
 
 void obj_outage_init(struct obj_outage *o);
 void obj_outage_destroy(struct obj_outage *o);
-/* A request for `what` (an object's name) failed with r and will be sent again. detail: the store's
- * own words, NULL or "" if there are none. */
-void obj_outage_failed(struct obj_outage *o, const char *room, const char *what, int r,
-                       const char *detail);
+/* A request failed and will be sent again. */
+void obj_outage_failed(struct obj_outage *o, const struct obj_failure *f);
 /* A request was answered. Costs one load while there is no outage. */
-void obj_outage_ended(struct obj_outage *o, const char *room);
+void obj_outage_ended(struct obj_outage *o, bool is_put);
 /* For how long the store has been away; 0 = it is not. */
 uint64_t obj_outage_ms(struct obj_outage *o);

@@ -34,6 +34,8 @@ struct retry_state {
     struct retry_store *t;
     uint64_t deadline_ns;
     uint64_t backoff_ms;
+    bool is_put;
+    bool for_ever;
 };
 
 static struct retry_store *of(struct obj_store *s)
@@ -55,6 +57,7 @@ static struct retry_state begin(struct obj_store *s, enum obj_class c, bool for_
         .t = t,
         .deadline_ns = limited ? rt_after_ms(t->opt.give_up_ms) : RT_FOREVER,
         .backoff_ms = t->opt.first_backoff_ms,
+        .for_ever = for_ever,
     };
 }
 
@@ -64,28 +67,41 @@ static bool is_answer(ssize_t r)
     return r >= 0 || r == -EEXIST || r == -ENOENT;
 }
 
-static void failed(struct retry_store *t, const char *name, int r)
+/* is_put: and this one is sent until it succeeds. */
+static void failed(struct retry_store *t, const char *name, int r, bool is_put)
 {
     char detail[OBJ_DETAIL_SIZE];
     obj_below_last_error(&t->base, detail, sizeof detail);
-    obj_outage_failed(&t->outage, "obj", name, r, detail);
+    struct obj_failure f = {.what = name, .error = r, .detail = detail, .is_put = is_put};
+    obj_outage_failed(&t->outage, &f);
 }
 
-static bool passes(const struct retry_store *t, int r)
+static bool is_full(int r)
 {
-    return obj_error_passes(r) || (r == -EACCES && t->opt.denial_passes && t->outlasts);
+    return r == -ENOSPC || r == -EDQUOT || r == -EROFS;
+}
+
+/* Whether it may work later. A full store is one that will have room again, for puts that nothing
+ * can do without. */
+static bool passes(const struct retry_state *st, int r)
+{
+    const struct retry_store *t = st->t;
+    if (obj_error_passes(r) || !t->outlasts) {
+        return obj_error_passes(r);
+    }
+    return (r == -EACCES && t->opt.denial_passes) || (is_full(r) && st->is_put && st->for_ever);
 }
 
 /* True when the request is to be sent again; has waited then. */
 static bool again(struct retry_state *st, const char *name, ssize_t r)
 {
-    if (is_answer(r) || !passes(st->t, (int)r)) {
+    if (is_answer(r) || !passes(st, (int)r)) {
         if (is_answer(r)) {
-            obj_outage_ended(&st->t->outage, "obj");
+            obj_outage_ended(&st->t->outage, st->is_put);
         }
         return false;
     }
-    failed(st->t, name, (int)r);
+    failed(st->t, name, (int)r, st->is_put && st->for_ever);
     uint64_t half = MAX_OF(st->backoff_ms / 2, 1u);
     uint64_t until = rt_after_ms(half + rt_random() % half);
     if (until >= st->deadline_ns) {
@@ -102,13 +118,14 @@ static int retry_put(struct obj_store *s, enum obj_class c, const char *name,
     if (c == OBJ_COMMIT) {
         r = s->next->ops->put(s->next, c, name, body);
         if (is_answer(r)) {
-            obj_outage_ended(&of(s)->outage, "obj");
+            obj_outage_ended(&of(s)->outage, true);
         } else if (r != -ECANCELED) {
-            failed(of(s), name, r);
+            failed(of(s), name, r, true);
         }
         return r;
     }
     struct retry_state st = begin(s, c, c == OBJ_INDEX);
+    st.is_put = true;
     do {
         r = s->next->ops->put(s->next, c, name, body);
     } while (again(&st, name, r));

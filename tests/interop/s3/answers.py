@@ -154,6 +154,20 @@ def denied_is_not_absent():
         assert "403 AccessDenied: no & no" in s.text()
 
 
+def a_full_store_is_away():
+    """Though it answers reads."""
+    with opened() as (stub, s):
+        stub.objects["pre/a"] = b"abc"
+        stub.rule = lambda q: s3stub.error(403, "QuotaExceeded") if q.method == "PUT" else None
+        assert s("put", COMMIT, "b", "x") == "ENOSPC"
+        assert s("get", READ, "a", 0, 3) == "ok abc"
+        assert "trying again until it works" in s.text() and "answers again" not in s.text()
+        stub.rule = lambda q: None
+        assert s("get", READ, "a", 0, 3) == "ok abc" and "answers again" not in s.text()
+        assert s("put", COMMIT, "b", "x") == "ok"
+        assert s.text().count("answers again") == 1
+
+
 def a_bucket_that_is_gone():
     with opened() as (stub, s):
         stub.rule = lambda q: s3stub.error(404, "NoSuchBucket")
@@ -452,6 +466,7 @@ TESTS = (
     repeats_what_passes,
     a_commit_is_told_at_once,
     denied_is_not_absent,
+    a_full_store_is_away,
     a_bucket_that_is_gone,
     notices_spoilt_answers,
     a_clock_that_is_wrong,

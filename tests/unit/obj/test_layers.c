@@ -163,6 +163,50 @@ static void outlasts(void *arg)
     obj_close(s);
 }
 
+static int is_full(struct obj_store *s, enum obj_class c, const char *name,
+                   const struct rt_chain *body)
+{
+    (void)c, (void)name, (void)body;
+    struct denier *d = container_of(s, struct denier, base);
+    return rt_now_ns() < d->until_ns ? -ENOSPC : 0;
+}
+
+static ssize_t answers(struct obj_store *s, enum obj_class c, const char *name, uint64_t off,
+                       void *dst, size_t len)
+{
+    (void)s, (void)c, (void)name, (void)off, (void)dst;
+    return (ssize_t)len;
+}
+
+/* A store that is full answers reads all the same: until a put succeeds it is away. */
+static void reads_end_no_outage_of_puts(void *arg)
+{
+    (void)arg;
+    static const struct obj_ops ops = {
+        .name = "full", .put = is_full, .get = answers, .close = close_nothing};
+    struct denier d = {.base.ops = &ops, .until_ns = rt_after_ms(60000)};
+    struct obj_store *s;
+    char byte;
+    struct rt_chain body = {0};
+    CHECK(rt_chain_add(&body, NULL, "x", 1) == 0);
+    CHECK(obj_retry_wrap(&d.base, &(struct obj_retry_options){10, 5000, 30000, true}, &s) == 0);
+    CHECK(obj_put(s, OBJ_COMPACT, "a", &body) == -ENOSPC && obj_away_ms(s) == 0);
+    CHECK(obj_put(s, OBJ_INDEX, "a", &body) == -ENOSPC && obj_away_ms(s) == 0);
+    CHECK(obj_put(s, OBJ_COMMIT, "a", &body) == -ENOSPC && rt_sleep_ms(5000) == 0);
+    CHECK(obj_get(s, OBJ_READ, "a", 0, &byte, 1) == 1 && obj_away_ms(s) >= 5000);
+    CHECK(rt_sleep_until(d.until_ns) == 0);
+    CHECK(obj_get(s, OBJ_READ, "a", 0, &byte, 1) == 1 && obj_away_ms(s) >= 60000);
+    CHECK(obj_put(s, OBJ_COMMIT, "a", &body) == 0 && obj_away_ms(s) == 0);
+    /* Once clients are served the index waits for room as well. */
+    obj_outlast(s);
+    d.until_ns = rt_after_ms(60000);
+    CHECK(obj_put(s, OBJ_COMPACT, "a", &body) == -ENOSPC);
+    CHECK(obj_put(s, OBJ_INDEX, "a", &body) == 0 && rt_now_ns() >= d.until_ns);
+    CHECK(obj_away_ms(s) == 0);
+    rt_chain_free(&body);
+    obj_close(s);
+}
+
 struct cancelled {
     struct obj_store *s;
     int result;
@@ -231,6 +275,7 @@ IN_SIM(fault_rates)
 IN_SIM(delay)
 IN_SIM(retry)
 IN_SIM(outlasts)
+IN_SIM(reads_end_no_outage_of_puts)
 IN_SIM(retry_is_cancelled)
 IN_SIM(stats)
 
@@ -252,6 +297,7 @@ int main(void)
         cmocka_unit_test(test_delay),
         cmocka_unit_test(test_retry),
         cmocka_unit_test(test_outlasts),
+        cmocka_unit_test(test_reads_end_no_outage_of_puts),
         cmocka_unit_test(test_retry_is_cancelled),
         cmocka_unit_test(test_stats),
         cmocka_unit_test(test_on_threads),
