@@ -63,7 +63,9 @@ MUST int iscsi_address(const struct iscsi_server *s, size_t i, char ret_text[NET
  * with NULL no more connections are taken. The text stays the caller's until iscsi_stop().
  */
 void iscsi_drain(struct iscsi_server *s, const char *to, uint64_t deadline_ns) WAITS;
-/* Cancels what is left and frees. Accepts NULL. */
+/* Cancels what is left, for good; whoever asks still gets answers. Accepts NULL. */
+void iscsi_close(struct iscsi_server *s) WAITS;
+/* The same, and frees. Accepts NULL. */
 void iscsi_stop(struct iscsi_server *s) WAITS;
 /* Ends every session of the target (deleted by force). */
 void iscsi_target_drop(struct iscsi_server *s, const char *iqn) WAITS;

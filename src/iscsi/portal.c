@@ -25,6 +25,9 @@ static bool is_listened(const struct iscsi_server *s, const struct dev_portal *a
     for (size_t i = 0; i < s->listener_count + s->opened_count; i++) {
         char text[NET_ADDRESS_SIZE];
         struct dev_portal bound;
+        if (!listener_at(s, i)) {
+            continue; /* it has gone for good */
+        }
         net_listener_address(listener_at(s, i), text);
         if (dev_portal_parse(text, &bound) == 0 && dev_portal_covers(&bound, at)) {
             return true;
@@ -134,14 +137,13 @@ void iscsi_portals_open(struct iscsi_server *s)
 void iscsi_portals_close(struct iscsi_server *s, bool stop)
 {
     rt_lock_take(&s->opening);
-    for (size_t i = 0; i < s->opened_count; i++) {
-        if (stop) {
-            net_listener_stop(s->opened[i]);
-        } else {
-            net_listener_close(s->opened[i]);
-        }
+    for (size_t i = 0; stop && i < s->opened_count; i++) {
+        net_listener_stop(s->opened[i]);
     }
-    s->opened_count = stop ? s->opened_count : 0;
+    struct net_listener *l;
+    while (!stop && (l = take_unnamed(s, NULL)) != NULL) {
+        net_listener_close(l);
+    }
     rt_lock_release(&s->opening);
 }
 

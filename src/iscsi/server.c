@@ -219,16 +219,28 @@ void iscsi_drain(struct iscsi_server *s, const char *to, uint64_t deadline_ns)
     }
 }
 
+void iscsi_close(struct iscsi_server *s)
+{
+    if (!s) {
+        return;
+    }
+    atomic_store(&s->draining, true);
+    for (size_t i = 0; i < s->listener_count; i++) {
+        rt_mutex_lock(&s->lock);
+        struct net_listener *l = take(s->listeners[i]);
+        rt_mutex_unlock(&s->lock);
+        net_listener_close(l);
+    }
+    iscsi_portals_close(s, false);
+    ASSERT(s->conn_count == 0);
+}
+
 void iscsi_stop(struct iscsi_server *s)
 {
     if (!s) {
         return;
     }
-    for (size_t i = 0; i < s->listener_count; i++) {
-        net_listener_close(s->listeners[i]);
-    }
-    iscsi_portals_close(s, false);
-    ASSERT(s->conn_count == 0);
+    iscsi_close(s);
     iscsi_isns_stop(s);
     scsi_host_destroy(s->host);
     free_advertise(s->advertise, s->advertise_count);

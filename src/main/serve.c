@@ -310,9 +310,11 @@ static void stop(struct serve *s)
     if (!s->fenced) {
         drain(s);
     }
+    iscsi_close(s->ops.iscsi);
+    nbd_close(s->ops.nbd);
+    admin_stop(s->admin); /* whoever asks asks these two */
     iscsi_stop(s->ops.iscsi);
     nbd_stop(s->ops.nbd);
-    admin_stop(s->admin);
     dev_registry_close(s->ops.registry);
     int r = volume_close(&s->ops);
     if (r < 0 && s->exit_code == OPS_OK) {

@@ -39,7 +39,10 @@ MUST int nbd_address(const struct nbd_server *s, size_t i, char ret_text[NET_ADD
  * answered, or at the deadline.
  */
 void nbd_drain(struct nbd_server *s, uint64_t deadline_ns) WAITS;
-void nbd_stop(struct nbd_server *s) WAITS; /* accepts NULL */
+/* Ends all connections, for good; what is counted can still be asked for. Accepts NULL. */
+void nbd_close(struct nbd_server *s) WAITS;
+/* The same, and frees. Accepts NULL. */
+void nbd_stop(struct nbd_server *s) WAITS;
 
 struct nbd_counts {
     uint64_t connections;

@@ -207,11 +207,16 @@ void nbd_server_kick(struct nbd_server *s, unsigned core)
     }
 }
 
+void nbd_close(struct nbd_server *s)
+{
+    for (size_t i = 0; s && i < s->listener_count; i++) {
+        net_listener_close(take(s->listeners[i]));
+    }
+}
+
 static void server_free(struct nbd_server *s) WAITS
 {
-    for (size_t i = 0; i < s->listener_count; i++) {
-        net_listener_close(s->listeners[i]);
-    }
+    nbd_close(s);
     while (atomic_load(&s->kicks) > 0) {
         rt_yield();
     }

@@ -3,6 +3,7 @@
 # compression: any (how a server begins and ends)
 """The server's life: readiness told to the service manager, SIGHUP, SIGTERM with clients attached,
 one server a cache folder, commands side by side."""
+import contextlib
 import json
 import os
 import signal
@@ -170,7 +171,34 @@ def the_limit_holds_while_starting():
         assert 9 < time.monotonic() - begin < 45 and "ready" not in s.log_text()
 
 
+def asked_to_the_end():
+    """Whoever asks while the server ends is answered, or there is nobody: many connections make the
+    end of one server last while the other one has ended."""
+    os.environ["MALLOC_PERTURB_"] = "165"  # what is freed is no answer
+    with zt.Server("asked") as s:
+        s.start()
+        del os.environ["MALLOC_PERTURB_"]
+        held = [socket.create_connection(("127.0.0.1", s.nbd_port)) for _ in range(300)]
+
+        def ask():
+            with contextlib.suppress(OSError, ValueError):
+                while s.ask("status")["result"]["running"]:
+                    s.ask("iscsi.sessions")
+
+        askers = [threading.Thread(target=ask) for _ in range(6)]
+        for asker in askers:
+            asker.start()
+        s.process.send_signal(signal.SIGTERM)
+        assert s.process.wait(zt.LIMIT_S) == 0, s.log_text()
+        s.process = None
+        for asker in askers:
+            asker.join()
+        for connection in held:
+            connection.close()
+
+
 notifies()
+asked_to_the_end()
 the_limit_holds_while_starting()
 with zt.Server() as s:
     commands_side_by_side(s, "off")
