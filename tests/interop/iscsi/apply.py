@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import stat
+import threading
 
 import chap
 import zt
@@ -98,6 +99,32 @@ def there_and_back(s, good):
         assert apply(other, export(other)) == []
 
 
+class Reader(threading.Thread):
+    """Reads, and takes no other trouble than unit attentions."""
+
+    def __init__(self, initiator):
+        super().__init__(daemon=True)
+        self.initiator, self.over, self.told = initiator, threading.Event(), []
+        self.rounds = 0
+        self.start()
+        zt.wait_for(lambda: self.rounds)
+
+    def run(self):
+        while not self.over.is_set():
+            done = self.initiator.run(bytes([0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0]), 512)
+            if done.status:
+                self.told.append((done.sense[2], done.sense[12:14].hex()))
+            self.rounds += 1
+
+    def ends_with(self, *codes):
+        """It was told these, and nothing else."""
+        wanted = {(6, code) for code in codes}
+        zt.wait_for(lambda: wanted <= set(self.told))
+        self.over.set()
+        self.join(zt.LIMIT_S)
+        assert not self.is_alive() and wanted == set(self.told), self.told
+
+
 def running(s, good):
     a = Initiator(s.iscsi_port, A)
     chap.login(a, "u", SECRET, "7", ("t", OTHER))
@@ -106,9 +133,12 @@ def running(s, good):
     now["targets"][1]["luns"] = [{"lun": 0, "size": "6M", "read_only": True},
                                  {"lun": 1, "size": "4M"}]
     now["targets"][1]["acl"] = [{"initiator": "iqn.2024-01.test:raw"}]
+    goes_on = Reader(b)
     changes = apply(s, now)
     assert len(changes) == 4 and all(B in c for c in changes), changes
-    assert a.nop().data == b"ping" and b.run(b"\0" * 6).status in (0, 2)
+    assert a.nop().data == b"ping"
+    # Of the LUN, of the growth of the other one, and that it is protected now.
+    goes_on.ends_with("3f0e", "2a09", "2a01")
     assert len(json.loads(s.cli("iscsi", "sessions", "--json").stdout)["sessions"]) == 2
     now["targets"][1]["acl"] = [{"initiator": "iqn.2024-01.test:nobody"}]
     assert apply(s, now) == [f"~ {B}: acl"]
