@@ -399,6 +399,7 @@ static int start(struct vol *v)
 {
     v->replayed_number = v->next_number - 1;
     atomic_store(&v->entered_number, v->replayed_number);
+    atomic_store(&v->applied_seq, v->log ? log_stored_through(v->log) : 0);
     vol_usage_settle(v, 0);
     int r = vol_batches_start(v);
     if (r < 0 || v->opt.read_only) {

@@ -305,10 +305,12 @@ static size_t count_dead(struct scrub *s, bool hurry)
     return n;
 }
 
+/* A store that is away is waited for; one that is there and does not delete, not for ever. */
 static int delete_dead(struct scrub *s) WAITS
 {
     int r = list_dead(s);
-    for (unsigned tries = 0; r == 0 && count_dead(s, true) > 0; tries++) {
+    for (unsigned tries = 0; r == 0 && count_dead(s, true) > 0;
+         tries += obj_away_ms(s->v->store) == 0) {
         if (tries == REAP_TRIES) {
             return -EIO;
         }

@@ -131,6 +131,11 @@ static void what_is_gone_is_gone(struct rig *rig)
     rig_crash(rig);
     rig_check_all(rig);
     assert_int_equal(vol_recount(rig->v), 0);
+    rig_reopen(rig);
+    assert_int_equal(vol_file_open(rig->v, inode, &f), 0);
+    o.f = rig->f;
+    assert_int_equal(scrub(&o, f), 0); /* nor is there anything that would have to be applied */
+    vol_file_close(f);
 }
 
 static void test_scrub(void **state)
@@ -199,9 +204,103 @@ static void test_lost_maps(void **state)
     rig_run(what_is_lost_is_left_alone);
 }
 
+/* A store that goes away, for long, when the first object is to be deleted. */
+struct pit {
+    struct obj_store base;
+    uint64_t away_until_ns;
+    bool was_away;
+};
+
+static int pit_answer(struct obj_store *s)
+{
+    return rt_now_ns() < container_of(s, struct pit, base)->away_until_ns ? -EIO : 0;
+}
+
+static int pit_put(struct obj_store *s, enum obj_class c, const char *name,
+                   const struct rt_chain *body)
+{
+    int r = pit_answer(s);
+    return r < 0 ? r : obj_put(s->next, c, name, body);
+}
+
+static ssize_t pit_get(struct obj_store *s, enum obj_class c, const char *name, uint64_t off,
+                       void *dst, size_t len)
+{
+    int r = pit_answer(s);
+    return r < 0 ? r : obj_get(s->next, c, name, off, dst, len);
+}
+
+static int pit_head(struct obj_store *s, enum obj_class c, const char *name, uint64_t *ret_size)
+{
+    int r = pit_answer(s);
+    return r < 0 ? r : obj_head(s->next, c, name, ret_size);
+}
+
+static int pit_list(struct obj_store *s, enum obj_class c, const char *prefix, const char *after,
+                    size_t max, struct obj_names *ret_names)
+{
+    int r = pit_answer(s);
+    return r < 0 ? r : obj_list(s->next, c, prefix, after, max, ret_names);
+}
+
+static int pit_remove(struct obj_store *s, enum obj_class c, const char *name)
+{
+    struct pit *p = container_of(s, struct pit, base);
+    if (!p->was_away) {
+        p->was_away = true;
+        p->away_until_ns = rt_after_ms(600000);
+    }
+    int r = pit_answer(s);
+    return r < 0 ? r : obj_remove(s->next, c, name);
+}
+
+static void pit_close(struct obj_store *s)
+{
+    obj_close(s->next);
+    free(container_of(s, struct pit, base));
+}
+
+static void outage_is_waited_for(struct rig *rig)
+{
+    static const struct obj_ops ops = {
+        .name = "pit",
+        .put = pit_put,
+        .get = pit_get,
+        .head = pit_head,
+        .list = pit_list,
+        .remove = pit_remove,
+        .close = pit_close,
+    };
+    struct other o = {.rig = rig};
+    struct pit *pit = calloc(1, sizeof *pit);
+    assert_non_null(pit);
+    pit->base = (struct obj_store){.ops = &ops, .next = rig->store};
+    rig_close(rig);
+    assert_int_equal(
+        obj_retry_wrap(&pit->base, &(struct obj_retry_options){.give_up_ms = 30000}, &rig->store),
+        0);
+    obj_outlast(rig->store);
+    rig_open(rig);
+    rig_create(rig, MIB);
+    put(rig->f, 0, 16, mark, 1);
+    assert_int_equal(vol_zero(rig->f, 0, MIB, VOL_HOLE), 0);
+    o.f = rig->f;
+    assert_int_equal(scrub(&o, rig->f), 0);
+    assert_true(pit->was_away && rt_now_ns() >= pit->away_until_ns);
+    assert_int_equal(marks_stored(rig), 0);
+}
+
+static void test_outage(void **state)
+{
+    (void)state;
+    struct vol_options opt = {.memory_bytes = 64 * MIB, .delete_after_ms = 1ull << 40};
+    rig_run_with(outage_is_waited_for, &opt, true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_scrub),
-                                       cmocka_unit_test(test_lost_maps)};
+                                       cmocka_unit_test(test_lost_maps),
+                                       cmocka_unit_test(test_outage)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
