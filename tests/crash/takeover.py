@@ -4,13 +4,16 @@
 # limit: 600
 """Two servers take one store from each other. The one that serves is frozen under load at any
 moment; the other takes over and has everything that was acknowledged; the first, woken, answers no
-flush and no FUA with "good" unless the other has it, and ends with code 7."""
+flush and no FUA with "good" unless the other has it, and ends with code 7. Persistent reservations
+move along."""
 import os
 import random
 import signal
 
+import reserve
 import zt
 from history import BLOCK, History, Write
+from initiator import Initiator
 from load import FLUSH, WRITE, IscsiPeer, Load, NbdPeer, image_of, notice
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
@@ -18,6 +21,34 @@ ROUNDS = 220 if zt.SOAK else 5 if zt.BRIEF else 20
 BLOCKS = 2048
 IQN = "iqn.2024-01.net.zerofs:takeover"
 HELD = 7
+KEPT = IQN + ".kept"
+WRITE_ONE = b"\x2a" + bytes(7) + b"\x01\x00"
+
+
+def at_kept(s, name):
+    return Initiator(s.iscsi_port, KEPT, name=f"iqn.2024-01.test:{name}",
+                     isid=b"\x80\0\0\0\0\1").ready()
+
+
+def reserved(s):
+    """One holds it, another is registered: what READ FULL STATUS says."""
+    one, two = at_kept(s, "holder"), at_kept(s, "registrant")
+    for key, i in ((5, one), (6, two)):
+        assert reserve.out(i, reserve.REGISTER, 0, 0, key, reserve.APTPL) == reserve.GOOD
+    assert reserve.out(one, reserve.RESERVE, reserve.WE_RO, 5, 0) == reserve.GOOD
+    said = reserve.status_of(one)
+    for i in (one, two):
+        i.logout()
+    return said
+
+
+def still_reserved(s, before):
+    for name, status in (("holder", reserve.GOOD), ("registrant", reserve.GOOD),
+                         ("other", reserve.CONFLICT)):
+        i = at_kept(s, name)
+        assert reserve.status_of(i) == before, (reserve.status_of(i), before)
+        assert i.run(WRITE_ONE, out=bytes(512)).status == status, name
+        i.logout()
 
 
 def peers_of(s):
@@ -121,8 +152,9 @@ class Frozen:
         self.server.process = None
 
 
-def round_of(number, first, second, histories, rnd):
+def round_of(number, servers, histories, rnd, held):
     """The one that serves is frozen, the other takes over, the first is woken."""
+    first, second = servers
     loads = [Load(histories[0], rnd, peers_of(first), 16, may_fail=True),
              Load(histories[1], rnd, luns_of(first), 16, may_fail=True)]
     for _ in range(rnd.randrange(1, 12)):
@@ -131,6 +163,7 @@ def round_of(number, first, second, histories, rnd):
             assert not load.failed, "an error of a server that serves"
     frozen = Frozen(first, loads)
     second.start()
+    still_reserved(second, held)
     images = images_of(second)
     for h, image, peers in zip(histories, images, (peers_of(second), luns_of(second))):
         notice(h, image, peers)
@@ -162,9 +195,11 @@ def main():
         size = str(BLOCKS * BLOCK)
         a.cli("nbd", "create", "--name", "disk", "--size", size)
         a.cli("iscsi", "create-target", "--iqn", IQN, "--lun", "0", "--size", size)
+        a.cli("iscsi", "create-target", KEPT, "0", "1M")
         a.start()
+        held = reserved(a)
         for number in range(ROUNDS):
-            round_of(number, a, b, histories, rnd)
+            round_of(number, (a, b), histories, rnd, held)
             a, b = b, a
         a.stop()
 
