@@ -53,6 +53,7 @@
 #define ISCSI_ABORT_DATA_NS 500000000ull /* and after an abort of the task */
 #define ISCSI_TASK_BUCKETS 64u
 #define ISCSI_IMMEDIATE_MAX 16u       /* immediate commands and TMFs under way */
+#define ISCSI_HELD_BYTES (1u << 20)   /* data of requests, not commands, that wait for their turn */
 #define ISCSI_EGRESS_BYTES (8u << 20) /* read data under way or queued, per connection */
 #define ISCSI_EGRESS_HARD (12u << 20) /* past this the connection stops reading requests */
 #define ISCSI_PENDING_MAX 1024u       /* connections without a session, or one of discovery */
@@ -197,6 +198,7 @@ struct iscsi_session {
     struct rt_group *group;
     struct list held; /* requests that wait for their CmdSN's turn, by arrival */
     unsigned held_count;
+    size_t held_bytes;                            /* of their data */
     struct iscsi_task *tasks[ISCSI_TASK_BUCKETS]; /* by ITT */
     unsigned task_count;
     unsigned immediate_count;

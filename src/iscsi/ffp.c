@@ -9,7 +9,8 @@
  * never come: its CmdSN has not been acknowledged. Immediate requests
  * are taken at once, except for task management functions over whole task sets, which are held
  * until every command that is older than they has been taken (§11.5.1); a reset of the target does
- * not wait, for tmf.c takes what is missing as received.
+ * not wait, for tmf.c takes what is missing as received. What is held may have data, of pings and
+ * texts, up to ISCSI_HELD_BYTES; who sends more of it is disconnected.
  */
 #include "base/err.h"
 #include "base/msg.h"
@@ -61,8 +62,9 @@ static int take_request(struct iscsi_conn *c, const struct iscsi_request *q, con
     }
 }
 
-static void free_held(struct iscsi_held *h)
+static void free_held(struct iscsi_session *s, struct iscsi_held *h)
 {
+    s->held_bytes -= h->data.len;
     bytes_writer_free(&h->data);
     free(h);
 }
@@ -136,14 +138,15 @@ int iscsi_ffp_turn(struct iscsi_conn *c)
         } else if (r < 0) {
             end_other(h->conn, r);
         }
-        free_held(h);
+        free_held(c->session, h);
     }
     return own;
 }
 
 static int hold(struct iscsi_conn *c, const struct iscsi_request *q, struct bytes_writer *data)
 {
-    if (c->session->held_count >= HELD_MAX) {
+    struct iscsi_session *s = c->session;
+    if (s->held_count >= HELD_MAX || s->held_bytes + data->len > ISCSI_HELD_BYTES) {
         return ERR_PROTOCOL;
     }
     struct iscsi_held *h = calloc(1, sizeof *h);
@@ -154,8 +157,9 @@ static int hold(struct iscsi_conn *c, const struct iscsi_request *q, struct byte
     h->req = *q;
     h->data = *data;
     *data = (struct bytes_writer){0};
-    list_push_back(&c->session->held, &h->link);
-    c->session->held_count++;
+    s->held_bytes += h->data.len;
+    list_push_back(&s->held, &h->link);
+    s->held_count++;
     return 0;
 }
 
@@ -420,7 +424,7 @@ void iscsi_ffp_drop_held(struct iscsi_session *s, const struct iscsi_conn *c)
             if (h->task) {
                 iscsi_task_free(h->task);
             }
-            free_held(h);
+            free_held(s, h);
         }
     }
 }

@@ -147,6 +147,41 @@ static void data_for_nobody_is_passed_over(struct peer_world *w)
 }
 
 /* CmdSNs that overtake each other are put in order; duplicates and strays are dropped. */
+static void numbered_nop(struct peer *p, uint32_t cmdsn, const void *data, uint32_t len)
+{
+    uint8_t bhs[48] = {0x00, 0x80};
+    be32_store(bhs + 16, p->itt++);
+    be32_store(bhs + 20, 0xffffffff);
+    be32_store(bhs + 24, cmdsn);
+    peer_send(p, bhs, data, len);
+}
+
+/* Requests that wait for their turn may have data, but not without end. */
+static void held_data(struct peer_world *w)
+{
+    struct peer *p = w->a;
+    static uint8_t data[200000] = {1};
+    log_in(w);
+    uint32_t base = p->cmdsn;
+    for (unsigned round = 0; round < 3; round++) { /* what had its turn counts no more */
+        for (uint32_t n = 3; n > 0; n--) {
+            numbered_nop(p, base + n, data, sizeof data);
+        }
+        numbered_nop(p, base, NULL, 0);
+        for (uint32_t n = 0; n <= 3; n++) {
+            CHECK(peer_recv(p) == 0 && p->bhs[0] == 0x20);
+        }
+        base += 4;
+        CHECK(be32_load(p->bhs + 28) == base);
+    }
+    uint64_t begin_ns = rt_now_ns();
+    for (uint32_t n = 1; n <= 6; n++) {
+        numbered_nop(p, base + n, data, sizeof data);
+    }
+    CHECK(peer_is_dropped(p));
+    CHECK(rt_now_ns() < begin_ns + 5000000000ull); /* at once, and not for want of an answer */
+}
+
 static void command_order(struct peer_world *w)
 {
     struct peer *p = w->a;
@@ -548,6 +583,7 @@ TEST(write_in_every_way)
 TEST(wrong_data_ends_the_session)
 TEST(data_lost_on_the_way)
 TEST(data_for_nobody_is_passed_over)
+TEST(held_data)
 TEST(command_order)
 TEST(stalled_device)
 TEST(residual_table)
@@ -575,6 +611,7 @@ int main(void)
         cmocka_unit_test(test_wrong_data_ends_the_session),
         cmocka_unit_test(test_data_lost_on_the_way),
         cmocka_unit_test(test_data_for_nobody_is_passed_over),
+        cmocka_unit_test(test_held_data),
         cmocka_unit_test(test_command_order),
         cmocka_unit_test(test_stalled_device),
         cmocka_unit_test(test_residual_table),
