@@ -233,16 +233,17 @@ static void check_state(struct ops_plan *p, const char *iqn, const json_t *state
 static void check_states(struct ops_plan *p, const char *iqn, const json_t *target)
 {
     uint8_t *luns = calloc(1, DEV_LUN_MAX + 1);
+    if (!luns) {
+        ops_plan_fail(p, ops_failure(OPS_FAILED, "out of memory"));
+        return;
+    }
     json_t *seen = json_object();
     size_t i;
     json_t *each;
     uint64_t lun = 0;
-    if (!luns) {
-        ops_plan_fail(p, ops_failure(OPS_FAILED, "out of memory"));
-    }
     json_array_foreach(json_object_get(target, "luns"), i, each)
     {
-        if (luns && ops_number(each, "lun", &lun) && lun <= DEV_LUN_MAX) {
+        if (ops_number(each, "lun", &lun) && lun <= DEV_LUN_MAX) {
             luns[lun] = 1;
         }
     }
