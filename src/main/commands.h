@@ -51,9 +51,10 @@ struct config *command_config(const struct args *a, int *ret_exit);
 /*
  * Carries an admin request out, through the running server if there is one, else by opening the
  * volume here: the response, or NULL when out of memory. takes_over: also when another owner did
- * not close the volume.
+ * not close the volume. When the store stays away in the midst of it, the process ends here, and
+ * says so as the arguments ask for.
  */
-json_t *oneshot_run(struct config *c, const json_t *request, bool takes_over);
+json_t *oneshot_run(struct config *c, const json_t *request, bool takes_over, const struct args *a);
 
 /* Opens the lock file of the cache folder (made if need be) and locks it: the descriptor;
  * -EWOULDBLOCK when another process holds it. */

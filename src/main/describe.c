@@ -102,7 +102,7 @@ static int ask(const struct args *a, json_t *request, json_t **ret_response)
     int code = OPS_FAILED;
     struct config *config = request ? command_config(a, &code) : NULL;
     if (config) {
-        *ret_response = oneshot_run(config, request, args_has(a, "takeover"));
+        *ret_response = oneshot_run(config, request, args_has(a, "takeover"), a);
         code = *ret_response ? (int)ops_exit_of(*ret_response) : OPS_FAILED;
     }
     config_free(config);

@@ -368,7 +368,7 @@ static int run_admin(const struct command *c, const struct args *a)
     int code = OPS_REFUSED;
     if (!c->asks || confirmed(c, a)) {
         struct config *config = command_config(a, &code);
-        json_t *response = config ? oneshot_run(config, request, args_has(a, "takeover")) : NULL;
+        json_t *response = config ? oneshot_run(config, request, args_has(a, "takeover"), a) : NULL;
         if (config) {
             code = response ? command_show(c->op, a, response) : OPS_FAILED;
         }

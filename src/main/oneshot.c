@@ -22,12 +22,14 @@
 #define ONESHOT_MEMORY (128ull << 20)
 #define LOCK_WAIT_MS 15000 /* others before us may each have a password to try */
 #define LOCK_POLL_MS 50
+#define WATCH_MS 500
 
 struct oneshot {
     const struct config *config;
     const struct crypt_access *access; /* NULL: the volume is not encrypted */
     const json_t *request;
     bool takes_over;
+    const struct args *args;
     struct ops ops;
     json_t *response;
 };
@@ -128,6 +130,27 @@ static int open_volume(struct oneshot *s)
     return volume_open(&opt, &s->ops);
 }
 
+/*
+ * Reads give up by themselves when the store is away; what is to be stored is sent until it is
+ * (I1). A command has no time for that, and ends as if it had been killed, which harms nothing.
+ */
+static void watch(void *arg)
+{
+    struct oneshot *s = arg;
+    while (!s->ops.store || !obj_is_given_up(s->ops.store)) {
+        if (rt_sleep_ms(WATCH_MS) < 0) {
+            return;
+        }
+    }
+    json_t *failure =
+        ops_failure(OPS_STORE,
+                    "the store at %s has been away for %llu s: it is not known "
+                    "whether this was done",
+                    s->config->storage.url, (unsigned long long)(obj_away_ms(s->ops.store) / 1000));
+    const char *op = json_string_value(json_object_get(s->request, "op"));
+    _exit(failure ? command_show(op, s->args, failure) : OPS_STORE);
+}
+
 static void work(void *arg)
 {
     struct oneshot *s = arg;
@@ -135,6 +158,10 @@ static void work(void *arg)
     if (r < 0) {
         s->response = open_failure(s, r);
         return;
+    }
+    struct rt_group *watcher = NULL;
+    if (rt_group_create(&watcher) == 0) {
+        (void)!rt_group_spawn(watcher, "watch", watch, s); /* without it, it takes as long */
     }
     r = open_volume(s);
     if (r < 0) {
@@ -151,6 +178,11 @@ static void work(void *arg)
         json_decref(s->response);
         s->response =
             ops_failure(ops_exit_of_error(r), "closing the volume failed: %s", err_text(r));
+    }
+    if (watcher) {
+        rt_group_cancel(watcher);
+        rt_group_wait(watcher);
+        rt_group_destroy(watcher);
     }
 }
 
@@ -184,7 +216,7 @@ static int reach(const struct config *c, const json_t *request, json_t **ret_res
     }
 }
 
-json_t *oneshot_run(struct config *c, const json_t *request, bool takes_over)
+json_t *oneshot_run(struct config *c, const json_t *request, bool takes_over, const struct args *a)
 {
     json_t *response = NULL;
     int lock = -1;
@@ -212,6 +244,7 @@ json_t *oneshot_run(struct config *c, const json_t *request, bool takes_over)
         .config = c,
         .request = request,
         .takes_over = takes_over,
+        .args = a,
         .ops = {.url = c->storage.url, .owner = c->storage.owner, .memory_bytes = ONESHOT_MEMORY},
     };
     struct crypt_access secret;

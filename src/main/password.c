@@ -133,7 +133,7 @@ int command_change_password(const struct args *a)
     if (secret) {
         json_t *request = build_request(secret, is_key);
         crypt_secret_free(secret);
-        response = request ? oneshot_run(config, request, false) : NULL;
+        response = request ? oneshot_run(config, request, false, a) : NULL;
         json_decref(request);
         code = response ? (int)ops_exit_of(response) : OPS_FAILED;
         const json_t *error = json_object_get(response, "error");

@@ -84,7 +84,8 @@ int volume_close(struct ops *o)
     }
     crypt_keys_unref(o->keys);
     o->keys = NULL;
-    obj_close(o->store);
-    o->store = NULL;
+    struct obj_store *store = o->store;
+    o->store = NULL; /* nobody asks it anything while it is being closed */
+    obj_close(store);
     return r;
 }

@@ -172,6 +172,8 @@ MUST int obj_url_check(const char *url, char *ret_why, size_t why_cap);
 void obj_outlast(struct obj_store *s);
 /* For how long the store has been away; 0 = it is not. */
 uint64_t obj_away_ms(struct obj_store *s);
+/* Before obj_outlast(): the store has been away for longer than a read would have waited. */
+bool obj_is_given_up(struct obj_store *s);
 
 /* Counters of the stats layer of a store made by obj_open(). */
 struct obj_counts {

@@ -248,3 +248,12 @@ uint64_t obj_away_ms(struct obj_store *s)
     struct retry_store *t = find(s);
     return t ? obj_outage_ms(&t->outage) : 0;
 }
+
+bool obj_is_given_up(struct obj_store *s)
+{
+    struct retry_store *t = find(s);
+    if (!t || t->opt.give_up_ms == 0 || atomic_load(&t->outlasts)) {
+        return false;
+    }
+    return obj_outage_ms(&t->outage) > (uint64_t)t->opt.give_up_ms + t->opt.give_up_ms / 3;
+}

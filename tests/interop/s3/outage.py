@@ -13,6 +13,7 @@ import signal
 import time
 
 import nbd
+import proxy
 import rgw
 import zt
 from initiator import Initiator
@@ -198,12 +199,26 @@ def starts_in_an_outage(s, g):
     assert "disk" in s.cli("nbd", "list").stdout
 
 
+def takes_no_puts(s, g):
+    """A command that has something to store does not wait for ever."""
+    with proxy.Proxy(g.endpoint) as p:
+        s.configure(f'[storage]\nurl = "{s.url}?give_up_ms=1500"\n[aws]\nendpoint = "{p.endpoint}"')
+        p.rules({"do": "status", "status": 503, "code": "SlowDown", "method": "PUT",
+                 "key": "/segments/"})
+        done = s.cli("nbd", "create", "another", "1M", "--json", check=False)
+        assert done.returncode == STORE, done
+        assert json.loads(done.stdout)["error"]["kind"] == "store", done
+        p.rules()
+        assert "disk" in s.cli("nbd", "list").stdout
+
+
 def main():
     with rgw.Gateway(os.path.join(zt.TMPDIR, "rgw")) as g:
         with zt.Server(endpoint=g.endpoint) as s:
             outage(s, g)
             ends_in_an_outage(s, g)
             starts_in_an_outage(s, g)
+            takes_no_puts(s, g)
 
 
 main()

@@ -8,6 +8,7 @@ import os
 import subprocess
 
 import nbd
+import s3
 import stores
 import zt
 
@@ -25,7 +26,7 @@ def contents():
 
 
 def needles():
-    words = [NAME, IQN, OWNER, IQN.split(":")[1]]
+    words = [NAME, IQN, OWNER, IQN.split(":")[1], stores.PASSWORD, s3.SECRET_KEY]
     return [w.encode() for w in words] + [w.encode("utf-16-le") for w in words] + \
         [b"planted contents", b"the quick brown fox"]
 
