@@ -264,6 +264,7 @@ struct iscsi_conn {
     uint32_t hinted; /* commands in the receive buffer that were looked at ahead */
 
     uint64_t data_out_ns; /* when the last Data-Out came */
+    bool reads_nothing;   /* for what is queued is not taken */
 
     uint64_t reading;        /* bytes of Data-In being prepared */
     struct list egress_line; /* those that wait for room, by arrival */

@@ -291,12 +291,18 @@ static uint64_t more_deadline(const struct iscsi_task *t, uint64_t last_ns)
     return last_ns + (c->keeps && !t->asked_again ? ISCSI_REMIND_NS : ISCSI_DATA_OUT_NS);
 }
 
+/* When the connection last had data, or the chance to have some. */
+static uint64_t heard_ns(const struct iscsi_conn *c)
+{
+    return c->reads_nothing ? rt_now_ns() : c->data_out_ns;
+}
+
 static int wait_for_more(struct iscsi_task *t)
 {
     uint64_t begin = rt_now_ns();
     for (;;) {
         const struct iscsi_conn *c = t->conn;
-        uint64_t last = MAX_OF(begin, c->data_out_ns);
+        uint64_t last = MAX_OF(begin, heard_ns(c));
         int r = rt_event_wait(&t->wake, more_deadline(t, last));
         if (is_over(t)) {
             return -ECANCELED;
@@ -306,7 +312,7 @@ static int wait_for_more(struct iscsi_task *t)
         }
         if (t->conn != c) {
             begin = rt_now_ns();
-        } else if (c->broken == 0 && MAX_OF(begin, c->data_out_ns) == last) {
+        } else if (c->broken == 0 && MAX_OF(begin, heard_ns(c)) == last) {
             remind_or_drop(t);
             begin = rt_now_ns();
             if (is_over(t)) {

@@ -363,7 +363,10 @@ static int next_request(struct iscsi_conn *c)
     struct iscsi_header h;
     hint_reads(c);
     if (unlikely(net_send_queued(c->stream) > ISCSI_EGRESS_HARD)) {
+        c->reads_nothing = true;
         int r = net_send_wait(c->stream, ISCSI_EGRESS_HARD / 2);
+        c->reads_nothing = false;
+        c->data_out_ns = rt_now_ns(); /* what lay there may come from now on */
         if (r < 0 || c->broken < 0) {
             return r < 0 ? r : c->broken;
         }

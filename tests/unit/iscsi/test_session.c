@@ -182,6 +182,32 @@ static void held_data(struct peer_world *w)
     CHECK(rt_now_ns() < begin_ns + 5000000000ull); /* at once, and not for want of an answer */
 }
 
+/* Data that were asked for lie unread as long as the peer does not take what is queued for it: that
+ * is no reason to say that they do not come. */
+static void data_behind_a_slow_reader(struct peer_world *w)
+{
+    struct peer *p = w->a;
+    static uint8_t data[262144] = {5};
+    peer_connect(p, w->server);
+    CHECK(peer_login(p, PEER_NAMES "MaxRecvDataSegmentLength=262144\0ImmediateData=No\0") == 0);
+    peer_settle(p);
+    uint32_t itt = peer_write10(p, 0xa1, 8, 8, NULL, 0);
+    CHECK(peer_recv(p) == 0 && p->bhs[0] == 0x31);
+    uint32_t ttt = be32_load(p->bhs + 20);
+    unsigned pings = 0;
+    for (; pings < 2 * ISCSI_EGRESS_HARD / sizeof data; pings++) {
+        peer_nop(p, data, sizeof data);
+    }
+    peer_data_out(p, 0x80, itt, (uint32_t[3]){ttt}, data, 4096);
+    rt_sleep_ms(20000);
+    unsigned echoes = 0;
+    while (peer_recv(p) == 0 && p->bhs[0] == 0x20) {
+        echoes++;
+    }
+    CHECK(p->bhs[0] == 0x21 && be32_load(p->bhs + 16) == itt && p->bhs[3] == 0);
+    CHECK(echoes <= pings && ram.bytes[4096] == 5);
+}
+
 static void command_order(struct peer_world *w)
 {
     struct peer *p = w->a;
@@ -584,6 +610,7 @@ TEST(wrong_data_ends_the_session)
 TEST(data_lost_on_the_way)
 TEST(data_for_nobody_is_passed_over)
 TEST(held_data)
+TEST(data_behind_a_slow_reader)
 TEST(command_order)
 TEST(stalled_device)
 TEST(residual_table)
@@ -612,6 +639,7 @@ int main(void)
         cmocka_unit_test(test_data_lost_on_the_way),
         cmocka_unit_test(test_data_for_nobody_is_passed_over),
         cmocka_unit_test(test_held_data),
+        cmocka_unit_test(test_data_behind_a_slow_reader),
         cmocka_unit_test(test_command_order),
         cmocka_unit_test(test_stalled_device),
         cmocka_unit_test(test_residual_table),
