@@ -2,6 +2,8 @@
 #include "base/err.h"
 #include "base/time.h"
 #include "ctl/ops_priv.h"
+#include <arpa/inet.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LIST_CHUNK 32
@@ -316,11 +318,36 @@ static json_t *delete_target(struct ops *o, const json_t *request)
 
 /* TargetAddress (RFC 7143 §13.8): a host's name or address and a port, and nothing that ends a key.
  */
+static bool is_port(const char *digits)
+{
+    size_t len = strspn(digits, "0123456789");
+    unsigned long port = len > 0 && len <= 5 ? strtoul(digits, NULL, 10) : 0;
+    return !digits[len] && port > 0 && port <= UINT16_MAX;
+}
+
+/* An address of IPv6 has brackets (RFC 7143 §13.8): without them nobody knows where it ends. */
+static bool is_place(const char *to)
+{
+    char host[DEV_MOVED_MAX + 1];
+    struct in6_addr parsed;
+    bool v6 = *to == '[';
+    size_t len = strcspn(to + v6, v6 ? "]" : ":");
+    const char *rest = to + v6 + len;
+    if (len == 0 || len > DEV_MOVED_MAX || (v6 && *rest++ != ']') ||
+        (*rest && (*rest != ':' || !is_port(rest + 1)))) {
+        return false;
+    }
+    memcpy(host, to + v6, len);
+    host[len] = 0;
+    if (v6 || strspn(host, "0123456789.") == len) {
+        return inet_pton(v6 ? AF_INET6 : AF_INET, host, &parsed) == 1;
+    }
+    return strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") == len;
+}
+
 json_t *ops_address_check(const char *to)
 {
-    size_t len = strlen(to);
-    if (len == 0 || len > DEV_MOVED_MAX ||
-        strspn(to, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]") != len) {
+    if (strlen(to) > DEV_MOVED_MAX || !is_place(to)) {
         return ops_failure(OPS_USAGE, "an address is HOST, HOST:PORT or [IPV6]:PORT, not '%.128s'",
                            to);
     }

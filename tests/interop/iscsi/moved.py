@@ -60,7 +60,8 @@ def redirected(s, other):
     s.cli("iscsi", "redirect", IQN, "--clear")
     assert sent_on(s) is None and "Redirect" not in s.cli("iscsi", "info", IQN).stdout
     assert s.cli("iscsi", "redirect", IQN, check=False).returncode == 2
-    assert s.cli("iscsi", "redirect", IQN, "--to", "a b", check=False).returncode == 2
+    for bad in ("a b", "::1", "[::1", "[::1]x", "[1.2.3.4]", "1.2.3.4:65536", "1.2.3", "host:0"):
+        assert s.cli("iscsi", "redirect", IQN, "--to", bad, check=False).returncode == 2, bad
 
 
 def drained(s):
