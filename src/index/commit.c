@@ -165,6 +165,18 @@ static int manifest_exists(struct obj_store *store, uint64_t number) WAITS
     return n >= 0 ? 1 : n == -ENOENT ? 0 : (int)n;
 }
 
+int index_sst_missing(struct index *ix) WAITS
+{
+    rt_mutex_lock(&ix->m);
+    uint64_t number = ix->head.number;
+    rt_mutex_unlock(&ix->m);
+    int r = manifest_exists(ix->opt.store, number);
+    if (r == 1) {
+        return ERR_CORRUPT_INDEX;
+    }
+    return r == 0 || r == -ESTALE ? -EIO : r;
+}
+
 /*
  * A listing has nothing but the connection to vouch for it, and a store may show old ones. Numbers
  * are given without gaps, so the newest is the one whose successor is not there: that is asked for.

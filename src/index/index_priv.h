@@ -120,6 +120,12 @@ MUST int index_commit(struct index *ix, const struct index_edit *edit) WAITS;
 /* Whether the object holds exactly these bytes: 1, 0, -ENOENT, or the store's error. */
 MUST int index_object_equals(struct obj_store *store, enum obj_class c, const char *name,
                              const struct rt_chain *body) WAITS;
+/*
+ * What it is that an SST of a writer is not there (-ESTALE): the index is damaged, for his own do
+ * not go while he reads them; but when the newest manifest is not there either, the store is not
+ * the one that it was, which may pass: -EIO.
+ */
+MUST int index_sst_missing(struct index *ix) WAITS;
 /* Creates an object for as long as it takes; ERR_FENCED when another one has the name. */
 MUST int index_put_object(struct index *ix, enum obj_class c, const char *name,
                           const struct rt_chain *body, bool give_up) WAITS;

@@ -109,9 +109,6 @@ static int find(struct index *ix, struct asking *a)
     if (r == SST_NONE || r == SST_DELETED) {
         return -ENOENT;
     }
-    if (r == -ESTALE && !ix->opt.read_only) {
-        return ERR_CORRUPT_INDEX; /* a writer's own SSTs do not go while it reads them */
-    }
     return r < 0 ? r : (q->ret_value->failed ? -ENOMEM : 0);
 }
 
@@ -119,7 +116,8 @@ int index_get(struct index *ix, const void *key, size_t key_len, struct bytes_wr
     WAITS
 {
     struct asking a = {sst_get, {.key = key, .key_len = key_len, .ret_value = ret_value}};
-    return find(ix, &a);
+    int r = find(ix, &a);
+    return r == -ESTALE && !ix->opt.read_only ? index_sst_missing(ix) : r;
 }
 
 int index_get_cached(struct index *ix, const void *key, size_t key_len,

@@ -232,5 +232,5 @@ int index_scan(struct index *ix, const struct index_range *range,
     }
     bytes_writer_free(&sc.next);
     bytes_writer_free(&sc.found);
-    return r == -ESTALE && !ix->opt.read_only ? ERR_CORRUPT_INDEX : r;
+    return r == -ESTALE && !ix->opt.read_only ? index_sst_missing(ix) : r;
 }

@@ -82,6 +82,7 @@ struct pit {
     struct obj_store base;
     bool armed;
     bool hangs;
+    int gone; /* what is said of all that is asked for */
 };
 
 static int pit_put(struct obj_store *s, enum obj_class c, const char *name,
@@ -101,7 +102,8 @@ static int pit_put(struct obj_store *s, enum obj_class c, const char *name,
 static ssize_t pit_get(struct obj_store *s, enum obj_class c, const char *name, uint64_t off,
                        void *dst, size_t len)
 {
-    return obj_get(s->next, c, name, off, dst, len);
+    int gone = container_of(s, struct pit, base)->gone;
+    return gone < 0 ? gone : obj_get(s->next, c, name, off, dst, len);
 }
 
 static int pit_head(struct obj_store *s, enum obj_class c, const char *name, uint64_t *ret_size)
@@ -126,8 +128,7 @@ static void pit_close(struct obj_store *s)
     free(container_of(s, struct pit, base));
 }
 
-/* Flushed by the second attempt, and applied while the first still hangs. */
-static void a_slow_attempt_delays_nothing(struct rig *rig)
+static struct pit *pit_open(struct rig *rig)
 {
     static const struct obj_ops ops = {
         .name = "pit",
@@ -144,6 +145,13 @@ static void a_slow_attempt_delays_nothing(struct rig *rig)
     rig_close(rig);
     rig->store = &pit->base;
     rig_open(rig);
+    return pit;
+}
+
+/* Flushed by the second attempt, and applied while the first still hangs. */
+static void a_slow_attempt_delays_nothing(struct rig *rig)
+{
+    struct pit *pit = pit_open(rig);
     rig_create(rig, MIB);
     for (uint32_t i = 0; i < 120; i++) {
         rig_write(rig, 4096 * (i % 16), 4096, i);
@@ -165,6 +173,36 @@ static void a_slow_attempt_delays_nothing(struct rig *rig)
     assert_int_equal(rt_sleep_ms(90000), 0);
     vol_counts(rig->v, &c);
     assert_true(!pit->hangs && c.dirty_bytes == 0);
+}
+
+/* For a while its requests come to another store, in which there is nothing, or not even a bucket:
+ * no page is taken for lost that is there again afterwards. */
+static void a_strange_store_spoils_nothing(struct rig *rig)
+{
+    /* What the first opening has stored is in memory, for it has the inode as well. */
+    static const int answers[] = {0, -ENOENT, -ESTALE};
+    struct pit *pit = pit_open(rig);
+    rig_create(rig, MIB);
+    rig_write(rig, 0, MIB, 1);
+    for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
+        struct vol_counts c;
+        rig_reopen(rig);
+        pit->gone = answers[i];
+        rig_write(rig, i * 65536, 4096, 2);
+        assert_int_equal(vol_flush(rig->v), 0);
+        assert_int_equal(rt_sleep_ms(10000), 0);
+        pit->gone = 0;
+        assert_int_equal(rt_sleep_ms(10000), 0);
+        vol_counts(rig->v, &c);
+        assert_int_equal(c.bad_pages, 0);
+        rig_check_all(rig);
+    }
+}
+
+static void run_a_strange_store_spoils_nothing(void **state)
+{
+    (void)state;
+    rig_run(a_strange_store_spoils_nothing);
 }
 
 static void run_a_slow_attempt_delays_nothing(void **state)
@@ -189,6 +227,7 @@ int main(void)
         cmocka_unit_test(run_what_is_dirty_fits_a_segment),
         cmocka_unit_test(run_a_crowd_does_not_starve_the_index),
         cmocka_unit_test(run_a_slow_attempt_delays_nothing),
+        cmocka_unit_test(run_a_strange_store_spoils_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
