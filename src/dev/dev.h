@@ -233,7 +233,8 @@ struct dev_watch {
     void (*fn)(struct dev_watch *w, enum dev_event event);
     char who[128];
     const char *nexus;
-    bool asked; /* and so told, if there was a loss */
+    uint32_t asked;   /* loss_tell.c's, as is the next: the round of debts it was asked in */
+    const char *debt; /* whose debt it is told of, and has not heard; or NULL */
 };
 /*
  * fn and link's memory are the caller's. nexus: who it is, also after a restart, at most
@@ -246,9 +247,13 @@ void dev_detach(struct dev *d, struct dev_watch *w);
 /*
  * To be asked before each flush and each durable write, which is not done when it gives
  * ERR_CACHE_LOST: writes of this client that were acknowledged and not flushed died with an earlier
- * server. It is told once.
+ * server. It is given once, and then the client is owed no more as soon as dev_loss_heard() says
+ * that it has the answer. dev_loss_unheard(), and dev_detach(), say that it may not have it: then
+ * it is given again, to whoever is owed it. Both do nothing to who is not being told.
  */
-MUST int dev_check_loss(struct dev *d, struct dev_watch *w) WAITS;
+MUST int dev_check_loss(struct dev *d, struct dev_watch *w);
+void dev_loss_heard(struct dev *d, struct dev_watch *w);
+void dev_loss_unheard(struct dev *d, struct dev_watch *w);
 /* The who of each that is attached, for status: copies at most max. */
 size_t dev_attached(struct dev *d, char (*ret_who)[128], size_t max);
 

@@ -60,6 +60,8 @@ struct dev_loss {
     uint64_t attaches; /* those the record does not name; like the record under the device's m */
     struct dev_loss_record record;
     _Atomic uint32_t owed;
+    uint32_t round;       /* goes up when a debt is given back; under the device's m */
+    _Atomic bool unsaved; /* debts have changed in memory, and a fiber is to write the record */
     _Atomic(_Atomic uint64_t *) last_batch; /* of the youngest change: in the witness, or here */
     _Atomic uint64_t own_batch;
     uint64_t seen_batch; /* the tender's */
@@ -164,10 +166,19 @@ void dev_loss_attached(struct dev *d, const char *nexus);
 MUST int dev_loss_write(struct dev *d) WAITS;
 /* Drops those that are neither active nor owed. */
 void dev_loss_sweep(struct dev_loss_record *rec);
+/* With d->m, as the next one. */
+struct dev_loss_nexus *dev_loss_find(struct dev_loss_record *rec, const char *name);
+/* 0, -ENOSPC, -ENOMEM. */
+MUST int dev_loss_add(struct dev *d, struct dev_loss_nexus n, const char *name);
 /* A fiber of the registry: unmarks what has long been quiet. */
 void dev_loss_tender(void *arg) WAITS;
 /* Nobody is attached any more: no record stays but for debts. */
 void dev_loss_close(struct dev_registry *g) WAITS;
+
+/* loss_tell.c */
+/* With d->m: the client has not heard what it may have been told. True if it was told. */
+bool dev_loss_give_back(struct dev *d, struct dev_watch *w);
+void dev_loss_say_unheard(const struct dev *d, const struct dev_watch *w);
 
 /* loss_open.c: devices are loaded. */
 MUST int dev_loss_open(struct dev_registry *g) WAITS;

@@ -14,8 +14,10 @@
  *   L1. While a change is acknowledged and not durable, a stored record names every nexus that was
  *       attached when it was acknowledged, as active.
  *   L2. A record loses its active nexuses only in a batch that comes after every change they made.
- *   L3. A debt (owed) leaves the record only in a batch that comes after the nexus of that name was
- *       told: each is told at least once, whoever else comes.
+ *   L3. A debt (owed) leaves the record only in a batch that comes after the nexus of that name has
+ *       heard of it: each is told until it has, whoever else comes. Names that are made up for each
+ *       session are the exception: a debt that is `alone`, its initiator having come back as
+ *       others, goes when there is no room for who is active.
  *
  * L1: a change enters its batch, then looks at `marked`; who finds it false writes the record and
  * flushes. L2: cleaning sets `marked` to false before its record enters a batch, so whoever still
@@ -23,7 +25,7 @@
  *
  * At an opening, active nexuses of a record have lost something, unless the witness (witness.h)
  * shows that the youngest change of the device is in what was replayed. They become owed, durably,
- * before anybody is served.
+ * before anybody is served. loss_tell.c tells them.
  *
  * LOCKS: loss_lock (across waits) has one writer of the record at a time; d->m guards the list.
  */
@@ -37,7 +39,6 @@
 
 #define TICK_MS 30000u
 #define QUIET_NS (90 * NS_PER_S)
-#define SIBLINGS_NS (120 * NS_PER_S)
 
 static void note_change(struct dev *d)
 {
@@ -48,7 +49,7 @@ static void note_change(struct dev *d)
     }
 }
 
-static struct dev_loss_nexus *find(struct dev_loss_record *rec, const char *name)
+struct dev_loss_nexus *dev_loss_find(struct dev_loss_record *rec, const char *name)
 {
     for (size_t i = 0; i < rec->nexuses.len; i++) {
         if (strcmp(rec->nexuses.at[i].name, name) == 0) {
@@ -58,13 +59,14 @@ static struct dev_loss_nexus *find(struct dev_loss_record *rec, const char *name
     return NULL;
 }
 
-/* Without those that have nothing to do with a loss any more. */
+/* Without those that have nothing to do with a loss any more. Who is being told of a debt keeps its
+ * entry, for its name. */
 void dev_loss_sweep(struct dev_loss_record *rec)
 {
     size_t kept = 0;
     for (size_t i = 0; i < rec->nexuses.len; i++) {
         struct dev_loss_nexus n = rec->nexuses.at[i];
-        if (dev_loss_is_stored(&n) || n.told) {
+        if (dev_loss_is_stored(&n) || n.told || n.telling > 0) {
             rec->nexuses.at[kept++] = n;
         } else {
             free(n.name);
@@ -83,7 +85,7 @@ static bool make_room(struct dev *d, bool debts)
     size_t at = SIZE_MAX;
     for (size_t i = rec->nexuses.len; i-- > 0;) {
         const struct dev_loss_nexus *n = &rec->nexuses.at[i];
-        bool spare = !n->active && (!n->owed || (n->alone && debts));
+        bool spare = !n->active && n->telling == 0 && (!n->owed || (n->alone && debts));
         at = spare && (at == SIZE_MAX || !n->owed || rec->nexuses.at[at].owed) ? i : at;
     }
     if (at == SIZE_MAX) {
@@ -97,8 +99,7 @@ static bool make_room(struct dev *d, bool debts)
     return true;
 }
 
-/* 0, -ENOSPC, -ENOMEM. */
-static int add(struct dev *d, struct dev_loss_nexus n, const char *name)
+int dev_loss_add(struct dev *d, struct dev_loss_nexus n, const char *name)
 {
     struct dev_loss_record *rec = &d->loss.record;
     if (rec->nexuses.len == DEV_LOSS_NEXUSES_MAX && !make_room(d, n.active)) {
@@ -115,12 +116,12 @@ static int add(struct dev *d, struct dev_loss_nexus n, const char *name)
 static int activate(struct dev *d, const char *name)
 {
     struct dev_loss_record *rec = &d->loss.record;
-    struct dev_loss_nexus *have = find(rec, name);
+    struct dev_loss_nexus *have = dev_loss_find(rec, name);
     if (have) {
         have->active = true;
         return 0;
     }
-    int r = add(d, (struct dev_loss_nexus){.active = true}, name);
+    int r = dev_loss_add(d, (struct dev_loss_nexus){.active = true}, name);
     if (r == -ENOSPC) {
         msg_warn_paced("dev", "%s: more than %u clients: some would not be told of a loss",
                        d->id.name, DEV_LOSS_NEXUSES_MAX);
@@ -247,7 +248,7 @@ int dev_loss_change(struct dev *d)
 /* Under d->m. */
 void dev_loss_attached(struct dev *d, const char *nexus)
 {
-    struct dev_loss_nexus *n = find(&d->loss.record, nexus);
+    struct dev_loss_nexus *n = dev_loss_find(&d->loss.record, nexus);
     if (!n || !n->active) {
         d->loss.attaches++;
         atomic_store(&d->loss.marked, false);
@@ -270,139 +271,6 @@ static void clean(struct dev *d) WAITS
     if (r < 0) {
         msg_debug("dev", "%s: the loss record stays: %s", d->id.name, err_text(r));
     }
-}
-
-/* The part of an iSCSI nexus' name that is the initiator's: before ",i,0x" and the ISID. */
-static size_t initiator_len(const char *name)
-{
-    const char *isid = strstr(name, ",i,0x");
-    return isid ? (size_t)(isid - name) : strlen(name);
-}
-
-/* Some debt of the name's initiator that another of its sessions may be told of, or NULL. */
-static struct dev_loss_nexus *find_sibling(struct dev_loss_record *rec, const char *name,
-                                           bool *ret_changed)
-{
-    uint64_t now = rt_now_ns();
-    size_t len = initiator_len(name);
-    struct dev_loss_nexus *found = NULL;
-    for (size_t i = 0; i < rec->nexuses.len; i++) {
-        struct dev_loss_nexus *n = &rec->nexuses.at[i];
-        if (!n->owed || n->alone || initiator_len(n->name) != len ||
-            memcmp(n->name, name, len) != 0) {
-            continue;
-        }
-        if (n->until_ns == 0) {
-            n->until_ns = now + SIBLINGS_NS;
-        }
-        if (now <= n->until_ns) {
-            found = n;
-        } else {
-            n->alone = *ret_changed = true;
-        }
-    }
-    return found;
-}
-
-/* Under d->m. Who was told is kept in mind, for it may come again. */
-static void remember(struct dev *d, struct dev_loss_nexus *n, const char *name)
-{
-    if (n) {
-        n->told = true;
-    } else if (add(d, (struct dev_loss_nexus){.told = true}, name) < 0) {
-        msg_debug("dev", "%s: %s may be told again", d->id.name, name);
-    }
-}
-
-/*
- * Under d->m. An initiator may come back with other ISIDs: then as many of its sessions are told as
- * there are debts, for a while after the first of them; one that is made much later is not about
- * that loss any more. The debts themselves stay, each for its own nexus, which may come yet: to be
- * told in vain is better than never. Gives the name of the nexus whose debt it is, or NULL.
- */
-static const char *take_debt(struct dev *d, const char *name, bool *ret_changed)
-{
-    struct dev_loss_record *rec = &d->loss.record;
-    struct dev_loss_nexus *n = find(rec, name);
-    if (n && n->told) {
-        return NULL;
-    }
-    if (n && n->owed) {
-        n->told = *ret_changed = true;
-        n->owed = n->alone = false;
-        atomic_fetch_sub(&d->loss.owed, 1);
-        return n->name;
-    }
-    struct dev_loss_nexus *sibling = find_sibling(rec, name, ret_changed);
-    if (!sibling) {
-        return NULL;
-    }
-    const char *debt = sibling->name;
-    sibling->alone = *ret_changed = true;
-    remember(d, n, name);
-    return debt;
-}
-
-static void save(struct dev *d, const char *who) WAITS
-{
-    int r = dev_is_gone(d) ? 0 : dev_loss_write(d);
-    if (r < 0) {
-        msg_debug("dev", "%s: may be told again: %s", who, err_text(r));
-    }
-}
-
-/* Nobody hears the answer: all is as if nobody had asked. */
-static void give_back(struct dev *d, struct dev_watch *w, const char *debt) WAITS
-{
-    rt_mutex_lock(&d->m);
-    struct dev_loss_nexus *asker = find(&d->loss.record, w->nexus);
-    struct dev_loss_nexus *n = find(&d->loss.record, debt);
-    if (asker) {
-        asker->told = false;
-    }
-    if (n) {
-        atomic_fetch_add(&d->loss.owed, !n->owed);
-        n->owed = true;
-        n->alone = false;
-    }
-    w->asked = false;
-    rt_mutex_unlock(&d->m);
-    rt_shield();
-    save(d, w->who);
-    rt_unshield();
-}
-
-/* With loss.lock, so that the record does not change but here. */
-static int check_debt(struct dev *d, struct dev_watch *w) WAITS
-{
-    bool changed = false;
-    rt_mutex_lock(&d->m);
-    const char *debt = w->asked ? NULL : take_debt(d, w->nexus, &changed);
-    w->asked = true; /* debts are made at openings only */
-    rt_mutex_unlock(&d->m);
-    if (changed) {
-        save(d, w->who);
-    }
-    if (!debt) {
-        return 0;
-    }
-    if (rt_cancelled()) {
-        give_back(d, w, debt);
-        return -ECANCELED;
-    }
-    msg_warn("dev", "%s: %s is told that unflushed writes were lost", d->id.name, w->who);
-    return ERR_CACHE_LOST;
-}
-
-int dev_check_loss(struct dev *d, struct dev_watch *w)
-{
-    if (likely(atomic_load_explicit(&d->loss.owed, memory_order_relaxed) == 0) || w->asked) {
-        return 0;
-    }
-    rt_lock_take(&d->loss.lock);
-    int r = rt_cancelled() ? -ECANCELED : check_debt(d, w);
-    rt_lock_release(&d->loss.lock);
-    return r;
 }
 
 /* True while the device is marked. */
@@ -484,6 +352,7 @@ void dev_loss_init(struct dev *d)
 {
     rt_lock_init(&d->loss.lock, RT_RANK_DEVICE);
     atomic_init(&d->loss.last_batch, &d->loss.own_batch);
+    d->loss.round = 1;
 }
 
 void dev_loss_destroy(struct dev *d)

@@ -19,7 +19,8 @@ struct dev_loss_nexus {
     bool active;       /* attached while there may be unflushed changes */
     bool owed;         /* has to be told of a loss */
     bool alone;        /* nobody else may be told in its place */
-    bool told;         /* not stored: since the opening */
+    bool told;         /* not stored: it has heard of a loss since the opening */
+    uint32_t telling;  /* not stored: attachments that are told of this debt, and have not heard */
     uint64_t until_ns; /* not stored: alone from then on; 0 = nobody has asked yet */
 };
 

@@ -8,7 +8,8 @@ int dev_attach(struct dev *d, const char *who, const char *nexus, struct dev_wat
 {
     snprintf(w->who, sizeof w->who, "%s", who);
     w->nexus = nexus;
-    w->asked = false;
+    w->asked = 0;
+    w->debt = NULL;
     rt_mutex_lock(&d->m);
     int r = dev_is_gone(d) ? -ENODEV : 0;
     if (r == 0) {
@@ -26,7 +27,11 @@ void dev_detach(struct dev *d, struct dev_watch *w)
     ASSERT(d->attached > 0);
     d->attached--;
     list_remove(&w->link);
+    bool unheard = dev_loss_give_back(d, w);
     rt_mutex_unlock(&d->m);
+    if (unheard) {
+        dev_loss_say_unheard(d, w);
+    }
 }
 
 /* Under d->m, so that a watcher that detaches on another core is told before or not at all. */

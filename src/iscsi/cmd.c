@@ -185,6 +185,7 @@ static int set_up(struct iscsi_task *t, const struct iscsi_request *q, const uin
     }
     s->on_abort = on_abort;
     s->transport_arg = t;
+    s->way = c;
     return 0;
 }
 

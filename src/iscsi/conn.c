@@ -251,6 +251,7 @@ static void close_down(struct iscsi_conn *c, int r)
         c->broken = r;
     }
     net_send_flush(c->stream);
+    iscsi_conn_unheard(c);
     iscsi_ffp_drop_held(c->session, c);
     if (c->session->fences > 0) {
         iscsi_fence_wake(c->session);

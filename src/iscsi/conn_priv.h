@@ -248,13 +248,15 @@ struct iscsi_conn {
     bool header_digest; /* in force */
     bool data_digest;
     bool keeps;       /* what it sends, until that is acknowledged: ErrorRecoveryLevel > 0 */
-    bool tracks;      /* ExpStatSN: keeps, or one of several connections */
+    bool tracks;      /* ExpStatSN: keeps, one of several connections, or has told */
+    bool told;        /* of lost writes, with told_statsn or before, and it was not heard yet */
     bool recovered;   /* it has failed, and its tasks may be reassigned: recovery.c */
     bool logged_out;  /* and has nothing to be recovered */
     struct list sent; /* by StatSN: sent.h */
     unsigned sent_count;
     uint32_t statsn;
     uint32_t acknowledged; /* ExpStatSN as it was last told */
+    uint32_t told_statsn;
     struct iscsi_rx rx;
 
     unsigned task_count;     /* of the session's tasks, those that are this connection's */
@@ -380,6 +382,10 @@ MUST int iscsi_session_window(struct iscsi_session *s);
 MUST int iscsi_ffp_run(struct iscsi_conn *c) WAITS;
 /* The CmdSN window has moved: requests whose turn has come. */
 MUST int iscsi_ffp_turn(struct iscsi_conn *c) WAITS;
+/* All below exp_statsn have arrived: what was told of lost writes perhaps too. */
+void iscsi_conn_heard(struct iscsi_conn *c, uint32_t exp_statsn);
+/* The connection ends, and nobody acknowledges anything any more. */
+void iscsi_conn_unheard(struct iscsi_conn *c);
 /* Asks for a sign of life, and for an acknowledgement. */
 void iscsi_ping(struct iscsi_conn *c);
 /* True when a request with that CmdSN is held already. */

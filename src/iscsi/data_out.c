@@ -501,6 +501,7 @@ void iscsi_task_reassign(struct iscsi_task *t, struct iscsi_conn *to, uint32_t e
         t->egress = NULL;
     }
     t->conn = to;
+    t->scsi.way = to;
     to->task_count++;
     if (t->waits) {
         t->asked = complete_upto(t);

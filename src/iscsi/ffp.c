@@ -237,6 +237,23 @@ static bool fits_discovery(uint8_t opcode)
            opcode == ISCSI_NOP_OUT;
 }
 
+void iscsi_conn_heard(struct iscsi_conn *c, uint32_t exp_statsn)
+{
+    if (c->told && iscsi_sn_before(c->told_statsn, exp_statsn) &&
+        !iscsi_sn_before(c->statsn, exp_statsn)) {
+        c->told = false;
+        scsi_nexus_heard(c->session->nexus, c, true);
+    }
+}
+
+void iscsi_conn_unheard(struct iscsi_conn *c)
+{
+    if (c->told) {
+        c->told = false;
+        scsi_nexus_heard(c->session->nexus, c, false);
+    }
+}
+
 /* What has arrived at the initiator: every request tells. */
 static void track(struct iscsi_conn *c, uint32_t exp_statsn)
 {
@@ -247,6 +264,7 @@ static void track(struct iscsi_conn *c, uint32_t exp_statsn)
     if (c->keeps) {
         iscsi_sent_acknowledge(c, exp_statsn);
     }
+    iscsi_conn_heard(c, exp_statsn);
     if (c->session->fences > 0) {
         iscsi_fence_wake(c->session);
     }
@@ -289,7 +307,7 @@ static uint64_t idle_deadline(const struct iscsi_conn *c)
 {
     unsigned intervals = c->ping_ttt == ISCSI_TAG_NONE ? 1 : 2;
     uint64_t deadline = c->rx.last_ns + intervals * c->server->nop_interval_ns;
-    if (unlikely(c->sent_count > 0) && intervals == 1) {
+    if (unlikely(c->sent_count > 0 || c->told) && intervals == 1) {
         deadline = MIN_OF(deadline, c->rx.last_ns + ISCSI_SOON_NS); /* so that it acknowledges */
     }
     return c->logout_requested ? MIN_OF(deadline, c->logout_by_ns) : deadline;

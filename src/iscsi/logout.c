@@ -100,6 +100,7 @@ static int recover(struct iscsi_conn *c, const struct iscsi_request *q, struct i
         return -ESHUTDOWN;
     }
     iscsi_sent_acknowledge(other, q->exp_statsn);
+    iscsi_conn_heard(other, q->exp_statsn);
     iscsi_conn_recover(other);
     return 0;
 }

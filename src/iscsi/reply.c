@@ -125,19 +125,23 @@ static void tell_fast_abort(const struct iscsi_task *t)
     iscsi_tx_answer(c, &a, NULL, 0);
 }
 
-void iscsi_reply(struct iscsi_task *t)
+/* The response that has just been sent tells of lost writes: it matters whether it is heard. */
+static void told(struct iscsi_task *t)
+{
+    struct iscsi_conn *c = t->conn;
+    scsi_task_told(&t->scsi);
+    c->told = true;
+    c->told_statsn = c->statsn - 1;
+    if (!c->tracks) {
+        c->tracks = true;
+        c->acknowledged = c->told_statsn; /* it has not been kept up */
+    }
+}
+
+static void respond(struct iscsi_task *t)
 {
     struct iscsi_conn *c = t->conn;
     struct scsi_task *s = &t->scsi;
-    if (!t->immediate) {
-        iscsi_session_give(c->session); /* the answer itself tells of the room */
-    }
-    if (unlikely(s->aborted)) {
-        tell_fast_abort(t);
-        if (!s->send_aborted) {
-            return;
-        }
-    }
     if (unlikely(c->keeps)) {
         struct iscsi_scsi_response p = response_of(t);
         if (iscsi_sent_reply(t, &p)) {
@@ -155,6 +159,25 @@ void iscsi_reply(struct iscsi_task *t)
         }
     }
     send_response(t, datasn);
+}
+
+void iscsi_reply(struct iscsi_task *t)
+{
+    struct iscsi_conn *c = t->conn;
+    struct scsi_task *s = &t->scsi;
+    if (!t->immediate) {
+        iscsi_session_give(c->session); /* the answer itself tells of the room */
+    }
+    if (unlikely(s->aborted)) {
+        tell_fast_abort(t);
+        if (!s->send_aborted) {
+            return;
+        }
+    }
+    respond(t);
+    if (unlikely(s->tells_loss)) {
+        told(t);
+    }
 }
 
 void iscsi_reply_later(struct iscsi_task *t)

@@ -117,6 +117,7 @@ struct nbd_conn {
     char *context_name;
     struct dev *dev;
     struct dev_watch watch;
+    bool told; /* of lost writes, and there is no sign that it has heard */
 
     /* receiving */
     struct nbd_rx *rx; /* NULL while idle */
@@ -194,6 +195,8 @@ MUST int nbd_exec_status(struct nbd_conn *c, const struct nbd_request *q,
 /* reply.c; queue only. What goes wrong breaks the stream, and the session sees that. */
 void nbd_reply_ok(struct nbd_conn *c, const struct nbd_request *q);
 void nbd_reply_error(struct nbd_conn *c, const struct nbd_request *q, enum nbd_error error);
+/* The error of a request that has failed with r. */
+void nbd_reply_failure(struct nbd_conn *c, const struct nbd_request *q, int r);
 /* Takes over the chain. */
 void nbd_reply_data(struct nbd_conn *c, const struct nbd_request *q, struct rt_chain *data);
 void nbd_reply_status(struct nbd_conn *c, const struct nbd_request *q,

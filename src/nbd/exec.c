@@ -234,7 +234,7 @@ void nbd_exec(void *arg)
     int r = execute(&job);
     if (unlikely(r < 0)) {
         complain(&job, r);
-        nbd_reply_error(job.c, &job.q, nbd_error_of(r));
+        nbd_reply_failure(job.c, &job.q, r);
     }
     finish(&job);
 }

@@ -4,6 +4,7 @@
  * were queued is sent whole or the stream is broken, so results of the single calls need not be
  * looked at.
  */
+#include "base/err.h"
 #include "nbd/conn.h"
 
 static void put(struct nbd_conn *c, const void *bytes, size_t len)
@@ -90,6 +91,12 @@ void nbd_reply_error(struct nbd_conn *c, const struct nbd_request *q, enum nbd_e
     struct nbd_chunk chunk = chunk_of(q, NBD_REPLY_ERROR, sizeof body + len);
     put_chunk(c, &chunk, body, sizeof body);
     put(c, text, len);
+}
+
+void nbd_reply_failure(struct nbd_conn *c, const struct nbd_request *q, int r)
+{
+    nbd_reply_error(c, q, nbd_error_of(r));
+    c->told = c->told || r == ERR_CACHE_LOST;
 }
 
 /* Zeros by kind or by address: neither needs to travel. */

@@ -168,7 +168,7 @@ static int pass_through(struct nbd_conn *c, const struct nbd_request *q) WAITS
         return r;
     }
     if (result < 0) {
-        nbd_reply_error(c, q, nbd_error_of(result));
+        nbd_reply_failure(c, q, result);
     } else {
         nbd_reply_ok(c, q);
     }
@@ -429,6 +429,19 @@ static bool moves(struct nbd_conn *c)
     return c->next_core != rt_core_self();
 }
 
+/*
+ * Something has come after everything was answered. The protocol has no acknowledgement of a reply,
+ * and this is the next best: the client goes on, or leaves in peace (DISC), and nothing that was
+ * sent to it is still on its way. Whose replies never stop is told again on its next connection.
+ */
+static void hear(struct nbd_conn *c)
+{
+    if (net_send_taken(c->stream)) {
+        c->told = false;
+        dev_loss_heard(c->dev, &c->watch);
+    }
+}
+
 int nbd_session(struct nbd_conn *c)
 {
     for (;;) {
@@ -442,7 +455,11 @@ int nbd_session(struct nbd_conn *c)
         if (moves(c)) {
             return NBD_MOVES;
         }
+        bool hears = unlikely(c->told) && c->inflight == 0 && c->head == c->tail;
         ssize_t n = nbd_rx_fill(c);
+        if (unlikely(hears) && n > 0) {
+            hear(c);
+        }
         if (n == 0) {
             return finish(c); /* the peer may have closed its side only */
         }

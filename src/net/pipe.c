@@ -114,11 +114,18 @@ static void pipe_close(struct net_stream *s)
     s->pipe = NULL;
 }
 
+static bool pipe_taken(const struct net_stream *s)
+{
+    unsigned peer = !end_index(s);
+    return s->pipe->ends[peer] && s->pipe->to[peer].len == 0;
+}
+
 static const struct net_ops pipe_ops = {
     .recv = pipe_recv,
     .send = pipe_send,
     .shutdown = pipe_shutdown,
     .close = pipe_close,
+    .taken = pipe_taken,
 };
 
 int net_pipe(struct net_stream **ret_a, struct net_stream **ret_b)

@@ -3,10 +3,13 @@
 #include "base/assert.h"
 #include "net/stream.h"
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -80,11 +83,22 @@ static void socket_close(struct net_stream *s)
     (void)close(s->watch.fd);
 }
 
+/* In this order: what a unix socket's peer has not read when it closes is no longer counted then,
+ * but is an error by then. */
+static bool socket_taken(const struct net_stream *s)
+{
+    int on_its_way = 1;
+    struct pollfd state = {.fd = s->watch.fd};
+    return ioctl(s->watch.fd, SIOCOUTQ, &on_its_way) == 0 && on_its_way == 0 &&
+           poll(&state, 1, 0) >= 0 && !(state.revents & POLLERR);
+}
+
 const struct net_ops net_socket_ops = {
     .recv = socket_recv,
     .send = socket_send,
     .shutdown = socket_shutdown,
     .close = socket_close,
+    .taken = socket_taken,
 };
 
 static void socket_event(struct rt_watch *w, uint32_t events)

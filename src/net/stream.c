@@ -239,6 +239,11 @@ size_t net_send_queued(const struct net_stream *s)
     return s->tx.len + s->tls_pending;
 }
 
+bool net_send_taken(const struct net_stream *s)
+{
+    return s->error == 0 && net_send_queued(s) == 0 && s->raw->taken(s);
+}
+
 void net_send_flush(struct net_stream *s)
 {
     flush(s);

@@ -19,13 +19,15 @@
 #include "net/tx.h"
 #include "rt/sync.h"
 
-/* All required. recv and send give bytes (recv: 0 = the peer closed), -EAGAIN, or an error that
- * breaks the stream. */
+/* All required, but for taken, which is asked of transports only. recv and send give bytes (recv: 0
+ * = the peer closed), -EAGAIN, or an error that breaks the stream. */
 struct net_ops {
     ssize_t (*recv)(struct net_stream *s, const struct iovec *iov, size_t count);
     ssize_t (*send)(struct net_stream *s, const struct iovec *iov, size_t count);
     void (*shutdown)(struct net_stream *s);
     void (*close)(struct net_stream *s);
+    /* Nothing that was sent is still on its way. */
+    bool (*taken)(const struct net_stream *s);
 };
 
 struct net_stream {

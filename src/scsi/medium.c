@@ -95,21 +95,6 @@ uint64_t scsi_whole_blocks(const struct scsi_task *t)
     return came & ~(uint64_t)(t->lu->block_bytes - 1);
 }
 
-/*
- * A current error: initiators repeat a command that ended with a deferred one, and would see the
- * repetition end with GOOD. HARDWARE ERROR, because that is not repeated either (Linux repeats
- * after MEDIUM ERROR).
- */
-bool scsi_loss_check(struct scsi_task *t)
-{
-    int r = t->itl->attached ? dev_check_loss(t->lu->dev, &t->itl->watch) : 0;
-    if (unlikely(r < 0)) {
-        scsi_fail(t, SCSI_KEY_HARDWARE_ERROR, SCSI_ASC_WRITE_ERROR);
-        return false;
-    }
-    return true;
-}
-
 struct cursor {
     const struct rt_piece *piece;
     uint32_t at;

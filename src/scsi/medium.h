@@ -19,7 +19,9 @@ bool scsi_limit_check(struct scsi_task *t, uint64_t blocks_max);
 bool scsi_exact_check(struct scsi_task *t, unsigned byte);
 /* False when the client has lost writes and is told so now: the task has failed. Before anything
  * that makes data durable. */
-bool scsi_loss_check(struct scsi_task *t) WAITS;
+bool scsi_loss_check(struct scsi_task *t);
+/* The task that tells so is not answered. */
+void scsi_task_untold(struct scsi_task *t);
 uint64_t scsi_offset(const struct scsi_task *t);
 uint64_t scsi_length(const struct scsi_task *t);
 /* How many of the wanted bytes of data-out have come, in whole blocks. */

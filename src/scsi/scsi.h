@@ -141,6 +141,7 @@ struct scsi_task {
      */
     void (*on_abort)(struct scsi_task *t);
     void *transport_arg;
+    const void *way; /* by which its initiator is answered: a connection; not looked into */
 
     /* Result. */
     enum scsi_status status;
@@ -153,6 +154,7 @@ struct scsi_task {
     bool by_other;           /* and on behalf of another nexus */
     uint64_t abort_id;       /* the same for all tasks of a unit that one function has aborted */
     bool send_aborted;       /* TAS = 1 and another nexus aborted it: status is TASK ABORTED */
+    bool tells_loss;         /* the status tells of lost writes, see scsi_task_told() */
 
     /* scsi's own. */
     const struct scsi_command *command;
@@ -202,6 +204,13 @@ void scsi_hint_reads(struct scsi_nexus *n, uint64_t lun_raw, const uint8_t *cons
 void scsi_task_give_up(struct scsi_task *t);
 /* That unit attention alone: for a task that has ended, and whose end nobody has heard of. */
 void scsi_nexus_cleared(struct scsi_nexus *n, uint64_t lun_raw);
+/*
+ * The response of a task with tells_loss goes out on its way now; else the initiator is told again.
+ * Once what went out on a way before then has been heard, or is not to be any more,
+ * scsi_nexus_heard() is called for it.
+ */
+void scsi_task_told(struct scsi_task *t);
+void scsi_nexus_heard(struct scsi_nexus *n, const void *way, bool heard);
 /* Leaves the task set and gives the chains back. Every begun task is ended, also one that never
  * ran. */
 void scsi_task_end(struct scsi_task *t);

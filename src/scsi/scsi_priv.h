@@ -169,6 +169,7 @@ struct scsi_itl {
     bool gone;
     bool attached;
     struct dev_watch watch;
+    const void *told_way; /* on which the initiator is told of lost writes; NULL: it is not */
 };
 
 /* Immutable once published: LUs in rising order of LUN. */

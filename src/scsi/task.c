@@ -2,6 +2,7 @@
 /* A command's way: begin, turn, run, end. */
 #include "base/assert.h"
 #include "base/endian.h"
+#include "scsi/medium.h"
 #include "scsi/scsi_priv.h"
 #include "scsi/sense.h"
 
@@ -35,6 +36,7 @@ void scsi_task_init(struct scsi_task *t, struct scsi_nexus *n, uint64_t lun_raw,
     t->space = (struct vol_space){0};
     t->on_abort = NULL;
     t->transport_arg = NULL;
+    t->way = NULL;
     t->status = SCSI_GOOD;
     t->sense_len = 0;
     rt_chain_init(&t->data_in);
@@ -44,6 +46,7 @@ void scsi_task_init(struct scsi_task *t, struct scsi_nexus *n, uint64_t lun_raw,
     t->by_other = false;
     t->abort_id = 0;
     t->send_aborted = false;
+    t->tells_loss = false;
     t->command = NULL;
     t->itl = NULL;
     list_init(&t->lu_link);
@@ -94,6 +97,9 @@ static void finish(struct scsi_task *t)
     }
     t->aborted = true;
     scsi_fail_status(t, SCSI_TASK_ABORTED);
+    if (unlikely(t->tells_loss)) {
+        scsi_task_untold(t);
+    }
     if (!t->by_other) {
         return;
     }
@@ -312,6 +318,9 @@ bool scsi_task_run_ready(struct scsi_task *t)
 void scsi_task_end(struct scsi_task *t)
 {
     struct scsi_nexus *n = t->nexus;
+    if (unlikely(t->tells_loss)) {
+        scsi_task_untold(t);
+    }
     if (likely(t->lu)) {
         scsi_stats_end(t);
     }

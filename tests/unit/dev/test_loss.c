@@ -89,13 +89,33 @@ static int put(unsigned flags)
     return r;
 }
 
-static int ask(const char *nexus)
+/* What was heard is in the record. */
+static void settle(void)
+{
+    while (atomic_load(&disk->loss.unsaved)) {
+        rt_yield();
+    }
+    rt_lock_take(&disk->loss.lock);
+    rt_lock_release(&disk->loss.lock);
+}
+
+/* Comes, flushes, hears the answer or goes without, and goes. */
+static int ask_and(bool hear, const char *nexus)
 {
     struct dev_watch w = {.fn = on_event};
     assert_int_equal(dev_attach(disk, nexus, nexus, &w), 0);
     int r = dev_check_loss(disk, &w);
+    if (hear) {
+        dev_loss_heard(disk, &w);
+        settle();
+    }
     dev_detach(disk, &w);
     return r;
+}
+
+static int ask(const char *nexus)
+{
+    return ask_and(true, nexus);
 }
 
 static void begin(bool with_witness)
@@ -133,6 +153,82 @@ static void told_once_body(void *arg)
     close_it();
 }
 
+/* Who was told, and went without having heard, is told again: whoever comes, and whatever ends. */
+static void unheard_body(void *arg)
+{
+    (void)arg;
+    struct dev_watch w = {.fn = on_event};
+    struct dev_watch other = {.fn = on_event};
+    begin(false);
+    assert_int_equal(dev_attach(disk, "a", NEXUS_A, &w), 0);
+    assert_int_equal(put(0), 0);
+    dev_detach(disk, &w);
+    crash(0);
+    assert_int_equal(ask_and(false, NEXUS_A), ERR_CACHE_LOST);
+    assert_int_equal(ask_and(false, NEXUS_A), ERR_CACHE_LOST);
+    crash(0); /* it was told, and had not heard */
+    assert_int_equal(ask_and(false, NEXUS_A), ERR_CACHE_LOST);
+    close_it();
+    open_it();
+    /* One attachment is told once, unless the answer did not reach it. */
+    assert_int_equal(dev_attach(disk, "a", NEXUS_A, &w), 0);
+    assert_int_equal(dev_check_loss(disk, &w), ERR_CACHE_LOST);
+    assert_int_equal(dev_check_loss(disk, &w), 0);
+    dev_loss_unheard(disk, &w);
+    assert_int_equal(dev_check_loss(disk, &w), ERR_CACHE_LOST);
+    /* Another one of that name does not wait for the end of the first. */
+    assert_int_equal(dev_attach(disk, "a", NEXUS_A, &other), 0);
+    assert_int_equal(dev_check_loss(disk, &other), ERR_CACHE_LOST);
+    dev_detach(disk, &w);
+    assert_int_equal(loss_records(), 1);
+    dev_loss_heard(disk, &other);
+    dev_loss_heard(disk, &other);
+    dev_loss_unheard(disk, &other); /* too late */
+    settle();
+    assert_int_equal(loss_records(), 0);
+    assert_int_equal(dev_check_loss(disk, &other), 0);
+    dev_detach(disk, &other);
+    assert_int_equal(ask(NEXUS_A), 0);
+    crash(0);
+    assert_int_equal(ask(NEXUS_A), 0);
+    close_it();
+}
+
+/* Who was asked already when another one gives its debt back is told of it; also of a sibling's. */
+static void given_back_body(void *arg)
+{
+    (void)arg;
+    struct dev_watch a = {.fn = on_event};
+    struct dev_watch a2 = {.fn = on_event};
+    struct dev_watch b = {.fn = on_event};
+    begin(false);
+    assert_int_equal(dev_attach(disk, "a", NEXUS_A, &a), 0);
+    assert_int_equal(put(0), 0);
+    dev_detach(disk, &a);
+    crash(0);
+    assert_int_equal(dev_attach(disk, "b", NEXUS_B, &b), 0);
+    assert_int_equal(dev_attach(disk, "a2", NEXUS_A2, &a2), 0);
+    assert_int_equal(dev_check_loss(disk, &b), 0);
+    assert_int_equal(dev_check_loss(disk, &a2), ERR_CACHE_LOST);
+    assert_int_equal(ask_and(false, NEXUS_A3), ERR_CACHE_LOST);
+    dev_loss_heard(disk, &a2); /* for A and all of its other sessions, but for A itself */
+    settle();
+    assert_int_equal(ask(NEXUS_A3), 0);
+    assert_int_equal(dev_attach(disk, "a", NEXUS_A, &a), 0);
+    assert_int_equal(dev_check_loss(disk, &a), ERR_CACHE_LOST);
+    dev_loss_unheard(disk, &a);
+    assert_int_equal(dev_check_loss(disk, &a2), 0);
+    assert_int_equal(dev_check_loss(disk, &b), 0);
+    dev_detach(disk, &a);
+    dev_detach(disk, &a2);
+    dev_detach(disk, &b);
+    crash(0); /* that A2 has heard is known after it, too */
+    assert_int_equal(ask(NEXUS_A2), 0);
+    assert_int_equal(ask(NEXUS_A), ERR_CACHE_LOST);
+    assert_int_equal(loss_records(), 0);
+    close_it();
+}
+
 static void another_isid_body(void *arg)
 {
     (void)arg;
@@ -145,6 +241,7 @@ static void another_isid_body(void *arg)
     assert_int_equal(dev_attach(disk, "a2", NEXUS_A2, &w), 0);
     assert_int_equal(dev_check_loss(disk, &w), ERR_CACHE_LOST);
     assert_int_equal(dev_check_loss(disk, &w), 0);
+    dev_loss_heard(disk, &w);
     dev_detach(disk, &w);
     assert_int_equal(ask(NEXUS_A2), 0);
     assert_int_equal(ask(NEXUS_A3), 0); /* one debt, so one of them */
@@ -185,12 +282,13 @@ static void each_for_itself_body(void *arg)
     close_it();
 }
 
-static int unheard;
+static int answer;
 
 static void asks(void *arg)
 {
     (void)arg;
-    unheard = ask(NEXUS_A);
+    (void)rt_sleep_ms(1000);
+    answer = ask(NEXUS_A);
 }
 
 /* Who is aborted before it has its answer was not told. */
@@ -205,14 +303,12 @@ static void aborted_body(void *arg)
     dev_detach(disk, &a);
     crash(0);
     assert_int_equal(rt_group_create(&group), 0);
-    rt_lock_take(&disk->loss.lock); /* as a mark that is on its way to a slow store */
     assert_int_equal(rt_group_spawn(group, "asks", asks, NULL), 0);
     rt_yield();
     rt_group_cancel(group);
-    rt_lock_release(&disk->loss.lock);
     rt_group_wait(group);
     rt_group_destroy(group);
-    assert_int_equal(unheard, -ECANCELED);
+    assert_int_equal(answer, -ECANCELED);
     assert_int_equal(ask(NEXUS_A), ERR_CACHE_LOST);
     assert_int_equal(ask(NEXUS_A), 0);
     close_it();
@@ -244,6 +340,8 @@ static void many_names_body(void *arg)
         snprintf(name, sizeof name, "iqn.2024-01.net.zerofs:a,i,0x%012x", i);
         assert_int_equal(dev_attach(disk, "a", name, &w), 0);
         assert_int_equal(dev_check_loss(disk, &w), i > 0 ? ERR_CACHE_LOST : 0);
+        dev_loss_heard(disk, &w);
+        settle();
         assert_int_equal(put(0), 0);
         dev_detach(disk, &w);
         crash(0);
@@ -365,6 +463,8 @@ static void run(void (*body)(void *arg), bool sim)
         run(name##_body, sim);                                                                     \
     }
 BODY(told_once, false)
+BODY(unheard, false)
+BODY(given_back, true)
 BODY(another_isid, false)
 BODY(each_for_itself, true)
 BODY(aborted, true)
@@ -414,6 +514,8 @@ int main(void)
     (void)close(fd);
     const struct CMUnitTest tests[] = {cmocka_unit_test(records),
                                        cmocka_unit_test(told_once),
+                                       cmocka_unit_test(unheard),
+                                       cmocka_unit_test(given_back),
                                        cmocka_unit_test(another_isid),
                                        cmocka_unit_test(each_for_itself),
                                        cmocka_unit_test(aborted),

@@ -250,6 +250,18 @@ int dev_check_loss(struct dev *d, struct dev_watch *w)
     return 0;
 }
 
+void dev_loss_heard(struct dev *d, struct dev_watch *w)
+{
+    (void)d;
+    (void)w;
+}
+
+void dev_loss_unheard(struct dev *d, struct dev_watch *w)
+{
+    (void)d;
+    (void)w;
+}
+
 int dev_attach(struct dev *d, const char *who, const char *nexus, struct dev_watch *w)
 {
     w->nexus = nexus;

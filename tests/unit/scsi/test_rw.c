@@ -153,6 +153,48 @@ static void a_lost_cache_is_told_by_what_makes_durable(struct world *w)
 }
 WORLD_TEST(a_lost_cache_is_told_by_what_makes_durable)
 
+/* SYNCHRONIZE CACHE that came that way, whose response goes out or not. */
+static enum scsi_status sync_by(struct scsi_nexus *n, const void *way, bool sent)
+{
+    struct scsi_task t;
+    task_start(&t, n, 0, CDB(0x35));
+    t.way = way;
+    scsi_task_begin(&t);
+    scsi_task_run(&t);
+    CHECK(t.tells_loss == (t.status != SCSI_GOOD));
+    if (sent && t.tells_loss) {
+        scsi_task_told(&t);
+    }
+    task_finish(&t, &reply);
+    return reply.status;
+}
+
+static void who_was_told_has_heard_or_not(struct world *w)
+{
+    const int ways[2] = {0};
+    fake_heard = 0;
+    fake_unheard = 0;
+    fake_loss = ERR_CACHE_LOST;
+    CHECK(sync_by(w->a, &ways[0], false) == SCSI_CHECK_CONDITION && fake_unheard == 1);
+    fake_loss = ERR_CACHE_LOST;
+    CHECK(sync_by(w->a, &ways[0], true) == SCSI_CHECK_CONDITION && sense_is(4, 0x0c00));
+    CHECK(sync_by(w->a, &ways[0], true) == SCSI_GOOD);
+    scsi_nexus_heard(w->a, &ways[1], true);
+    CHECK(fake_heard == 0);
+    CHECK(sync_by(w->a, &ways[1], true) == SCSI_CHECK_CONDITION && sense_is(4, 0x0c00));
+    scsi_nexus_heard(w->a, &ways[0], false);
+    CHECK(fake_heard == 0 && fake_unheard == 1);
+    scsi_nexus_heard(w->a, &ways[1], true);
+    CHECK(fake_heard == 1 && fake_unheard == 1);
+    CHECK(sync_by(w->a, &ways[0], true) == SCSI_GOOD);
+    fake_loss = ERR_CACHE_LOST;
+    CHECK(sync_by(w->a, &ways[1], true) == SCSI_CHECK_CONDITION);
+    scsi_nexus_heard(w->a, &ways[1], false);
+    CHECK(fake_heard == 1 && fake_unheard == 2);
+    CHECK(sync_by(w->b, &ways[1], true) == SCSI_GOOD);
+}
+WORLD_TEST(who_was_told_has_heard_or_not)
+
 static void prefetch_says_condition_met(struct world *w)
 {
     CHECK(none(w->a, 0, CDB(0x34, 0, 0, 0, 0, 0, 0, 0, 8)) == SCSI_CONDITION_MET);
@@ -390,6 +432,7 @@ int main(void)
         cmocka_unit_test(test_fua_and_sync_reach_the_store),
         cmocka_unit_test(test_prefetch_says_condition_met),
         cmocka_unit_test(test_a_lost_cache_is_told_by_what_makes_durable),
+        cmocka_unit_test(test_who_was_told_has_heard_or_not),
         cmocka_unit_test(test_residuals_of_reads),
         cmocka_unit_test(test_residuals_of_writes),
         cmocka_unit_test(test_verify_compares),
