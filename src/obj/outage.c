@@ -16,6 +16,7 @@ void obj_outage_init(struct obj_outage *o)
     o->said_ns = 0;
     o->said = false;
     o->of_puts = false;
+    atomic_init(&o->put_ns, 0);
     o->failures = 0;
 }
 
@@ -34,7 +35,7 @@ void obj_outage_failed(struct obj_outage *o, const struct obj_failure *f)
         o->failures = 0;
         o->said = false;
     }
-    o->of_puts |= f->is_put;
+    o->of_puts |= f->put_since_ns > 0 && atomic_load(&o->put_ns) <= f->put_since_ns;
     o->failures++;
     uint64_t failures = o->failures;
     uint64_t away_s = (now - o->since_ns) / NS_PER_S;
@@ -65,6 +66,9 @@ void obj_outage_failed(struct obj_outage *o, const struct obj_failure *f)
 
 void obj_outage_ended(struct obj_outage *o, bool is_put)
 {
+    if (is_put) {
+        atomic_store(&o->put_ns, rt_now_ns());
+    }
     if (!atomic_load_explicit(&o->is_out, memory_order_relaxed)) {
         return;
     }

@@ -5,13 +5,13 @@
  *
  *     r = obj_put(...);
  *     if (r < 0) {
- *         obj_outage_failed(&o, &(struct obj_failure){.what = name, .error = r, .is_put = true});
- *     } else {
- *         obj_outage_ended(&o, true);
+ *         obj_outage_failed(&o, &(struct obj_failure){.what = name, .error = r, .put_since_ns =
+ * t}); } else { obj_outage_ended(&o, true);
  *     }
  *
  * A store may answer reads and take no writes (it is full, or the keys may only read): when puts
- * have failed that are sent until they succeed, only the answer to a put ends the outage.
+ * have failed that are sent until they succeed, only the answer to a put ends the outage. One that
+ * was sent before the last one that succeeded does not count: it may have been sent twice.
  */
 #pragma once
 #include "rt/sync.h"
@@ -23,17 +23,18 @@ struct obj_outage {
     struct rt_mutex m;
     _Atomic bool is_out;
     uint64_t since_ns;
-    uint64_t said_ns; /* 0: never */
-    bool said;        /* of this outage */
-    bool of_puts;     /* puts are sent again and again */
+    uint64_t said_ns;        /* 0: never */
+    bool said;               /* of this outage */
+    bool of_puts;            /* puts are sent again and again */
+    _Atomic uint64_t put_ns; /* when the last put was answered */
     uint64_t failures;
 };
 
 struct obj_failure {
     const char *what; /* an object's name */
     int error;
-    const char *detail; /* the store's own words; NULL or "": none */
-    bool is_put;        /* that is sent again until it succeeds */
+    const char *detail;    /* the store's own words; NULL or "": none */
+    uint64_t put_since_ns; /* when it was sent: a put that is sent until it succeeds; else 0 */
 };
 
 void obj_outage_init(struct obj_outage *o);

@@ -34,7 +34,7 @@ struct retry_state {
     struct retry_store *t;
     uint64_t deadline_ns;
     uint64_t backoff_ms;
-    bool is_put;
+    uint64_t put_ns; /* when it was sent, if it is a put */
     bool for_ever;
 };
 
@@ -67,12 +67,12 @@ static bool is_answer(ssize_t r)
     return r >= 0 || r == -EEXIST || r == -ENOENT;
 }
 
-/* is_put: and this one is sent until it succeeds. */
-static void failed(struct retry_store *t, const char *name, int r, bool is_put)
+/* put_ns: when it was sent, if it is a put that is sent until it succeeds. */
+static void failed(struct retry_store *t, const char *name, int r, uint64_t put_ns)
 {
     char detail[OBJ_DETAIL_SIZE];
     obj_below_last_error(&t->base, detail, sizeof detail);
-    struct obj_failure f = {.what = name, .error = r, .detail = detail, .is_put = is_put};
+    struct obj_failure f = {.what = name, .error = r, .detail = detail, .put_since_ns = put_ns};
     obj_outage_failed(&t->outage, &f);
 }
 
@@ -89,7 +89,7 @@ static bool passes(const struct retry_state *st, int r)
     if (obj_error_passes(r) || !t->outlasts) {
         return obj_error_passes(r);
     }
-    return (r == -EACCES && t->opt.denial_passes) || (is_full(r) && st->is_put && st->for_ever);
+    return (r == -EACCES && t->opt.denial_passes) || (is_full(r) && st->put_ns > 0 && st->for_ever);
 }
 
 /* True when the request is to be sent again; has waited then. */
@@ -97,11 +97,11 @@ static bool again(struct retry_state *st, const char *name, ssize_t r)
 {
     if (is_answer(r) || !passes(st, (int)r)) {
         if (is_answer(r)) {
-            obj_outage_ended(&st->t->outage, st->is_put);
+            obj_outage_ended(&st->t->outage, st->put_ns > 0);
         }
         return false;
     }
-    failed(st->t, name, (int)r, st->is_put && st->for_ever);
+    failed(st->t, name, (int)r, st->for_ever ? st->put_ns : 0);
     uint64_t half = MAX_OF(st->backoff_ms / 2, 1u);
     uint64_t until = rt_after_ms(half + rt_random() % half);
     if (until >= st->deadline_ns) {
@@ -116,17 +116,18 @@ static int retry_put(struct obj_store *s, enum obj_class c, const char *name,
 {
     int r;
     if (c == OBJ_COMMIT) {
+        uint64_t from_ns = rt_now_ns();
         r = s->next->ops->put(s->next, c, name, body);
         if (is_answer(r)) {
             obj_outage_ended(&of(s)->outage, true);
         } else if (r != -ECANCELED) {
-            failed(of(s), name, r, true);
+            failed(of(s), name, r, from_ns);
         }
         return r;
     }
     struct retry_state st = begin(s, c, c == OBJ_INDEX);
-    st.is_put = true;
     do {
+        st.put_ns = rt_now_ns();
         r = s->next->ops->put(s->next, c, name, body);
     } while (again(&st, name, r));
     return r;

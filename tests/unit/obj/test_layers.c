@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "base/msg.h"
 #include "base/time.h"
+#include "obj/outage.h"
 #include "obj_test.h"
 
 static struct obj_store *mem(void)
@@ -178,6 +179,28 @@ static ssize_t answers(struct obj_store *s, enum obj_class c, const char *name, 
     return (ssize_t)len;
 }
 
+/* Two puts of one segment: the later one succeeds, and the store is not away for the other. */
+static void a_put_that_was_overtaken(void *arg)
+{
+    struct obj_outage o;
+    (void)arg;
+    obj_outage_init(&o);
+    uint64_t sent = rt_now_ns();
+    CHECK(rt_sleep_ms(1000) == 0);
+    obj_outage_ended(&o, true);
+    CHECK(rt_sleep_ms(1000) == 0);
+    struct obj_failure f = {.what = "a", .error = -ETIMEDOUT, .put_since_ns = sent};
+    obj_outage_failed(&o, &f);
+    obj_outage_ended(&o, false);
+    CHECK(obj_outage_ms(&o) == 0);
+    f.put_since_ns = rt_now_ns();
+    obj_outage_failed(&o, &f);
+    CHECK(rt_sleep_ms(1000) == 0);
+    obj_outage_ended(&o, false);
+    CHECK(obj_outage_ms(&o) == 1000);
+    obj_outage_destroy(&o);
+}
+
 /* A store that is full answers reads all the same: until a put succeeds it is away. */
 static void reads_end_no_outage_of_puts(void *arg)
 {
@@ -276,6 +299,7 @@ IN_SIM(delay)
 IN_SIM(retry)
 IN_SIM(outlasts)
 IN_SIM(reads_end_no_outage_of_puts)
+IN_SIM(a_put_that_was_overtaken)
 IN_SIM(retry_is_cancelled)
 IN_SIM(stats)
 
@@ -298,6 +322,7 @@ int main(void)
         cmocka_unit_test(test_retry),
         cmocka_unit_test(test_outlasts),
         cmocka_unit_test(test_reads_end_no_outage_of_puts),
+        cmocka_unit_test(test_a_put_that_was_overtaken),
         cmocka_unit_test(test_retry_is_cancelled),
         cmocka_unit_test(test_stats),
         cmocka_unit_test(test_on_threads),
