@@ -244,6 +244,11 @@ bool net_send_taken(const struct net_stream *s)
     return s->error == 0 && net_send_queued(s) == 0 && s->raw->taken(s);
 }
 
+uint64_t net_send_progress_ns(const struct net_stream *s)
+{
+    return net_send_queued(s) > 0 ? s->progress_ns : 0;
+}
+
 void net_send_flush(struct net_stream *s)
 {
     flush(s);

@@ -208,6 +208,25 @@ static void data_behind_a_slow_reader(struct peer_world *w)
     CHECK(echoes <= pings && ram.bytes[4096] == 5);
 }
 
+/* Who takes what is queued for him, and be it slowly, is there, though he says nothing. */
+static void slow_readers_are_there(struct peer_world *w)
+{
+    struct peer *p = w->a;
+    static uint8_t data[262144] = {5};
+    peer_connect(p, w->server);
+    CHECK(peer_login(p, PEER_NAMES "MaxRecvDataSegmentLength=262144\0") == 0);
+    for (unsigned n = 0; n < 16; n++) {
+        peer_nop(p, data, sizeof data);
+    }
+    for (unsigned n = 0; n < 16; n++) {
+        rt_sleep_ms(10000);
+        CHECK(peer_recv(p) == 0 && p->bhs[0] == 0x20 && p->len == sizeof data);
+    }
+    uint64_t begin_ns = rt_now_ns(); /* who does not even that is not */
+    CHECK(peer_is_dropped(p));
+    CHECK(rt_now_ns() <= begin_ns + 61000000000ull);
+}
+
 static void command_order(struct peer_world *w)
 {
     struct peer *p = w->a;
@@ -611,6 +630,7 @@ TEST(data_lost_on_the_way)
 TEST(data_for_nobody_is_passed_over)
 TEST(held_data)
 TEST(data_behind_a_slow_reader)
+TEST(slow_readers_are_there)
 TEST(command_order)
 TEST(stalled_device)
 TEST(residual_table)
@@ -640,6 +660,7 @@ int main(void)
         cmocka_unit_test(test_data_for_nobody_is_passed_over),
         cmocka_unit_test(test_held_data),
         cmocka_unit_test(test_data_behind_a_slow_reader),
+        cmocka_unit_test(test_slow_readers_are_there),
         cmocka_unit_test(test_command_order),
         cmocka_unit_test(test_stalled_device),
         cmocka_unit_test(test_residual_table),
