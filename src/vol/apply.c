@@ -10,7 +10,8 @@
  * comes first; `touched` says so. A4. Afterwards the cache of decoded maps is brought up to date,
  * and only then do finished range holes leave (H2). A5. A page whose old map cannot be decoded or
  * read for good is marked bad and named; apply goes on. What fails for a passing reason is tried
- * again for as long as it takes.
+ * again for as long as it takes. A block that does not check may have been spoilt on its way, each
+ * time it was read: so before the first map of a batch is given up it is read some times more.
  */
 #include "base/assert.h"
 #include "base/err.h"
@@ -43,6 +44,7 @@ struct apply {
     VEC(struct dead_frame) dead;
     struct vol_hole_list covered;
     bool hidden; /* something, by a hole of this batch */
+    bool lost;   /* some map is */
 };
 
 struct place_list {
@@ -112,17 +114,39 @@ static int touch(struct apply *a, uint64_t layer, uint64_t page)
     return 1;
 }
 
+#define LOST_TRIES 4u
+#define LOST_PAUSE_MS 200u
+
+/* A5. Whether the old map is to be asked for again, after a pause: 1, 0, or an error. */
+static int is_doubted(struct apply *a, int why, unsigned tries) WAITS
+{
+    if (!vol_error_is_lasting(why)) {
+        why = vol_error_pause(a->v, why);
+        return why < 0 ? why : 1;
+    }
+    if (why != ERR_CORRUPT_INDEX || a->lost || tries >= LOST_TRIES) {
+        a->lost = true;
+        return 0;
+    }
+    int r = atomic_load(&a->v->fenced) ? ERR_FENCED : rt_sleep_ms(LOST_PAUSE_MS);
+    return r < 0 ? r : 1;
+}
+
 /* A5. *ret_bad: the old map is lost. */
 static int old_map(struct apply *a, const struct vol_record *rec, struct vol_map *ret_old,
                    bool *ret_bad)
 {
     *ret_bad = false;
-    for (;;) {
+    for (unsigned tries = 1;; tries++) {
         int r = vol_map_load(a->v, rec->layer, rec->page, ret_old);
         if (r == 0) {
             return 0;
         }
-        if (vol_error_is_lasting(r)) {
+        int doubt = is_doubted(a, r, tries);
+        if (doubt < 0) {
+            return doubt;
+        }
+        if (doubt == 0) {
             msg_error("vol", "page %" PRIu64 " of layer %" PRIu64 " has lost its map: %s",
                       rec->page, rec->layer, err_text(r));
             atomic_fetch_add(&a->v->bad_pages, 1);
@@ -130,10 +154,6 @@ static int old_map(struct apply *a, const struct vol_record *rec, struct vol_map
             ret_old->count = 0;
             *ret_bad = true;
             return 0;
-        }
-        r = vol_error_pause(a->v, r);
-        if (r < 0) {
-            return r;
         }
     }
 }
