@@ -142,11 +142,18 @@ static void end(struct s3_http *h, struct s3_exchange *x, int error)
     finish(h, x, error);
 }
 
+/* libcurl takes for an answer also what ends after a status of 1xx, and more. */
+static bool is_answered(const struct s3_exchange *x)
+{
+    return x->head.status >= 200;
+}
+
+/* Whatever a connection may do to an exchange passes with another one. */
 static int error_of(CURLcode code, const struct s3_exchange *x)
 {
     switch ((int)code) {
     case CURLE_OK:
-        return x->head.status >= 200 ? 0 : -EPROTO;
+        return is_answered(x) ? 0 : -EIO;
     case CURLE_OPERATION_TIMEDOUT:
         return -ETIMEDOUT;
     case CURLE_COULDNT_CONNECT:
@@ -204,6 +211,8 @@ static void reap(struct s3_http *h)
         }
         if (x->bad_head) {
             (void)snprintf(x->why, sizeof x->why, "the answer is not of the bytes asked for");
+        } else if (code == CURLE_OK && !is_answered(x)) {
+            (void)snprintf(x->why, sizeof x->why, "the answer has no status");
         } else if (code != CURLE_OK && x->why[0] == '\0') {
             (void)snprintf(x->why, sizeof x->why, "%s", curl_easy_strerror(code));
         }

@@ -7,7 +7,8 @@ wrong, short bodies. In memory, in threads of the test's own process; every sign
         ... stub.endpoint, stub.seen ...
 
 A rule gets each request before it is carried out, and answers it, or lets it pass (None). An answer
-is (status, headers, body); with the header "cut", only half of the body is sent.
+is (status, headers, body); with the header "cut", only half of the body is sent; with the status
+None, the body is all there is, and nothing of it needs to be HTTP.
 """
 import base64
 import datetime
@@ -87,6 +88,10 @@ class Stub:
             do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_any
 
             def send(self, status, headers, body):
+                if status is None:
+                    self.wfile.write(body)
+                    self.close_connection = True
+                    return
                 cut = headers.pop("cut", False)
                 self.send_response(status)
                 for name, value in headers.items():

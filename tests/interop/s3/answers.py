@@ -113,7 +113,9 @@ def repeats_what_passes():
                s3stub.error(429, "TooManyRequests"),
                s3stub.error(409, "ConditionalRequestConflict"),
                s3stub.error(400, "RequestTimeout"), (502, {}, b"<html>bad gateway</html>"),
-               (200, {"cut": True}, b"x" * 100), (404, {}, b"<html>not found</html>")]
+               (200, {"cut": True}, b"x" * 100), (404, {}, b"<html>not found</html>"),
+               (None, {}, b"\n"), (None, {}, b"HTTP/1.1 101 other\r\n\r\n"),
+               (None, {}, b"\r\nrest of something")]
     for answer in answers:
         with opened() as (stub, s):
             if answer[0] != 200:
