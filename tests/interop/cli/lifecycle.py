@@ -3,6 +3,7 @@
 # compression: any (how a server begins and ends)
 """The server's life: readiness told to the service manager, SIGHUP, SIGTERM with clients attached,
 one server a cache folder, commands side by side."""
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -175,7 +176,7 @@ def asked_to_the_end():
     """Whoever asks while the server ends is answered, or there is nobody: many connections make the
     end of one server last while the other one has ended."""
     os.environ["MALLOC_PERTURB_"] = "165"  # what is freed is no answer
-    with zt.Server("asked") as s:
+    with concurrent.futures.ThreadPoolExecutor(6) as pool, zt.Server("asked") as s:
         s.start()
         del os.environ["MALLOC_PERTURB_"]
         held = [socket.create_connection(("127.0.0.1", s.nbd_port)) for _ in range(300)]
@@ -185,14 +186,12 @@ def asked_to_the_end():
                 while s.ask("status")["result"]["running"]:
                     s.ask("iscsi.sessions")
 
-        askers = [threading.Thread(target=ask) for _ in range(6)]
-        for asker in askers:
-            asker.start()
+        askers = [pool.submit(ask) for _ in range(6)]
         s.process.send_signal(signal.SIGTERM)
         assert s.process.wait(zt.LIMIT_S) == 0, s.log_text()
         s.process = None
         for asker in askers:
-            asker.join()
+            asker.result()  # raises what it has raised: an answer that is none
         for connection in held:
             connection.close()
 
