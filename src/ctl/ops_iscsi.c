@@ -316,8 +316,6 @@ static json_t *delete_target(struct ops *o, const json_t *request)
     return ops_error(r, "target '%s' was not deleted", target.iqn);
 }
 
-/* TargetAddress (RFC 7143 §13.8): a host's name or address and a port, and nothing that ends a key.
- */
 static bool is_port(const char *digits)
 {
     size_t len = strspn(digits, "0123456789");
@@ -345,6 +343,8 @@ static bool is_place(const char *to)
     return strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") == len;
 }
 
+/* TargetAddress (RFC 7143 §13.8): a host's name or address and a port, and nothing that ends a key.
+ */
 json_t *ops_address_check(const char *to)
 {
     if (strlen(to) > DEV_MOVED_MAX || !is_place(to)) {

@@ -146,7 +146,6 @@ static void data_for_nobody_is_passed_over(struct peer_world *w)
     peer_settle(w->a);
 }
 
-/* CmdSNs that overtake each other are put in order; duplicates and strays are dropped. */
 static void numbered_nop(struct peer *p, uint32_t cmdsn, const void *data, uint32_t len)
 {
     uint8_t bhs[48] = {0x00, 0x80};
@@ -227,6 +226,7 @@ static void slow_readers_are_there(struct peer_world *w)
     CHECK(rt_now_ns() <= begin_ns + 61000000000ull);
 }
 
+/* CmdSNs that overtake each other are put in order; duplicates and strays are dropped. */
 static void command_order(struct peer_world *w)
 {
     struct peer *p = w->a;
