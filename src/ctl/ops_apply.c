@@ -156,7 +156,13 @@ static bool brings_secrets(const json_t *auth)
     return json_object_get(json_object_get(auth, "mutual"), "secret_hex") != NULL;
 }
 
-static void plan_rules(struct ops_plan *p, const char *iqn, const json_t *rules)
+/* What is said besides, where the maps of a target change. */
+struct note {
+    char text[64];
+};
+
+static void plan_rules(struct ops_plan *p, const char *iqn, const json_t *rules,
+                       const struct note *note)
 {
     struct dev_access *now = NULL;
     char changes[32];
@@ -181,7 +187,8 @@ static void plan_rules(struct ops_plan *p, const char *iqn, const json_t *rules)
                           json_pack("{s:s, s:b, s:s, s:O}", "op", "iscsi.rules", "store_in_clear",
                                     ops_flag(p->request, "store_in_clear", false), "iqn",
                                     *iqn ? iqn : OPS_DISCOVERY, "rules", rules),
-                          "~ %s:%s", *iqn ? iqn : OPS_DISCOVERY, changes);
+                          "~ %s:%s%s", *iqn ? iqn : OPS_DISCOVERY, changes,
+                          strstr(changes, "maps") ? note->text : "");
         }
     }
     dev_access_unref(draft);
@@ -345,49 +352,39 @@ static void plan_lun_removals(struct ops_plan *p, const char *iqn, const uint8_t
     free(luns);
 }
 
-/* A map stays when its LUN is removed, so that nobody sees more by that. */
-static bool leads_nowhere(struct ops_plan *p, const char *iqn, uint64_t device)
-{
-    struct dev_access *now = NULL;
-    struct dev *d;
-    bool found = false;
-    if (dev_find_lun(p->o->registry, iqn, (uint32_t)device, &d) == 0) {
-        dev_unref(d);
-        return false;
-    }
-    if (dev_access_get(p->o->registry, iqn, &now) < 0) {
-        return false;
-    }
-    for (size_t i = 0; now && i < now->map_count; i++) {
-        found |= now->maps[i].device == device;
-    }
-    dev_access_unref(now);
-    return found;
-}
-
-/* Maps of the description lead to LUNs of the description, but for those that lead to none as it
- * is. */
+/* A map leads to a LUN of the description, and not to one that there is and that the description
+ * removes. One that leads to no LUN at all shows nobody anything: it stays when its LUN is removed,
+ * so that nobody sees more by that, and is applied elsewhere as it was exported.
+ * ret_note: what is said of it where the maps change. */
 static void check_map_devices(struct ops_plan *p, const char *iqn, const json_t *maps,
-                              const uint8_t *wanted)
+                              const uint8_t *wanted, struct note *ret_note)
 {
     size_t i;
     json_t *each;
     json_array_foreach(maps, i, each)
     {
+        struct dev *d;
         uint64_t device = 0;
         if (!ops_number(each, "device", &device)) {
             (void)ops_number(each, "lun", &device);
         }
-        if (device > DEV_LUN_MAX || (!wanted[device] && !leads_nowhere(p, iqn, device))) {
+        if (device > DEV_LUN_MAX || wanted[device]) {
+            continue; /* no number of a LUN: that is told with the rules */
+        }
+        if (dev_find_lun(p->o->registry, iqn, (uint32_t)device, &d) == 0) {
+            dev_unref(d);
             ops_plan_fail(p, ops_failure(OPS_USAGE,
                                          "%s: a map leads to LUN %" PRIu64
                                          ", which is not in the description",
                                          iqn, device));
         }
+        snprintf(ret_note->text, sizeof ret_note->text,
+                 "; a map leads to LUN %" PRIu64 ", which is not there", device);
     }
 }
 
-static void plan_luns(struct ops_plan *p, const char *iqn, const json_t *target)
+static void plan_luns(struct ops_plan *p, const char *iqn, const json_t *target,
+                      struct note *ret_note)
 {
     uint8_t *wanted = calloc(1, LUNS_MAX);
     size_t i;
@@ -409,7 +406,7 @@ static void plan_luns(struct ops_plan *p, const char *iqn, const json_t *target)
         }
     }
     if (!p->failed) {
-        check_map_devices(p, iqn, json_object_get(target, "maps"), wanted);
+        check_map_devices(p, iqn, json_object_get(target, "maps"), wanted, ret_note);
         plan_lun_removals(p, iqn, wanted);
     }
     free(wanted);
@@ -422,6 +419,7 @@ static void plan_target(struct ops_plan *p, const json_t *target, const json_t *
 {
     char iqn[DEV_IQN_MAX + 1], why[256] = "";
     struct dev_target_info info;
+    struct note note = {""};
     const char *name = ops_text(target, "iqn");
     if (!ops_plan_check(p, target, name ? name : "a target",
                         "iqn luns auth acl maps portal_groups access_states") ||
@@ -442,8 +440,8 @@ static void plan_target(struct ops_plan *p, const json_t *target, const json_t *
                       json_pack("{s:s, s:s}", "op", "iscsi.create-target", "iqn", iqn), "+ %s",
                       iqn);
     }
-    plan_rules(p, iqn, target);
-    plan_luns(p, iqn, target);
+    plan_luns(p, iqn, target, &note);
+    plan_rules(p, iqn, target, &note);
     if (!p->failed) {
         ops_plan_paths(p, iqn, target, groups);
     }
@@ -491,7 +489,7 @@ static void make_plan(struct ops_plan *p, const json_t *description)
     }
     if (discovery && ops_plan_check(p, discovery, OPS_DISCOVERY, "auth") &&
         check_rules(p, discovery, OPS_DISCOVERY)) {
-        plan_rules(p, "", discovery);
+        plan_rules(p, "", discovery, &(struct note){""});
     }
     if (groups && !p->failed) {
         ops_plan_groups(p, groups);

@@ -4,6 +4,7 @@
 #include "ctl/ops_plan.h"
 #include "ctl/ops_priv.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,6 +134,13 @@ static json_t *sorted_text(const json_t *state)
     return word;
 }
 
+/* A state is that of the whole target when it names no LUN. */
+static bool names_lun(const json_t *state)
+{
+    const json_t *lun = json_object_get(state, "lun");
+    return lun && !json_is_null(lun);
+}
+
 /* The same states, in whatever order; what is not said of them has its default. */
 static bool same_states(const json_t *a, const json_t *b)
 {
@@ -149,6 +157,9 @@ static bool same_states(const json_t *a, const json_t *b)
     json_array_foreach(b, i, each)
     {
         json_t *full = json_copy(each);
+        if (!names_lun(full)) {
+            json_object_del(full, "lun");
+        }
         if (!json_object_get(full, "preferred")) {
             json_object_set_new(full, "preferred", json_false());
         }
@@ -209,17 +220,23 @@ static void check_state(struct ops_plan *p, const char *iqn, const json_t *state
 {
     char key[160];
     uint64_t lun = 0;
-    const json_t *named = json_object_get(state, "lun");
+    bool named = names_lun(state);
     json_t *failed = ops_state_check(state);
     if (failed) {
         ops_plan_fail(p, failed);
         return;
     }
-    if (named && (!ops_number(state, "lun", &lun) || lun > DEV_LUN_MAX || !luns[lun])) {
+    if (named && (!ops_number(state, "lun", &lun) || lun > DEV_LUN_MAX)) {
         ops_plan_fail(p, ops_failure(OPS_USAGE,
-                                     "%s: an access state is of LUN %d, which is not in the "
-                                     "description",
-                                     iqn, (int)lun));
+                                     "%s: the \"lun\" of an access state is a number from 0 to %d",
+                                     iqn, DEV_LUN_MAX));
+        return;
+    }
+    if (named && !luns[lun]) {
+        ops_plan_fail(p, ops_failure(OPS_USAGE,
+                                     "%s: an access state is of LUN %" PRIu64
+                                     ", which is not in the description",
+                                     iqn, lun));
         return;
     }
     snprintf(key, sizeof key, "%d %.63s", named ? (int)lun : -1, ops_text(state, "group"));

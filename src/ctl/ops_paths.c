@@ -180,7 +180,20 @@ static json_t *take_portals(const json_t *from, struct dev_group *group)
     return failed;
 }
 
-static json_t *take_advertise(const json_t *from, struct dev_group *group)
+static bool advertises(const struct dev_group *group, const char *text)
+{
+    for (size_t i = 0; group && i < group->advertise_count; i++) {
+        if (strcmp(group->advertise[i], text) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What the group, as it was, advertises may have been taken when less was asked of an address: it
+ * stays, so that what was exported can be applied. */
+static json_t *take_advertise(const json_t *from, const struct dev_group *old,
+                              struct dev_group *group)
 {
     json_t *words = words_of(json_object_get(from, "advertise"));
     json_t *failed = NULL;
@@ -193,7 +206,7 @@ static json_t *take_advertise(const json_t *from, struct dev_group *group)
         failed = group->advertise_count == DEV_PORTALS_MAX
                      ? ops_failure(OPS_USAGE, "a portal group advertises at most %u addresses",
                                    DEV_PORTALS_MAX)
-                     : ops_address_check(text);
+                     : (advertises(old, text) ? NULL : ops_address_check(text));
         if (failed) {
             break;
         }
@@ -232,7 +245,7 @@ json_t *ops_group_take(const json_t *from, const struct dev_group *old, struct d
         failed = take_portals(from, ret_group);
     }
     if (!failed && json_object_get(from, "advertise")) {
-        failed = take_advertise(from, ret_group);
+        failed = take_advertise(from, old, ret_group);
     }
     return failed;
 }
@@ -361,7 +374,8 @@ json_t *ops_states_replace(struct ops *o, const char *iqn, const json_t *states,
     for (int of_luns = 0; of_luns < 2; of_luns++) { /* those of the target first */
         json_array_foreach(states, i, each)
         {
-            if (!failed && (json_object_get(each, "lun") != NULL) == (of_luns == 1)) {
+            const json_t *lun = json_object_get(each, "lun"); /* null: that of the target */
+            if (!failed && (lun && !json_is_null(lun)) == (of_luns == 1)) {
                 failed = put_state(o, iqn, each, draft);
             }
         }

@@ -31,6 +31,14 @@ def export(s, *options):
     return json.loads(s.cli("iscsi", "export", *options).stdout)
 
 
+def export_whole(s):
+    path = os.path.join(s.dir, "kept")
+    s.cli("iscsi", "export", path, "--with-secrets")
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    with open(path, encoding="utf-8") as f:
+        return json.load(f)
+
+
 def sample(s):
     with open(os.path.join(s.dir, "secret"), "w", encoding="ascii") as f:
         f.write(SECRET + "\n")
@@ -60,7 +68,6 @@ def mistakes(s, good):
     assert "aclx" in spoil(lambda d: d["targets"][0].update(aclx=[]))
     assert "twice" in spoil(lambda d: d["targets"].append({"iqn": A}))
     assert "twice" in spoil(lambda d: d["targets"][1]["luns"].append({"lun": 0, "size": 512}))
-    assert "not in the desc" in spoil(lambda d: d["targets"][0]["maps"][0].update(device=5))
     assert "network" in spoil(lambda d: d["targets"][0]["acl"][0].update(address="127.0.0.1/8"))
     assert "version" in spoil(lambda d: d.update(version=2))
     assert "12 bytes" in spoil(lambda d: d["targets"][0]["auth"]["mutual"].update(secret="short"))
@@ -79,24 +86,29 @@ def there_and_back(s, good):
     assert apply(s, good) == []
     got = export(s)
     assert SECRET not in json.dumps(got) and "secret" not in json.dumps(got)
+    # Somebody is shown that LUN: it does not go as long as he is.
+    assert "not in the desc" in apply(s, {**good, "targets": [
+        {**good["targets"][0], "luns": good["targets"][0]["luns"][:1]}]}, "--force", code=2)
     assert got["targets"][0]["luns"][1] == {"lun": 3, "size": 4194304, "write_cache": False,
                                             "read_only": False, "sector": 4096, "physical": 4096}
     assert got["targets"][0]["acl"] == good["targets"][0]["acl"]
     assert got["targets"][0]["maps"] == good["targets"][0]["maps"]
     assert apply(s, got) == []  # accounts without secrets keep theirs
-    path = os.path.join(s.dir, "kept")
     s.cli("iscsi", "export", "--with-secrets", check=False)
-    s.cli("iscsi", "export", path, "--with-secrets")
-    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-    with open(path, encoding="utf-8") as f:
-        whole = json.load(f)
+    whole = export_whole(s)
     assert SECRET.encode().hex() in json.dumps(whole)
     with zt.Server("copy") as other:
         assert len(apply(other, whole)) == 6
         assert export(other) == got
         # A map whose LUN was removed stays, and is no reason not to take what was exported.
         other.cli("iscsi", "remove-lun", A, "3", "--force")
-        assert apply(other, export(other)) == []
+        left = export(other)
+        assert apply(other, left) == []
+        whole = export_whole(other)
+    with zt.Server("third") as third:
+        changes = apply(third, whole)
+        assert f"~ {A}: auth acl maps; a map leads to LUN 3, which is not there" in changes, changes
+        assert export(third) == left and apply(third, left) == []
 
 
 class Reader(threading.Thread):

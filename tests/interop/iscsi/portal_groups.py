@@ -133,7 +133,7 @@ def mistakes(good, apply):
     def spoil(change, code=2):
         bad = copy.deepcopy(good)
         change(bad, bad["targets"][0])
-        apply(bad, "--dry-run", code=code)
+        return apply(bad, "--dry-run", code=code)
 
     left = {"group": "left", "state": "standby"}
     spoil(lambda d, t: d["portal_groups"].append(d["portal_groups"][0]))
@@ -144,7 +144,12 @@ def mistakes(good, apply):
     spoil(lambda d, t: t.update(access_states=[left, {**left, "state": "optimized"}]))
     spoil(lambda d, t: t.update(access_states=[{**left, "state": "asleep"}]))
     spoil(lambda d, t: t.update(access_states=[{"group": "left", "preferred": True}]))
-    spoil(lambda d, t: t.update(access_states=[{**left, "lun": 7}]))
+    assert "LUN 7, which is not in" in spoil(
+        lambda d, t: t.update(access_states=[{**left, "lun": 7}]))
+    for lun in ("0", -1, 16384, 1 << 32):
+        assert "a number from 0 to 16383" in spoil(
+            lambda d, t, lun=lun: t.update(access_states=[{**left, "lun": lun}]))
+    spoil(lambda d, t: t.update(access_states=[left, {**left, "lun": None}]))
 
 
 def described(s):
@@ -162,7 +167,7 @@ def described(s):
             json.dump(description, f)
         done = s.cli("iscsi", "apply", s.dir + "/d.json", "--json", *options, check=False)
         assert done.returncode == code, (done.stdout, done.stderr)
-        return json.loads(done.stdout).get("changes")
+        return json.loads(done.stdout)["changes"] if code == 0 else done.stdout + done.stderr
 
     steps = ["~ portal group left", "+ portal group right", f"~ {A}: portal groups",
              f"~ {B}: portal groups"]
@@ -175,9 +180,13 @@ def described(s):
     unknown = {**wanted["targets"][0], "portal_groups": ["nowhere"]}
     apply({**wanted, "targets": [unknown, wanted["targets"][1]]}, "--dry-run", code=4)
     mistakes(wanted, apply)
+    # A LUN that is null is as good as none.
+    of_target = [{"group": "left", "lun": None, "state": "standby"}]
+    wanted["targets"][1]["access_states"] = of_target
+    assert apply(wanted) == [f"~ {B}: access states"] and apply(wanted) == []
     assert apply(before, "--force") == [
         "~ portal group left", f"~ {A}: portal groups", f"~ {B}: portal groups",
-        "- portal group right"]
+        f"~ {B}: access states", "- portal group right"]
     assert not listens(s.right)
 
 

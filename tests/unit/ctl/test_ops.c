@@ -2,6 +2,7 @@
 /* Requests and responses of the administrator's operations, as far as they need no volume. */
 #include "base/err.h"
 #include "ctl/ops.h"
+#include "ctl/ops_paths.h"
 #include "ctl/ops_priv.h"
 #include "unit.h"
 #include <errno.h>
@@ -186,6 +187,44 @@ static void requests_that_are_none(void **state)
     }
 }
 
+static void what_was_advertised_stays(void **state)
+{
+    (void)state;
+    static const struct dev_group old = {
+        .tag = 2,
+        .name = "left",
+        .portal_count = 1,
+        .advertise_count = 1,
+        .advertise = {"2001:db8::1"}, /* without the brackets that are asked for now */
+    };
+    static const struct {
+        const char *request;
+        size_t count; /* 0: refused */
+    } table[] = {
+        {"{\"name\": \"left\", \"advertise\": [\"2001:db8::1\"]}", 1},
+        {"{\"name\": \"left\", \"advertise\": [\"host.example\", \"2001:db8::1\"]}", 2},
+        {"{\"name\": \"left\", \"advertise\": [\"2001:db8::1\", \"2001:db8::2\"]}", 0},
+        {"{\"name\": \"left\", \"advertise\": [\"2001:db8::\"]}", 0},
+        {"{\"name\": \"left\", \"advertise\": [\"\"]}", 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        struct dev_group group;
+        json_t *q = parse(table[i].request);
+        json_t *failed = ops_group_take(q, &old, &group);
+        assert_int_equal(failed == NULL, table[i].count > 0);
+        if (!failed) {
+            assert_int_equal(group.advertise_count, table[i].count);
+            assert_string_equal(group.advertise[table[i].count - 1], "2001:db8::1");
+        }
+        json_decref(failed);
+        json_object_set_new(q, "portals", json_pack("[s]", "192.0.2.1:3260"));
+        failed = ops_group_take(q, NULL, &group); /* a group that is new */
+        assert_int_equal(ops_exit_of(failed), OPS_USAGE);
+        json_decref(failed);
+        json_decref(q);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -196,6 +235,7 @@ int main(void)
         cmocka_unit_test(fields_are_of_their_type_or_absent),
         cmocka_unit_test(sizes_are_checked),
         cmocka_unit_test(requests_that_are_none),
+        cmocka_unit_test(what_was_advertised_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
