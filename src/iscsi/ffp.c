@@ -336,7 +336,7 @@ void iscsi_ping(struct iscsi_conn *c)
 /* Nothing has come for an interval: is the peer still there? */
 static int ping(struct iscsi_conn *c)
 {
-    uint64_t taken_ns = net_send_progress_ns(c->stream);
+    uint64_t taken_ns = net_send_taken_ns(c->stream);
     if (taken_ns > c->rx.last_ns) {
         c->rx.last_ns = taken_ns; /* who takes what is queued is; a ping would come after it */
         return 0;

@@ -96,8 +96,9 @@ MUST int net_send_chain(struct net_stream *s, struct rt_chain *c);
 size_t net_send_queued(const struct net_stream *s);
 /* All that was queued has come to the peer's machine; over a unix socket, the peer has read it. */
 bool net_send_taken(const struct net_stream *s);
-/* When bytes were last taken, of those that are queued; 0: none are. */
-uint64_t net_send_progress_ns(const struct net_stream *s);
+/* When the transport, after it was full, last had room again: the peer has taken bytes then. 0: it
+ * never was. */
+uint64_t net_send_taken_ns(const struct net_stream *s);
 /* Sends now what is queued, without waiting; the end of the turn does so by itself. */
 void net_send_flush(struct net_stream *s);
 /* Waits until at most limit_bytes are queued: 0, or the stream's error, -ECANCELED. No progress in

@@ -106,6 +106,9 @@ void net_stream_readable(struct net_stream *s)
 
 void net_stream_writable(struct net_stream *s)
 {
+    if (!s->writable) {
+        s->taken_ns = rt_turn_ns();
+    }
     s->writable = true;
     if (s->tx.len > 0 || s->tls_pending > 0) {
         rt_turn_hook_arm(&s->hook);
@@ -244,9 +247,9 @@ bool net_send_taken(const struct net_stream *s)
     return s->error == 0 && net_send_queued(s) == 0 && s->raw->taken(s);
 }
 
-uint64_t net_send_progress_ns(const struct net_stream *s)
+uint64_t net_send_taken_ns(const struct net_stream *s)
 {
-    return net_send_queued(s) > 0 ? s->progress_ns : 0;
+    return s->taken_ns;
 }
 
 void net_send_flush(struct net_stream *s)

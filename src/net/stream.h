@@ -48,6 +48,7 @@ struct net_stream {
     struct net_tx tx;
     struct rt_turn_hook hook;
     uint64_t progress_ns; /* when the transport last took bytes */
+    uint64_t taken_ns;    /* when it last had room again after it was full */
     struct net_place place;
     struct rt_watch watch;
     struct net_pipe *pipe;
