@@ -60,8 +60,8 @@ struct dev_loss {
     uint64_t attaches; /* those the record does not name; like the record under the device's m */
     struct dev_loss_record record;
     _Atomic uint32_t owed;
-    uint32_t round;       /* goes up when a debt is given back; under the device's m */
-    _Atomic bool unsaved; /* debts have changed in memory, and a fiber is to write the record */
+    _Atomic uint32_t round; /* goes up when a debt is given back; written under the device's m */
+    _Atomic bool unsaved;   /* debts have changed in memory, and a fiber is to write the record */
     _Atomic(_Atomic uint64_t *) last_batch; /* of the youngest change: in the witness, or here */
     _Atomic uint64_t own_batch;
     uint64_t seen_batch; /* the tender's */

@@ -352,7 +352,7 @@ void dev_loss_init(struct dev *d)
 {
     rt_lock_init(&d->loss.lock, RT_RANK_DEVICE);
     atomic_init(&d->loss.last_batch, &d->loss.own_batch);
-    d->loss.round = 1;
+    atomic_init(&d->loss.round, 1);
 }
 
 void dev_loss_destroy(struct dev *d)

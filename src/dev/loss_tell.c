@@ -49,7 +49,7 @@ static struct dev_loss_nexus *find_sibling(struct dev_loss_record *rec, const ch
         if (n->until_ns == 0) {
             n->until_ns = now + SIBLINGS_NS;
         }
-        if (now > n->until_ns) {
+        if (now > n->until_ns && n->telling == 0) {
             n->alone = *ret_changed = true;
         } else if (!found || n->telling <= found->telling) {
             found = n;
@@ -60,9 +60,10 @@ static struct dev_loss_nexus *find_sibling(struct dev_loss_record *rec, const ch
 
 /*
  * Under d->m. An initiator may come back with other ISIDs: then as many of its sessions are told as
- * there are debts, for a while after the first of them; one that is made much later is not about
- * that loss any more. The debts themselves stay, each for its own nexus, which may come yet: to be
- * told in vain is better than never. Gives the debt, or NULL.
+ * there are debts, for a while after the first of them, and for as long as one of them is being
+ * told and may not have heard; one that is made much later is not about that loss any more. The
+ * debts themselves stay, each for its own nexus, which may come yet: to be told in vain is better
+ * than never. Gives the debt, or NULL.
  */
 static struct dev_loss_nexus *find_debt(struct dev *d, const char *name, bool *ret_changed)
 {
@@ -124,9 +125,13 @@ bool dev_loss_give_back(struct dev *d, struct dev_watch *w)
     if (!w->debt) {
         return false;
     }
-    bool owed = stop_telling(d, w)->owed; /* else another one has heard */
-    d->loss.round += owed;
-    return owed;
+    struct dev_loss_nexus *n = stop_telling(d, w);
+    if (!n->owed) {
+        return false; /* another one has heard */
+    }
+    n->until_ns = 0; /* nobody has heard, so whoever comes for it has as long as the first one */
+    atomic_fetch_add(&d->loss.round, 1);
+    return true;
 }
 
 static void save_changes(void *arg)
@@ -188,11 +193,13 @@ int dev_check_loss(struct dev *d, struct dev_watch *w)
     if (rt_cancelled()) {
         return -ECANCELED; /* nobody would hear it */
     }
-    rt_mutex_lock(&d->m);
-    if (!w->debt && w->asked != d->loss.round) {
-        w->asked = d->loss.round; /* debts are made at openings, or given back */
-        n = find_debt(d, w->nexus, &changed);
+    /* Debts are made at openings, or given back. */
+    if (w->debt || w->asked == atomic_load(&d->loss.round)) {
+        return 0;
     }
+    rt_mutex_lock(&d->m);
+    w->asked = atomic_load(&d->loss.round);
+    n = find_debt(d, w->nexus, &changed);
     if (n) {
         n->telling++;
         w->debt = n->name;

@@ -430,9 +430,10 @@ static bool moves(struct nbd_conn *c)
 }
 
 /*
- * Something has come after everything was answered. The protocol has no acknowledgement of a reply,
- * and this is the next best: the client goes on, or leaves in peace (DISC), and nothing that was
- * sent to it is still on its way. Whose replies never stop is told again on its next connection.
+ * Something has come after everything was answered, or the end. The protocol has no acknowledgement
+ * of a reply, and this is the next best: the client goes on, or leaves in peace (with DISC, or with
+ * the end of its stream alone), and nothing that was sent to it is still on its way. Whose replies
+ * never stop is told again on its next connection.
  */
 static void hear(struct nbd_conn *c)
 {
@@ -457,7 +458,7 @@ int nbd_session(struct nbd_conn *c)
         }
         bool hears = unlikely(c->told) && c->inflight == 0 && c->head == c->tail;
         ssize_t n = nbd_rx_fill(c);
-        if (unlikely(hears) && n > 0) {
+        if (unlikely(hears) && n >= 0) {
             hear(c);
         }
         if (n == 0) {

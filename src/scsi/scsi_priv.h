@@ -147,6 +147,9 @@ struct scsi_lu {
     struct scsi_shard shards[SCSI_SHARDS];
 };
 
+/* One per connection that is told of lost writes; whatever is above them is told each time. */
+#define SCSI_TOLD_WAYS_MAX 8u
+
 struct scsi_itl {
     struct scsi_nexus *nexus;
     struct scsi_lu *lu;
@@ -169,7 +172,8 @@ struct scsi_itl {
     bool gone;
     bool attached;
     struct dev_watch watch;
-    const void *told_way; /* on which the initiator is told of lost writes; NULL: it is not */
+    unsigned told_count; /* on how many ways the initiator is told of lost writes, and which */
+    const void *told_ways[SCSI_TOLD_WAYS_MAX];
 };
 
 /* Immutable once published: LUs in rising order of LUN. */

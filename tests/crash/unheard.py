@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # compression: any (what is told is not what is stored)
 """Who lost unflushed writes to a kill -9 is told of it until it has heard: iSCSI initiators say so
-with ExpStatSN, NBD clients by going on, or by leaving in peace. An answer that was never
-acknowledged, or never read, is given again."""
+with ExpStatSN, NBD clients by going on, or by leaving in peace, with DISC or without. An answer
+that was never acknowledged, or never read, is given again."""
 import os
 
 import rawnbd
@@ -113,20 +113,35 @@ def by_another_connection(s, name):
     assert not is_told(s, name)
 
 
+def by_either_connection(s, name):
+    """Who hears on each is told once on each."""
+    both = session(s, name, {"MaxConnections": "2"})
+    first = both.ready()
+    second = both.link()
+    assert told(first)
+    assert told(second), "the first one may be gone already"
+    assert not told(first), "told again, although it was acknowledged"
+    assert not told(second)
+    first.close()
+    second.close()
+    assert not is_told(s, name)
+
+
 def over_iscsi(s):
-    lose(s, ["ack", "ack2", "logout", "ping", "both", "kept"])
+    lose(s, ["ack", "ack2", "logout", "ping", "both", "either", "kept"])
     by_acknowledgement(s, "ack")
     by_acknowledgement(s, "ack2", LEVEL2)
     by_logout(s, "logout")
     by_ping(s, "ping")
     by_another_connection(s, "both")
+    by_either_connection(s, "either")
     link = deaf(session(s, "kept").ready())
     assert told(link)
     link.close()
     s.stop()
     s.start()
     assert is_told(s, "kept"), "what nobody acknowledged is gone from the record"
-    for name in ("ack", "ack2", "logout", "ping", "both"):
+    for name in ("ack", "ack2", "logout", "ping", "both", "either"):
         assert not is_told(s, name), f"{name}: the record still has what was heard"
 
 
@@ -146,11 +161,8 @@ def over_nbd(s, address):
     zt.wait_for(lambda: len(k.socket.recv(64, rawnbd.socket.MSG_PEEK)) > 16)
     k.close()
     k = rawnbd.Client(address).enter("disk")
-    assert nbd_told(k), "what nobody has read counts as heard"
-    k.close()
-    k = rawnbd.Client(address).enter("disk")
     other = rawnbd.Client(address).enter("disk")
-    assert nbd_told(k), "it has gone at once"
+    assert nbd_told(k), "what nobody has read counts as heard"
     assert nbd_told(other), "the first one may be gone already"
     assert not nbd_told(k), "told twice on one connection"
     assert not nbd_told(other)
@@ -165,6 +177,15 @@ def over_nbd(s, address):
     k.disconnect()
     k = rawnbd.Client(address).enter("disk")
     assert not nbd_told(k), "told again, although it has left in peace"
+    k.disconnect()
+    lose(s, ["other"])
+    k = rawnbd.Client(address).enter("disk")
+    assert nbd_told(k)
+    k.socket.shutdown(rawnbd.socket.SHUT_WR)  # it has read it, and leaves without DISC
+    assert k.is_closed()
+    k.close()
+    k = rawnbd.Client(address).enter("disk")
+    assert not nbd_told(k), "told again, although it has closed in order"
     k.disconnect()
 
 

@@ -282,6 +282,31 @@ static void each_for_itself_body(void *arg)
     close_it();
 }
 
+/* A sibling's debt does not grow too old for others while nobody has heard of it. */
+static void slow_sibling_body(void *arg)
+{
+    (void)arg;
+    struct dev_watch w = {.fn = on_event};
+    begin(false);
+    assert_int_equal(dev_attach(disk, "a", NEXUS_A, &w), 0);
+    assert_int_equal(put(0), 0);
+    dev_detach(disk, &w);
+    crash(0);
+    assert_int_equal(dev_attach(disk, "a2", NEXUS_A2, &w), 0);
+    assert_int_equal(dev_check_loss(disk, &w), ERR_CACHE_LOST);
+    assert_int_equal(rt_sleep_ms(150000), 0);
+    assert_int_equal(ask_and(false, NEXUS_A3), ERR_CACHE_LOST);
+    dev_detach(disk, &w);
+    assert_int_equal(rt_sleep_ms(150000), 0);
+    assert_int_equal(ask_and(false, NEXUS_A4), ERR_CACHE_LOST);
+    assert_int_equal(rt_sleep_ms(150000), 0);
+    assert_int_equal(ask(NEXUS_A3), ERR_CACHE_LOST);
+    assert_int_equal(ask(NEXUS_A2), 0); /* the initiator has heard */
+    assert_int_equal(ask(NEXUS_A), ERR_CACHE_LOST);
+    assert_int_equal(loss_records(), 0);
+    close_it();
+}
+
 static int answer;
 
 static void asks(void *arg)
@@ -469,6 +494,7 @@ BODY(another_isid, false)
 BODY(each_for_itself, true)
 BODY(aborted, true)
 BODY(late_sibling, true)
+BODY(slow_sibling, true)
 BODY(many_names, false)
 BODY(late_comer, false)
 BODY(nothing_to_lose, false)
@@ -512,19 +538,14 @@ int main(void)
         return 1;
     }
     (void)close(fd);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(records),
-                                       cmocka_unit_test(told_once),
-                                       cmocka_unit_test(unheard),
-                                       cmocka_unit_test(given_back),
-                                       cmocka_unit_test(another_isid),
-                                       cmocka_unit_test(each_for_itself),
-                                       cmocka_unit_test(aborted),
-                                       cmocka_unit_test(late_sibling),
-                                       cmocka_unit_test(many_names),
-                                       cmocka_unit_test(late_comer),
-                                       cmocka_unit_test(nothing_to_lose),
-                                       cmocka_unit_test(witness_test),
-                                       cmocka_unit_test(quiet)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(records),      cmocka_unit_test(told_once),
+        cmocka_unit_test(unheard),      cmocka_unit_test(given_back),
+        cmocka_unit_test(another_isid), cmocka_unit_test(each_for_itself),
+        cmocka_unit_test(aborted),      cmocka_unit_test(late_sibling),
+        cmocka_unit_test(slow_sibling), cmocka_unit_test(many_names),
+        cmocka_unit_test(late_comer),   cmocka_unit_test(nothing_to_lose),
+        cmocka_unit_test(witness_test), cmocka_unit_test(quiet)};
     int r = cmocka_run_group_tests(tests, NULL, NULL);
     (void)unlink(witness);
     return r;

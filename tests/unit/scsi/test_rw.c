@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "scsi/scsi_priv.h"
 #include "scsi_test.h"
 
 static uint8_t pattern[65536];
@@ -194,6 +195,31 @@ static void who_was_told_has_heard_or_not(struct world *w)
     CHECK(sync_by(w->b, &ways[1], true) == SCSI_GOOD);
 }
 WORLD_TEST(who_was_told_has_heard_or_not)
+
+/* However many ways it comes: each is told once, and what is heard on any of them is heard. */
+static void each_way_is_told_once(struct world *w)
+{
+    const int ways[SCSI_TOLD_WAYS_MAX + 1] = {0};
+    fake_heard = 0;
+    fake_unheard = 0;
+    fake_loss = ERR_CACHE_LOST;
+    for (unsigned i = 0; i <= SCSI_TOLD_WAYS_MAX; i++) {
+        CHECK(sync_by(w->a, &ways[i], true) == SCSI_CHECK_CONDITION);
+        CHECK(sync_by(w->a, &ways[0], true) == SCSI_GOOD);
+    }
+    scsi_nexus_heard(w->a, &ways[SCSI_TOLD_WAYS_MAX], true); /* one too many to keep in mind */
+    CHECK(sync_by(w->a, &ways[SCSI_TOLD_WAYS_MAX], false) == SCSI_CHECK_CONDITION);
+    CHECK(fake_heard == 0 && fake_unheard == 0);
+    scsi_nexus_heard(w->a, &ways[1], false);
+    scsi_nexus_heard(w->a, &ways[0], true);
+    CHECK(fake_heard == 1 && fake_unheard == 0);
+    for (unsigned i = 0; i <= SCSI_TOLD_WAYS_MAX; i++) {
+        CHECK(sync_by(w->a, &ways[i], true) == SCSI_GOOD);
+        scsi_nexus_heard(w->a, &ways[i], false);
+    }
+    CHECK(fake_heard == 1 && fake_unheard == 0);
+}
+WORLD_TEST(each_way_is_told_once)
 
 static void prefetch_says_condition_met(struct world *w)
 {
@@ -433,6 +459,7 @@ int main(void)
         cmocka_unit_test(test_prefetch_says_condition_met),
         cmocka_unit_test(test_a_lost_cache_is_told_by_what_makes_durable),
         cmocka_unit_test(test_who_was_told_has_heard_or_not),
+        cmocka_unit_test(test_each_way_is_told_once),
         cmocka_unit_test(test_residuals_of_reads),
         cmocka_unit_test(test_residuals_of_writes),
         cmocka_unit_test(test_verify_compares),
