@@ -68,6 +68,7 @@ static void remember(struct s3_exchange *x)
     }
     rt_mutex_lock(&t->m);
     memcpy(t->last, text, sizeof t->last);
+    t->last_status = x->error < 0 ? 0 : x->head.status;
     rt_mutex_unlock(&t->m);
 }
 

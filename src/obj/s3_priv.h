@@ -111,10 +111,11 @@ struct s3_store {
     bool emulates_absence; /* the store does not honour put-if-absent, and that was allowed */
     unsigned connect_timeout_ms;
     unsigned timeout_ms;
-    struct rt_mutex m; /* place, skew_s, last */
+    struct rt_mutex m; /* place, skew_s, last, last_status */
     struct s3_place place;
     int64_t skew_s;         /* the server's clock less ours */
     char last[S3_WHY_SIZE]; /* why the last request failed */
+    long last_status;       /* of its answer; 0: there was none */
 };
 
 /* Runs the exchange, and again where the server only wants it somewhere else or signed for another

@@ -123,6 +123,15 @@ static int refuse_overwriting(struct probe *p, const char *how)
     return -ENOTSUP;
 }
 
+/* Whether the condition may be what is refused: a store that is out of order does not say 400. */
+static bool may_be_condition(struct s3_store *t, int r)
+{
+    rt_mutex_lock(&t->m);
+    long status = t->last_status;
+    rt_mutex_unlock(&t->m);
+    return r == -ENOTSUP || r == -EINVAL || (r == -EIO && status == 400);
+}
+
 /* Some stores refuse the condition itself, each in its own words: then it is taken without. */
 static int refuse_put(struct probe *p, int r)
 {
@@ -133,7 +142,7 @@ static int refuse_put(struct probe *p, int r)
         return refuse(p, "there is no such bucket", r);
     }
     (void)snprintf(how, sizeof how, ", but answers \"%s\"", last_error(p, why));
-    bool is_condition = !p->t->emulates_absence && (r == -ENOTSUP || r == -EIO || r == -EINVAL) &&
+    bool is_condition = !p->t->emulates_absence && may_be_condition(p->t, r) &&
                         rt_chain_add(&body, NULL, "plain", 5) == 0 &&
                         s3_put_anyway(p->t, p->name, &body) == 0;
     rt_chain_free(&body);

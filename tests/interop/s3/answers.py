@@ -463,6 +463,15 @@ def credentials_of_profiles():
             assert s("get", READ, "a", 0, 1) == "ok x"
 
 
+def an_outage_is_no_refusal():
+    """A store that fails while it is tried out is not told to be one that knows no condition. Runs
+    beside the others."""
+    with s3stub.Stub() as stub:
+        stub.rule = lambda q: (s3stub.error(500, "InternalError")
+                               if "if-none-match" in q.headers else None)
+        refused(stub, "objects cannot be created (500 InternalError)")
+
+
 TESTS = (
     does_what_a_store_does,
     repeats_what_passes,
@@ -481,10 +490,11 @@ TESTS = (
     credentials_of_services,
     credentials_of_profiles,
 )
-with concurrent.futures.ThreadPoolExecutor(1) as beside:
-    slow = beside.submit(slow_answers_are_waited_for)
+with concurrent.futures.ThreadPoolExecutor() as beside:
+    slow = [beside.submit(t) for t in (slow_answers_are_waited_for, an_outage_is_no_refusal)]
     for test in TESTS:
         begin = time.monotonic()
         test()
         print(f"{test.__name__}: {time.monotonic() - begin:.1f} s")
-    slow.result()
+    for done in slow:
+        done.result()
