@@ -28,6 +28,9 @@ void obj_outage_destroy(struct obj_outage *o)
 void obj_outage_failed(struct obj_outage *o, const struct obj_failure *f)
 {
     uint64_t now = rt_now_ns();
+    if (f->put_since_ns > 0 && atomic_load(&o->put_ns) > f->put_since_ns) {
+        return; /* it was overtaken: on an idle server nothing would end its outage */
+    }
     rt_mutex_lock(&o->m);
     if (!atomic_load(&o->is_out)) {
         atomic_store(&o->is_out, true);
@@ -35,7 +38,7 @@ void obj_outage_failed(struct obj_outage *o, const struct obj_failure *f)
         o->failures = 0;
         o->said = false;
     }
-    o->of_puts |= f->put_since_ns > 0 && atomic_load(&o->put_ns) <= f->put_since_ns;
+    o->of_puts |= f->put_since_ns > 0;
     o->failures++;
     uint64_t failures = o->failures;
     uint64_t away_s = (now - o->since_ns) / NS_PER_S;
@@ -55,8 +58,8 @@ void obj_outage_failed(struct obj_outage *o, const struct obj_failure *f)
     const char *text = err_text(f->error);
     const char *name = err_name(f->error);
     if (begins) {
-        msg_warn("obj", "%s: %s (%s%s%s); trying again until it works", f->what, text, name, colon,
-                 detail);
+        msg_warn("obj", "%s: %s (%s%s%s)%s", f->what, text, name, colon, detail,
+                 f->is_answered ? "" : "; trying again until it works");
     } else {
         msg_warn("obj",
                  "%s: still failing after %" PRIu64 " s and %" PRIu64 " requests: %s (%s%s%s)",

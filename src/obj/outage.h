@@ -11,7 +11,7 @@
  *
  * A store may answer reads and take no writes (it is full, or the keys may only read): when puts
  * have failed that are sent until they succeed, only the answer to a put ends the outage. One that
- * was sent before the last one that succeeded does not count: it may have been sent twice.
+ * was sent before the last one that succeeded is passed over: it may have been sent twice.
  */
 #pragma once
 #include "rt/sync.h"
@@ -35,11 +35,12 @@ struct obj_failure {
     int error;
     const char *detail;    /* the store's own words; NULL or "": none */
     uint64_t put_since_ns; /* when it was sent: a put that is sent until it succeeds; else 0 */
+    bool is_answered;      /* with the error: who asked decides whether it is sent again */
 };
 
 void obj_outage_init(struct obj_outage *o);
 void obj_outage_destroy(struct obj_outage *o);
-/* A request failed and will be sent again. */
+/* A request failed and will be sent again, as a rule. */
 void obj_outage_failed(struct obj_outage *o, const struct obj_failure *f);
 /* A request was answered. Costs one load while there is no outage. */
 void obj_outage_ended(struct obj_outage *o, bool is_put);

@@ -7,7 +7,10 @@
  * group is cancelled: an outage of hours loses nothing. All else gives up after give_up_ms, until
  * obj_outlast() says that clients are served: then what they, commits and the index wait for goes
  * on as long, and what works in the background alone gives up. From then on a store that denies
- * (keys that have expired, a policy that is being changed) is one that is away.
+ * (keys that have expired, a policy that is being changed) is one that is away. Before that a
+ * denied or full store is the answer, also to puts of the index; but as the index puts again what
+ * it cannot do without, the store is away from then on, so that a command does not wait for ever
+ * (obj_is_given_up()).
  *
  * PUTS OF COMMITS ARE NOT REPEATED HERE. The log decides about each attempt itself (invariants I1
  * and I3), and it must be able to stop. But here is known how they fare, so that the outage of a
@@ -67,12 +70,11 @@ static bool is_answer(ssize_t r)
     return r >= 0 || r == -EEXIST || r == -ENOENT;
 }
 
-/* put_ns: when it was sent, if it is a put that is sent until it succeeds. */
-static void failed(struct retry_store *t, const char *name, int r, uint64_t put_ns)
+static void failed(struct retry_store *t, struct obj_failure f)
 {
     char detail[OBJ_DETAIL_SIZE];
     obj_below_last_error(&t->base, detail, sizeof detail);
-    struct obj_failure f = {.what = name, .error = r, .detail = detail, .put_since_ns = put_ns};
+    f.detail = detail;
     obj_outage_failed(&t->outage, &f);
 }
 
@@ -95,13 +97,21 @@ static bool passes(const struct retry_state *st, int r)
 /* True when the request is to be sent again; has waited then. */
 static bool again(struct retry_state *st, const char *name, ssize_t r)
 {
-    if (is_answer(r) || !passes(st, (int)r)) {
-        if (is_answer(r)) {
-            obj_outage_ended(&st->t->outage, st->put_ns > 0);
-        }
+    if (is_answer(r)) {
+        obj_outage_ended(&st->t->outage, st->put_ns > 0);
         return false;
     }
-    failed(st->t, name, (int)r, st->for_ever ? st->put_ns : 0);
+    bool is_final = !passes(st, (int)r);
+    uint64_t put_ns = st->for_ever ? st->put_ns : 0;
+    if (is_final && (put_ns == 0 || atomic_load(&st->t->outlasts) || r == -ECANCELED)) {
+        return false;
+    }
+    failed(st->t,
+           (struct obj_failure){
+               .what = name, .error = (int)r, .put_since_ns = put_ns, .is_answered = is_final});
+    if (is_final) {
+        return false;
+    }
     uint64_t half = MAX_OF(st->backoff_ms / 2, 1u);
     uint64_t until = rt_after_ms(half + rt_random() % half);
     if (until >= st->deadline_ns) {
@@ -121,7 +131,7 @@ static int retry_put(struct obj_store *s, enum obj_class c, const char *name,
         if (is_answer(r)) {
             obj_outage_ended(&of(s)->outage, true);
         } else if (r != -ECANCELED) {
-            failed(of(s), name, r, from_ns);
+            failed(of(s), (struct obj_failure){.what = name, .error = r, .put_since_ns = from_ns});
         }
         return r;
     }

@@ -203,11 +203,12 @@ def takes_no_puts(s, g):
     """A command that has something to store does not wait for ever."""
     with proxy.Proxy(g.endpoint) as p:
         s.configure(f'[storage]\nurl = "{s.url}?give_up_ms=1500"\n[aws]\nendpoint = "{p.endpoint}"')
-        p.rules({"do": "status", "status": 503, "code": "SlowDown", "method": "PUT",
-                 "key": "/segments/"})
-        done = s.cli("nbd", "create", "another", "1M", "--json", check=False)
-        assert done.returncode == STORE, done
-        assert json.loads(done.stdout)["error"]["kind"] == "store", done
+        for key, code, words in (("/segments/", 503, "SlowDown"), ("/sst/", 403, "QuotaExceeded")):
+            p.rules({"do": "status", "status": code, "code": words, "method": "PUT", "key": key})
+            done = s.cli("nbd", "create", f"another{code}", "1M", "--json", check=False)
+            assert done.returncode == STORE, (key, done)
+            assert json.loads(done.stdout)["error"]["kind"] == "store", done
+            assert "has been away for" in done.stdout and words in done.stderr, done
         p.rules()
         assert "disk" in s.cli("nbd", "list").stdout
 

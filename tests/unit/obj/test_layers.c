@@ -191,7 +191,6 @@ static void a_put_that_was_overtaken(void *arg)
     CHECK(rt_sleep_ms(1000) == 0);
     struct obj_failure f = {.what = "a", .error = -ETIMEDOUT, .put_since_ns = sent};
     obj_outage_failed(&o, &f);
-    obj_outage_ended(&o, false);
     CHECK(obj_outage_ms(&o) == 0);
     f.put_since_ns = rt_now_ns();
     obj_outage_failed(&o, &f);
@@ -214,7 +213,13 @@ static void reads_end_no_outage_of_puts(void *arg)
     CHECK(rt_chain_add(&body, NULL, "x", 1) == 0);
     CHECK(obj_retry_wrap(&d.base, &(struct obj_retry_options){10, 5000, 30000, true}, &s) == 0);
     CHECK(obj_put(s, OBJ_COMPACT, "a", &body) == -ENOSPC && obj_away_ms(s) == 0);
-    CHECK(obj_put(s, OBJ_INDEX, "a", &body) == -ENOSPC && obj_away_ms(s) == 0);
+    /* The index is told at once, and tries again: whoever waits for it sees the outage. */
+    CHECK(obj_put(s, OBJ_INDEX, "a", &body) == -ENOSPC && rt_sleep_ms(35000) == 0);
+    CHECK(obj_away_ms(s) >= 35000 && !obj_is_given_up(s));
+    CHECK(rt_sleep_ms(10000) == 0 && obj_is_given_up(s));
+    d.until_ns = 0;
+    CHECK(obj_put(s, OBJ_INDEX, "a", &body) == 0 && obj_away_ms(s) == 0);
+    d.until_ns = rt_after_ms(60000);
     CHECK(obj_put(s, OBJ_COMMIT, "a", &body) == -ENOSPC && rt_sleep_ms(5000) == 0);
     CHECK(obj_get(s, OBJ_READ, "a", 0, &byte, 1) == 1 && obj_away_ms(s) >= 5000);
     CHECK(rt_sleep_until(d.until_ns) == 0);
