@@ -165,18 +165,6 @@ static int manifest_exists(struct obj_store *store, uint64_t number) WAITS
     return n >= 0 ? 1 : n == -ENOENT ? 0 : (int)n;
 }
 
-int index_sst_missing(struct index *ix) WAITS
-{
-    rt_mutex_lock(&ix->m);
-    uint64_t number = ix->head.number;
-    rt_mutex_unlock(&ix->m);
-    int r = manifest_exists(ix->opt.store, number);
-    if (r == 1) {
-        return ERR_CORRUPT_INDEX;
-    }
-    return r == 0 || r == -ESTALE ? -EIO : r;
-}
-
 /*
  * A listing has nothing but the connection to vouch for it, and a store may show old ones. Numbers
  * are given without gaps, so the newest is the one whose successor is not there: that is asked for.
@@ -240,6 +228,39 @@ int index_manifest_read(struct obj_store *store, const struct index_home *home, 
         return ERR_FORMAT_TOO_NEW;
     }
     return r;
+}
+
+/* Whether the manifest behind that number is the claim of a later epoch: that one is never deleted,
+ * whatever its writer has swept away since (I5). */
+static bool is_overtaken(struct index *ix, uint64_t number, uint64_t epoch) WAITS
+{
+    struct manifest next;
+    if (manifest_exists(ix->opt.store, number + 1) != 1 ||
+        index_manifest_read(ix->opt.store, &(struct index_home){ix->opt.volume, ix->opt.keys},
+                            number + 1, &next) < 0) {
+        return false;
+    }
+    bool later = next.epoch > epoch;
+    manifest_free(&next);
+    return later;
+}
+
+int index_sst_missing(struct index *ix) WAITS
+{
+    rt_mutex_lock(&ix->m);
+    uint64_t number = ix->head.number;
+    uint64_t epoch = ix->head.epoch;
+    rt_mutex_unlock(&ix->m);
+    int r = manifest_exists(ix->opt.store, number);
+    if (r == 1) {
+        return ERR_CORRUPT_INDEX;
+    }
+    if (r == 0 && is_overtaken(ix, number, epoch)) {
+        msg_error("index", "another writer has taken over, and has deleted what was read here");
+        index_fence(ix);
+        return ERR_FENCED;
+    }
+    return r == 0 || r == -ESTALE ? -EIO : r;
 }
 
 /* Runs of level 0 are numbered here, where their order is decided. */

@@ -123,7 +123,8 @@ MUST int index_object_equals(struct obj_store *store, enum obj_class c, const ch
 /*
  * What it is that an SST of a writer is not there (-ESTALE): the index is damaged, for his own do
  * not go while he reads them; but when the newest manifest is not there either, the store is not
- * the one that it was, which may pass: -EIO.
+ * the one that it was, which may pass: -EIO; or, where a later epoch has begun behind it, this one
+ * was overtaken long ago: ERR_FENCED.
  */
 MUST int index_sst_missing(struct index *ix) WAITS;
 /* Creates an object for as long as it takes; ERR_FENCED when another one has the name. */

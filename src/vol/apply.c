@@ -11,7 +11,8 @@
  * and only then do finished range holes leave (H2). A5. A page whose old map cannot be decoded or
  * read for good is marked bad and named; apply goes on. What fails for a passing reason is tried
  * again for as long as it takes. A block that does not check may have been spoilt on its way, each
- * time it was read: so before the first map of a batch is given up it is read some times more.
+ * time it was read: so before it is given up it is read some times more, as long as the batch is
+ * not held up by that for long.
  */
 #include "base/assert.h"
 #include "base/err.h"
@@ -43,8 +44,8 @@ struct apply {
     VEC(uint64_t) changed; /* segments */
     VEC(struct dead_frame) dead;
     struct vol_hole_list covered;
-    bool hidden; /* something, by a hole of this batch */
-    bool lost;   /* some map is */
+    bool hidden;    /* something, by a hole of this batch */
+    unsigned looks; /* A5: that were taken again */
 };
 
 struct place_list {
@@ -114,21 +115,24 @@ static int touch(struct apply *a, uint64_t layer, uint64_t page)
     return 1;
 }
 
-#define LOST_TRIES 4u
-#define LOST_PAUSE_MS 200u
+#define LOOKS_OF_ONE 3u
+#define LOOKS_OF_ALL 16u
+#define LOOK_PAUSE_MS 200u
 
-/* A5. Whether the old map is to be asked for again, after a pause: 1, 0, or an error. */
-static int is_doubted(struct apply *a, int why, unsigned tries) WAITS
+/* A5. Whether the index is to be asked again, after a pause: 1, 0, or an error. *looks: that were
+ * taken at the same again. */
+static int is_doubted(struct apply *a, int why, unsigned *looks) WAITS
 {
     if (!vol_error_is_lasting(why)) {
         why = vol_error_pause(a->v, why);
         return why < 0 ? why : 1;
     }
-    if (why != ERR_CORRUPT_INDEX || a->lost || tries >= LOST_TRIES) {
-        a->lost = true;
+    if (why != ERR_CORRUPT_INDEX || *looks >= LOOKS_OF_ONE || a->looks >= LOOKS_OF_ALL) {
         return 0;
     }
-    int r = atomic_load(&a->v->fenced) ? ERR_FENCED : rt_sleep_ms(LOST_PAUSE_MS);
+    (*looks)++;
+    a->looks++;
+    int r = atomic_load(&a->v->fenced) ? ERR_FENCED : rt_sleep_ms(LOOK_PAUSE_MS);
     return r < 0 ? r : 1;
 }
 
@@ -136,13 +140,14 @@ static int is_doubted(struct apply *a, int why, unsigned tries) WAITS
 static int old_map(struct apply *a, const struct vol_record *rec, struct vol_map *ret_old,
                    bool *ret_bad)
 {
+    unsigned looks = 0;
     *ret_bad = false;
-    for (unsigned tries = 1;; tries++) {
+    for (;;) {
         int r = vol_map_load(a->v, rec->layer, rec->page, ret_old);
         if (r == 0) {
             return 0;
         }
-        int doubt = is_doubted(a, r, tries);
+        int doubt = is_doubted(a, r, &looks);
         if (doubt < 0) {
             return doubt;
         }
@@ -413,11 +418,16 @@ static int apply_reap(struct apply *a, const struct vol_record *rec)
     struct reap p = {a, rec};
     struct vol_key from = vol_key_page(rec->layer, rec->from);
     struct vol_key upto = vol_key_page(rec->layer, rec->upto);
+    unsigned looks = 0;
     int r;
     while (
         (r = index_scan(a->v->ix, &(struct index_range){from.bytes, from.len, upto.bytes, upto.len},
                         reap_map, &p)) < 0) {
-        if (vol_error_is_lasting(r)) {
+        int doubt = is_doubted(a, r, &looks);
+        if (doubt < 0) {
+            return doubt;
+        }
+        if (doubt == 0) {
             /* Its maps are lost, or stay hidden with their counts, and the hole stays. */
             msg_error("vol",
                       "pages %" PRIu64 " to %" PRIu64 " of layer %" PRIu64
@@ -427,10 +437,6 @@ static int apply_reap(struct apply *a, const struct vol_record *rec)
                                                       .batch = rec->hole_batch,
                                                       .first = rec->page});
             return 0;
-        }
-        r = vol_error_pause(a->v, r);
-        if (r < 0) {
-            return r;
         }
     }
     struct advance adv = {.upto = rec->upto};

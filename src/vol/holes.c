@@ -9,6 +9,7 @@
 struct hole {
     struct tree_node node;
     struct vol_hole h;
+    unsigned doubts;
 };
 
 struct interval {
@@ -265,6 +266,7 @@ static int add_locked(struct vol_holes *h, const struct vol_hole *hole,
         return r;
     }
     x->h = *hole;
+    x->doubts = 0;
     struct key3 key = {{hole->layer, hole->batch, hole->first}};
     bool added = tree_insert(&h->holes, &key, &x->node);
     ASSERT(added);
@@ -342,6 +344,7 @@ void vol_holes_advance(struct vol_holes *h, const struct vol_hole *hole, uint64_
         hole_remove(h, x);
     } else if (x && !is_done(&x->h)) {
         put_off_until(h, x, 0);
+        x->doubts = 0;
         x->h.done_upto = MAX_OF(x->h.done_upto, done_upto);
         atomic_fetch_add_explicit(&h->done, is_done(&x->h), memory_order_relaxed);
     }
@@ -356,6 +359,15 @@ void vol_holes_put_off(struct vol_holes *h, const struct vol_hole *hole, uint64_
         put_off_until(h, x, until_ns);
     }
     rt_mutex_unlock(&h->m);
+}
+
+unsigned vol_holes_doubt(struct vol_holes *h, const struct vol_hole *hole)
+{
+    rt_mutex_lock(&h->m);
+    struct hole *x = hole_find(h, hole->layer, hole->batch, hole->first);
+    unsigned doubts = x ? ++x->doubts : 0;
+    rt_mutex_unlock(&h->m);
+    return doubts;
 }
 
 bool vol_holes_next(struct vol_holes *h, const struct vol_hole *after, struct vol_hole *ret_hole)
@@ -388,10 +400,13 @@ uint64_t vol_holes_pending(const struct vol_holes *h)
     return count > done ? count - done : 0;
 }
 
-uint64_t vol_holes_due(const struct vol_holes *h)
+/* While one takes the place of another the counters do not fit together, and 0 here is believed. */
+uint64_t vol_holes_due(struct vol_holes *h)
 {
+    rt_mutex_lock(&h->m);
     uint64_t put_off = atomic_load_explicit(&h->put_off, memory_order_relaxed);
     uint64_t pending = vol_holes_pending(h);
+    rt_mutex_unlock(&h->m);
     return pending > put_off ? pending - put_off : 0;
 }
 

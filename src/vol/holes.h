@@ -66,9 +66,11 @@ MUST bool vol_holes_next(struct vol_holes *h, const struct vol_hole *after,
 uint64_t vol_holes_count(const struct vol_holes *h);
 /* Those that are not done; and of these, those that the walker can get on with. */
 uint64_t vol_holes_pending(const struct vol_holes *h);
-uint64_t vol_holes_due(const struct vol_holes *h);
+uint64_t vol_holes_due(struct vol_holes *h);
 /* The walker cannot get on with the hole, if it is still there, and leaves it alone until then. */
 void vol_holes_put_off(struct vol_holes *h, const struct vol_hole *hole, uint64_t until_ns);
+/* How often this was said of the hole, with this time, since the walker got on with it last. */
+MUST unsigned vol_holes_doubt(struct vol_holes *h, const struct vol_hole *hole);
 
 /* H4: room for one more hole of the layer in a batch; handed back by the number of holes that were
  * swallowed, or by applying it. 1, 0 = full, -ENOMEM. */

@@ -305,12 +305,20 @@ static size_t count_dead(struct scrub *s, bool hurry)
     return n;
 }
 
-/* A store that is away is waited for; one that is there and does not delete, not for ever. */
+/*
+ * A store that is away is waited for; one that is there and does not delete, not for ever. Where
+ * deleting alone is denied it is told to be away, so it is asked for something else before a try
+ * counts. That is waited for, and whatever it says, it is there.
+ */
 static int delete_dead(struct scrub *s) WAITS
 {
+    size_t left;
+    size_t before = SIZE_MAX;
     int r = list_dead(s);
-    for (unsigned tries = 0; r == 0 && count_dead(s, true) > 0;
-         tries += obj_away_ms(s->v->store) == 0) {
+    for (unsigned tries = 0; r == 0 && (left = count_dead(s, true)) > 0; tries++) {
+        uint64_t size;
+        tries = left < before ? 0 : tries;
+        before = left;
         if (tries == REAP_TRIES) {
             return -EIO;
         }
@@ -320,6 +328,8 @@ static int delete_dead(struct scrub *s) WAITS
              ms += PAUSE_MS) {
             r = pause_ms(s, PAUSE_MS);
         }
+        int there = obj_head(s->v->store, OBJ_INDEX, VOL_SUPERBLOCK_NAME, &size);
+        r = r == 0 && there == -ECANCELED ? there : r;
     }
     return r;
 }

@@ -8,7 +8,8 @@
  * its length. One round is one batch; the next begins when that batch has been applied.
  *
  * A hole whose maps are lost, for what the index has of them does not decode, stays and hides them.
- * It is said once, nobody waits for it, and it is tried again now and then.
+ * What was read may have been spoilt on its way, so it takes some looks to say so. It is said once,
+ * nobody waits for it, and it is tried again now and then.
  */
 #include "base/err.h"
 #include "base/msg.h"
@@ -24,6 +25,7 @@
  * wait for the space. */
 #define ROUND_HASTE_MAPS 512u
 #define PUT_OFF_MS 600000u
+#define DOUBTS_MOST 3u
 
 struct round {
     struct vol *v;
@@ -31,6 +33,7 @@ struct round {
     uint32_t maps; /* found so far */
     uint64_t last_page;
     uint64_t again_ns; /* when the first of those that were put off is due */
+    int doubt;         /* what was read may be other bytes after a pause */
 };
 
 void vol_hole_put_off(struct vol *v, const struct vol_hole *hole)
@@ -93,7 +96,9 @@ static int round_plan(struct round *round)
     uint64_t now = rt_now_ns();
     while (more && round->maps < ROUND_MAPS && round->reaps.len < ROUND_REAPS) {
         int r = hole.again_ns <= now ? round_add(round, &hole) : 0;
-        if (vol_error_is_lasting(r)) {
+        if (r == ERR_CORRUPT_INDEX && vol_holes_doubt(round->v->holes, &hole) <= DOUBTS_MOST) {
+            round->doubt = r;
+        } else if (vol_error_is_lasting(r)) {
             round_put_off(round, &hole, r);
         } else if (r < 0) {
             return r;
@@ -135,7 +140,8 @@ static int round_wait(struct round *round, struct vol_batch *b)
     return r;
 }
 
-/* 1 = a round was done, 0 = there is nothing to do before *ret_again_ns. */
+/* 1 = a round was done, 0 = there is nothing to do before *ret_again_ns; an error: after a pause.
+ */
 static int walk_round(struct vol *v, uint64_t *ret_again_ns)
 {
     struct round round = {.v = v, .again_ns = RT_FOREVER};
@@ -150,6 +156,7 @@ static int walk_round(struct vol *v, uint64_t *ret_again_ns)
         vol_batch_unref(b);
         r = r < 0 ? r : 1;
     }
+    r = r >= 0 && round.doubt < 0 ? round.doubt : r;
     vec_free(&round.reaps);
     return r;
 }

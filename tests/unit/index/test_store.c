@@ -3,6 +3,7 @@
  * The index and its store: rivals, lost answers, failing and spoilt requests, deletion by I5 and
  * I7, back-pressure, and that an idle index asks for nothing.
  */
+#include "index/manifest.h"
 #include "place.h"
 
 static void manifests_main(void *arg)
@@ -95,6 +96,64 @@ static void rivals_main(void *arg)
     assert_int_equal(index_close(b, true, 0), 0);
     w->ix = NULL;
     place_close(p, false);
+}
+
+static int get_any(struct world *w)
+{
+    char key[64];
+    struct bytes_writer out = {0};
+    uint32_t n = 0;
+    while (w->model[n] == 0) {
+        n++;
+    }
+    int r = index_get(w->ix, key, world_key(n, key), &out);
+    bytes_writer_free(&out);
+    return r;
+}
+
+/* A writer that wakes when a later one has swept away what it had: its manifest as well. */
+static void overtaken_main(void *arg)
+{
+    (void)arg;
+    struct place *p = place_open(1);
+    struct world *w = &p->w;
+    struct index *b;
+    struct index_manifest_info info;
+    struct obj_names names = {0};
+    struct uuid id = uuid_random();
+    uint64_t epoch;
+    char name[OBJ_NAME_SIZE];
+    write_many(w, 30);
+    assert_int_equal(index_close(w->ix, true, w->next_seq - 1), 0);
+    w->opt.cache_bytes = 0;
+    assert_int_equal(world_open(w), 0);
+    index_manifest(w->ix, &info);
+    manifest_name(info.number, name);
+    assert_int_equal(get_any(w), 0);
+    assert_int_equal(index_load(&w->opt, &b), 0);
+    assert_int_equal(obj_list(&p->t->store, OBJ_READ, "sst/", "", 100, &names), 0);
+    assert_true(names.names.len > 0);
+    for (size_t i = 0; i < names.names.len; i++) {
+        assert_int_equal(obj_remove(p->t->store.next, OBJ_READ, names.names.at[i]), 0);
+    }
+    obj_names_free(&names);
+    assert_int_equal(get_any(w), ERR_CORRUPT_INDEX);
+    assert_int_equal(obj_remove(p->t->store.next, OBJ_READ, name), 0);
+    assert_int_equal(get_any(w), -EIO);
+    assert_int_equal(w->fenced_calls, 0);
+    assert_int_equal(index_claim(b, &id, "later", &epoch), 0);
+    assert_int_equal(get_any(w), ERR_FENCED);
+    assert_int_equal(w->fenced_calls, 1);
+    assert_int_equal(index_close(b, false, 0), 0);
+    assert_int_equal(index_close(w->ix, false, 0), ERR_FENCED);
+    w->ix = NULL;
+    place_close(p, false);
+}
+
+static void who_was_overtaken_hears_it(void **state)
+{
+    (void)state;
+    run(overtaken_main, 1);
 }
 
 static void one_writer_at_a_time(void **state)
@@ -589,6 +648,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(manifests_say_where_to_go_on),
         cmocka_unit_test(one_writer_at_a_time),
+        cmocka_unit_test(who_was_overtaken_hears_it),
         cmocka_unit_test(any_request_may_fail),
         cmocka_unit_test(opening_may_fail_anywhere),
         cmocka_unit_test(a_manifest_in_doubt_is_the_last),

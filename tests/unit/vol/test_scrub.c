@@ -185,7 +185,7 @@ static void what_is_lost_is_left_alone(struct rig *rig)
     assert_int_equal(vol_file_open(rig->v, inode, &f), 0);
     assert_int_equal(vol_zero(rig->f, 0, 256 * MIB, VOL_HOLE), 0);
     assert_int_equal(vol_flush(rig->v), 0);
-    assert_int_equal(rt_sleep_ms(5000), 0);
+    assert_int_equal(rt_sleep_ms(30000), 0); /* it is looked at some times before */
     uint64_t before = rig_requests(rig, OBJ_INDEX, OBJ_GET);
     for (unsigned i = 0; i < 20; i++) {
         put(f, i * BLOCK, 1, NULL, i);
@@ -204,11 +204,13 @@ static void test_lost_maps(void **state)
     rig_run(what_is_lost_is_left_alone);
 }
 
-/* A store that goes away, for long, when the first object is to be deleted. */
+/* A store that goes away, for long, when the first object is to be deleted; or that is there, and
+ * lets nobody delete. */
 struct pit {
     struct obj_store base;
     uint64_t away_until_ns;
     bool was_away;
+    bool denies;
 };
 
 static int pit_answer(struct obj_store *s)
@@ -246,6 +248,9 @@ static int pit_list(struct obj_store *s, enum obj_class c, const char *prefix, c
 static int pit_remove(struct obj_store *s, enum obj_class c, const char *name)
 {
     struct pit *p = container_of(s, struct pit, base);
+    if (p->denies) {
+        return -EACCES;
+    }
     if (!p->was_away) {
         p->was_away = true;
         p->away_until_ns = rt_after_ms(600000);
@@ -260,7 +265,7 @@ static void pit_close(struct obj_store *s)
     free(container_of(s, struct pit, base));
 }
 
-static void outage_is_waited_for(struct rig *rig)
+static struct pit *pit_open(struct rig *rig)
 {
     static const struct obj_ops ops = {
         .name = "pit",
@@ -271,17 +276,22 @@ static void outage_is_waited_for(struct rig *rig)
         .remove = pit_remove,
         .close = pit_close,
     };
-    struct other o = {.rig = rig};
+    struct obj_retry_options opt = {.give_up_ms = 30000, .denial_passes = true};
     struct pit *pit = calloc(1, sizeof *pit);
     assert_non_null(pit);
     pit->base = (struct obj_store){.ops = &ops, .next = rig->store};
     rig_close(rig);
-    assert_int_equal(
-        obj_retry_wrap(&pit->base, &(struct obj_retry_options){.give_up_ms = 30000}, &rig->store),
-        0);
+    assert_int_equal(obj_retry_wrap(&pit->base, &opt, &rig->store), 0);
     obj_outlast(rig->store);
     rig_open(rig);
     rig_create(rig, MIB);
+    return pit;
+}
+
+static void outage_is_waited_for(struct rig *rig)
+{
+    struct other o = {.rig = rig};
+    struct pit *pit = pit_open(rig);
     put(rig->f, 0, 16, mark, 1);
     assert_int_equal(vol_zero(rig->f, 0, MIB, VOL_HOLE), 0);
     o.f = rig->f;
@@ -297,10 +307,32 @@ static void test_outage(void **state)
     rig_run_with(outage_is_waited_for, &opt, true);
 }
 
+static void denial_is_not_waited_for(struct rig *rig)
+{
+    struct other o = {.rig = rig};
+    struct pit *pit = pit_open(rig);
+    put(rig->f, 0, 16, mark, 1);
+    assert_int_equal(vol_zero(rig->f, 0, MIB, VOL_HOLE), 0);
+    o.f = rig->f;
+    pit->denies = true;
+    assert_int_equal(scrub(&o, rig->f), -EIO);
+    pit->denies = false;
+    pit->was_away = true;
+    assert_int_equal(scrub(&o, rig->f), 0);
+    assert_int_equal(marks_stored(rig), 0);
+}
+
+static void test_denial(void **state)
+{
+    (void)state;
+    struct vol_options opt = {.memory_bytes = 64 * MIB, .delete_after_ms = 1ull << 40};
+    rig_run_with(denial_is_not_waited_for, &opt, true);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_scrub),
-                                       cmocka_unit_test(test_lost_maps),
-                                       cmocka_unit_test(test_outage)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_scrub), cmocka_unit_test(test_lost_maps),
+        cmocka_unit_test(test_outage), cmocka_unit_test(test_denial)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
